@@ -1,0 +1,13 @@
+//! Approval requests and signed decisions: types, canonical bytes, sign and verify. No I/O, no clock, no randomness.
+//!
+//! The database that carries these is not trusted: the bot signs the digest of what it *showed*, the proxy compares with what it
+//! *holds*.
+
+pub mod digest;
+pub mod item;
+pub mod v1;
+pub mod verify;
+
+pub use digest::{Parameter, StatementDigest};
+pub use v1::{Decision, Request, RequestId, Verdict};
+pub use verify::{Expectation, GrantError, VerifiedQuorum, VerifyingKeys};

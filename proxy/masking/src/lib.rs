@@ -1,0 +1,12 @@
+//! Masks for column values and detectors for free text, over values as they stand on the wire.
+//!
+//! Owns: what a masked value looks like for each type and format, and the rewriting of one `DataRow`. Does not own: which
+//! column is masked for whom (that is `countersign-policy`), nor where rows come from or go to (`countersign-session`).
+
+mod data_row;
+mod mask;
+mod value;
+
+pub use data_row::{MaskError, RowMasker};
+pub use mask::{Mask, MaskKey};
+pub use value::ColumnMask;

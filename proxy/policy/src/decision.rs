@@ -1,0 +1,97 @@
+//! What comes out of judgement.
+
+use std::time::Duration;
+
+use countersign_masking::RowMasker;
+use serde::{Deserialize, Serialize};
+
+use crate::{PolicyDigest, StatementFacts};
+
+/// A judged statement text: every statement in it, and one verdict for the whole (the strictest).
+#[derive(Debug, Clone)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Name of the rule that decided; `default` when none matched.
+    pub rule: String,
+    /// The policy this was judged under.
+    pub policy: PolicyDigest,
+    /// Facts of each statement, in order. Empty text has one `Empty` statement.
+    pub statements: Vec<StatementFacts>,
+    /// Whether any relation with a masked column (for this principal) is touched: error and notice texts must then be replaced.
+    pub touches_protected: bool,
+    /// Whether, in strict durability, the statement may go upstream only after its record is durable (all but plain reads and transaction openers).
+    pub needs_durable_record: bool,
+    /// The catalog lacks something that this text names: judge again after a refresh before telling the client.
+    pub stale_catalog: bool,
+    /// Until when (seconds since the epoch) the verdict holds for the same text and state; `None` when no rule looked at the time.
+    pub valid_until: Option<u64>,
+}
+
+/// What is to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Forward.
+    Allow,
+    /// Refuse.
+    Deny(Denial),
+    /// Wait for reviewers.
+    Hold(HoldTerms),
+}
+
+/// A refusal, in words fit for the client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// SQLSTATE, five characters.
+    pub code: String,
+    /// Primary message, lower case, no full stop.
+    pub message: String,
+    /// DETAIL.
+    pub detail: Option<String>,
+    /// HINT.
+    pub hint: Option<String>,
+}
+
+/// Terms of a hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldTerms {
+    /// Why it is held, for reviewers.
+    pub reason: String,
+    /// Roster groups of which the reviewers must be members.
+    pub reviewers: Vec<String>,
+    /// How many distinct reviewers must approve.
+    pub quorum: u32,
+    /// How long the request stays open.
+    pub expiry: Duration,
+}
+
+/// A column of a result, from `RowDescription`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultColumn {
+    /// Column name as the client sees it.
+    pub name: String,
+    /// `pg_class.oid` of origin, 0 when the column has none.
+    pub table_oid: u32,
+    /// `pg_attribute.attnum` of origin, 0 when the column has none.
+    pub attribute: i16,
+    /// `pg_type.oid`.
+    pub type_oid: u32,
+    /// Format code: 0 text, 1 binary.
+    pub format: i16,
+}
+
+/// What masking asks of a result.
+#[derive(Debug)]
+pub enum MaskOutcome {
+    /// Rows pass as they are.
+    Pass,
+    /// Rows go through the masker; `columns` names what is masked, for the recording.
+    Mask {
+        /// The masker.
+        masker: RowMasker,
+        /// `(result column name, schema.table.column or "derived", mask)` of the masked columns.
+        columns: Vec<(String, String, String)>,
+    },
+    /// The result cannot be masked safely.
+    Refuse(Denial),
+}

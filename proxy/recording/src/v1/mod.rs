@@ -1,0 +1,3 @@
+//! Version 1. Never changes; a change is `v2`.
+
+pub mod event;
