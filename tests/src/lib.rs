@@ -1,1 +1,8 @@
-//! Placeholder.
+//! The end-to-end harness: everything around the gateway, made up on the spot and thrown away afterwards.
+//!
+//! Owns: a throw-away Postgres, certificates, an OIDC issuer, a Slack look-alike, the runners of the real programs, and [`stack`], which
+//! puts them together for the demo and for the scenarios in `tests/tests/`. Does not own: any behaviour of the gateway's.
+
+pub mod cluster;
+pub mod pki;
+pub mod process;
