@@ -5,9 +5,15 @@
 
 pub mod digest;
 pub mod item;
+pub mod jws;
+pub mod keys;
+pub mod request;
 pub mod v1;
 pub mod verify;
 
 pub use digest::{Parameter, StatementDigest};
-pub use v1::{Decision, Request, RequestId, Verdict};
-pub use verify::{Expectation, GrantError, VerifiedQuorum, VerifyingKeys};
+pub use jws::{TokenError, UnverifiedDecision};
+pub use keys::{KeyError, KeyId, VerifyingKeys};
+pub use request::{RequestError, UnverifiedRequest};
+pub use v1::{Decision, InvalidRequestId, Request, RequestId, Verdict};
+pub use verify::{Expectation, GrantError, Rejection, VerifiedQuorum};

@@ -6,10 +6,72 @@ use serde::{Deserialize, Serialize};
 
 use crate::StatementDigest;
 
-/// Identifies one approval request: a UUID in its usual text form.
+/// Identifies one approval request: a UUID in its usual text form, lower case.
+///
+/// INVARIANT: 36 characters out of `0-9a-f-`. File and item names are made of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RequestId(pub String);
+#[serde(try_from = "String", into = "String")]
+pub struct RequestId(String);
+
+/// A request id that is not a UUID in lower-case text form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("request id is not a UUID in lower-case text form")]
+pub struct InvalidRequestId;
+
+impl RequestId {
+    /// The text form of a UUID's bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let hex = hex::encode(bytes);
+        let mut text = String::with_capacity(36);
+        for (at, digit) in hex.chars().enumerate() {
+            if matches!(at, 8 | 12 | 16 | 20) {
+                text.push('-');
+            }
+            text.push(digit);
+        }
+        Self(text)
+    }
+
+    /// Parses the text form.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn parse(text: &str) -> Result<Self, InvalidRequestId> {
+        let well_formed = text.len() == 36
+            && text.bytes().enumerate().all(|(at, byte)| match at {
+                8 | 13 | 18 | 23 => byte == b'-',
+                _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+            });
+        if well_formed { Ok(Self(text.to_owned())) } else { Err(InvalidRequestId) }
+    }
+
+    /// The text form.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<RequestId> for String {
+    fn from(id: RequestId) -> Self {
+        id.0
+    }
+}
+
+impl TryFrom<String> for RequestId {
+    type Error = InvalidRequestId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
 
 /// Who asks, as shown to reviewers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +163,8 @@ pub struct Reviewer {
     pub email: Option<String>,
     /// Roster groups at decision time.
     pub groups: Vec<String>,
+    /// Identity links from the roster, `issuer|subject`: who this person is where requesters sign in.
+    pub subjects: Vec<String>,
 }
 
 /// The claims of a signed decision. Carried as a compact JWS, ES256, `typ` `countersign-decision+jwt`.

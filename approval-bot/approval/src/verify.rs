@@ -1,6 +1,15 @@
 //! From untrusted decision tokens to a verified quorum.
+//!
+//! The order in which a store returns tokens means nothing: any valid denial ends the request, and approvals are counted by people,
+//! where two tokens that share a person, a Slack account, an e-mail address or an identity link are one person.
 
-use crate::{Decision, RequestId, StatementDigest};
+use crate::jws::{TokenError, UnverifiedDecision};
+use crate::{Decision, RequestId, StatementDigest, Verdict, VerifyingKeys};
+
+/// How far a decision's time may lie ahead of the proxy's clock, in seconds.
+pub const MAX_CLOCK_SKEW: u64 = 300;
+/// How many tokens of one request anyone looks at.
+pub const MAX_TOKENS: usize = 200;
 
 /// What the proxy holds and therefore expects every decision to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,15 +40,12 @@ pub struct Expectation {
     pub quorum: u32,
 }
 
-/// Public keys decisions may be signed with, by key id.
-#[derive(Debug, Clone, Default)]
-pub struct VerifyingKeys {}
-
-/// Enough distinct, verified approvals for one held statement. Only [`verify::quorum`](crate::verify) makes one.
+/// Enough distinct, verified approvals for one held statement. Only [`quorum`] makes one.
 #[derive(Debug)]
 pub struct VerifiedQuorum {
     request: RequestId,
     digest: StatementDigest,
+    expires_at: u64,
     decisions: Vec<Decision>,
 }
 
@@ -54,11 +60,50 @@ impl VerifiedQuorum {
     pub const fn digest(&self) -> &StatementDigest {
         &self.digest
     }
-    /// The decisions.
+    /// Until when the grant may be consumed, seconds since the epoch.
+    #[must_use]
+    pub const fn expires_at(&self) -> u64 {
+        self.expires_at
+    }
+    /// The decisions, one for each person.
     #[must_use]
     pub fn decisions(&self) -> &[Decision] {
         &self.decisions
     }
+}
+
+/// A token that does not count, by its place in the list, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("decision {index}: {why}")]
+pub struct Rejection {
+    /// Place in the list, from 0.
+    pub index: usize,
+    /// Why.
+    pub why: RejectionReason,
+}
+
+/// Why a token does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RejectionReason {
+    /// Not a signed decision.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Signed for something else.
+    #[error("signed for another {0}")]
+    Binding(&'static str),
+    /// Signed at a time it cannot have been signed at.
+    #[error("signed outside the time of the request")]
+    Time,
+    /// The reviewer is the requester.
+    #[error("reviewer is the requester")]
+    SelfApproval,
+    /// The reviewer is in none of the groups the rule names.
+    #[error("reviewer is in none of the groups that may decide")]
+    NotAReviewer,
+    /// There are more tokens than anyone looks at.
+    #[error("more than {MAX_TOKENS} decisions")]
+    TooMany,
 }
 
 /// Why a set of decisions does not open a hold.
@@ -66,12 +111,14 @@ impl VerifiedQuorum {
 #[non_exhaustive]
 pub enum GrantError {
     /// Not enough approvals yet.
-    #[error("{found} of {needed} approvals")]
+    #[error("{found} of {needed} approvals{}", summary(rejected))]
     Pending {
         /// Distinct valid approvals.
         found: u32,
         /// Needed.
         needed: u32,
+        /// Tokens that do not count.
+        rejected: Vec<Rejection>,
     },
     /// A reviewer denied.
     #[error("denied by {by}: {reason}")]
@@ -84,4 +131,150 @@ pub enum GrantError {
     /// Past the expiry.
     #[error("request expired")]
     Expired,
+}
+
+fn summary(rejected: &[Rejection]) -> String {
+    rejected.first().map(|first| format!(" ({} ignored, first: {first})", rejected.len())).unwrap_or_default()
+}
+
+/// Judges a request's tokens against what the proxy holds. Invalid tokens are ignored and reported.
+///
+/// # Errors
+/// Says why the hold stays closed: a denial first, then expiry, then what is still missing.
+pub fn quorum(expected: &Expectation, tokens: &[String], keys: &VerifyingKeys, now: u64) -> Result<VerifiedQuorum, GrantError> {
+    let mut approvals = Vec::new();
+    let mut rejected = Vec::new();
+    for (index, token) in tokens.iter().enumerate() {
+        if index >= MAX_TOKENS {
+            rejected.push(Rejection { index, why: RejectionReason::TooMany });
+            break;
+        }
+        match one(expected, token, keys, now) {
+            Ok(decision) if decision.verdict == Verdict::Deny => {
+                return Err(GrantError::Denied {
+                    by: decision.reviewer.person,
+                    reason: decision.reason.unwrap_or_else(|| "no reason given".to_owned()),
+                });
+            }
+            Ok(decision) => approvals.push(decision),
+            Err(why) => rejected.push(Rejection { index, why }),
+        }
+    }
+    if now >= expected.expires_at {
+        return Err(GrantError::Expired);
+    }
+    let decisions = distinct_people(approvals);
+    let found = u32::try_from(decisions.len()).unwrap_or(u32::MAX);
+    let needed = expected.quorum.max(1);
+    if found < needed {
+        return Err(GrantError::Pending { found, needed, rejected });
+    }
+    Ok(VerifiedQuorum {
+        request: expected.request.clone(),
+        digest: expected.digest,
+        expires_at: expected.expires_at,
+        decisions,
+    })
+}
+
+/// Verifies one token and every binding.
+fn one(expected: &Expectation, token: &str, keys: &VerifyingKeys, now: u64) -> Result<Decision, RejectionReason> {
+    let decision = UnverifiedDecision::new(token).verify(keys)?;
+    let bindings = [
+        ("request", decision.request == expected.request),
+        ("environment", decision.environment == expected.environment),
+        ("statement", decision.digest == expected.digest),
+        (
+            "requester",
+            decision.requester_issuer == expected.requester_issuer && decision.requester_subject == expected.requester_subject,
+        ),
+        ("database", decision.database == expected.database),
+        ("policy", decision.policy == expected.policy),
+        ("rule", decision.rule == expected.rule),
+        ("expiry", decision.expires_at == expected.expires_at),
+    ];
+    for (what, holds) in bindings {
+        if !holds {
+            return Err(RejectionReason::Binding(what));
+        }
+    }
+    if decision.decided_at >= expected.expires_at || decision.decided_at > now.saturating_add(MAX_CLOCK_SKEW) {
+        return Err(RejectionReason::Time);
+    }
+    let requester = RequesterIdentity {
+        issuer: &expected.requester_issuer,
+        subject: &expected.requester_subject,
+        email: expected.requester_email.as_deref(),
+    };
+    if requester.is(&decision.reviewer) {
+        return Err(RejectionReason::SelfApproval);
+    }
+    if !decision.reviewer.groups.iter().any(|group| expected.reviewers.contains(group)) {
+        return Err(RejectionReason::NotAReviewer);
+    }
+    Ok(decision)
+}
+
+/// Every way the requester may be known.
+#[derive(Debug, Clone, Copy)]
+pub struct RequesterIdentity<'a> {
+    /// Issuer.
+    pub issuer: &'a str,
+    /// Subject.
+    pub subject: &'a str,
+    /// E-mail address, where the issuer vouches for it.
+    pub email: Option<&'a str>,
+}
+
+impl RequesterIdentity<'_> {
+    /// Whether this reviewer is the requester: by identity link, by e-mail, or by a subject that is the person's own name or address.
+    #[must_use]
+    pub fn is(&self, reviewer: &crate::v1::Reviewer) -> bool {
+        let link = format!("{}|{}", self.issuer, self.subject);
+        let address = reviewer.email.as_deref();
+        reviewer.subjects.contains(&link)
+            || reviewer.person == self.subject
+            || address.is_some_and(|address| same_address(address, self.subject) || self.email.is_some_and(|own| same_address(address, own)))
+    }
+}
+
+fn same_address(a: &str, b: &str) -> bool {
+    a.trim().to_lowercase() == b.trim().to_lowercase()
+}
+
+/// One decision for each person. Tokens that share any identity belong to one person, also through a third token.
+fn distinct_people(mut approvals: Vec<Decision>) -> Vec<Decision> {
+    approvals.sort_by(|a, b| (a.decided_at, &a.reviewer).cmp(&(b.decided_at, &b.reviewer)));
+    let mut people: Vec<(Vec<String>, Decision)> = Vec::new();
+    for decision in approvals {
+        let mut names = identities(&decision);
+        let (same, others): (Vec<_>, Vec<_>) =
+            people.into_iter().partition(|(known, _)| known.iter().any(|name| names.contains(name)));
+        people = others;
+        // The earliest decision speaks for the person; the list is sorted by time.
+        let mut first = None;
+        for (known, earlier) in same {
+            names.extend(known);
+            first = Some(match first.take() {
+                Some(kept) if is_before(&kept, &earlier) => kept,
+                _ => earlier,
+            });
+        }
+        people.push((names, first.unwrap_or(decision)));
+    }
+    let mut decisions: Vec<Decision> = people.into_iter().map(|(_, decision)| decision).collect();
+    decisions.sort_by(|a, b| (a.decided_at, &a.reviewer).cmp(&(b.decided_at, &b.reviewer)));
+    decisions
+}
+
+fn is_before(a: &Decision, b: &Decision) -> bool {
+    (a.decided_at, &a.reviewer) <= (b.decided_at, &b.reviewer)
+}
+
+fn identities(decision: &Decision) -> Vec<String> {
+    let reviewer = &decision.reviewer;
+    let mut names = vec![format!("person:{}", reviewer.person), format!("slack:{}", reviewer.slack)];
+    names.extend(reviewer.email.iter().map(|address| format!("email:{}", address.trim().to_lowercase())));
+    names.extend(reviewer.subjects.iter().map(|subject| format!("subject:{subject}")));
+    names
 }

@@ -1,0 +1,125 @@
+//! A request's canonical bytes, and the way back from bytes that came out of an untrusted store.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
+
+use crate::v1::RequestParameter;
+use crate::{Parameter, Request, StatementDigest};
+
+/// The largest request anyone parses: DynamoDB's item limit is 400 KB, of which decisions and card need a share.
+pub const MAX_REQUEST_BYTES: usize = 360_000;
+
+/// Bytes of a request as a store gave them; nothing in them is believed yet.
+#[derive(Debug, Clone, Copy)]
+pub struct UnverifiedRequest<'a>(&'a [u8]);
+
+/// Why stored bytes are not a request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// Longer than [`MAX_REQUEST_BYTES`].
+    #[error("request of {found} bytes, at most {MAX_REQUEST_BYTES} are taken")]
+    TooLong {
+        /// Length found.
+        found: usize,
+    },
+    /// Not the JSON of a request.
+    #[error("request is not version 1 JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Another version.
+    #[error("request has version {0}, expected 1")]
+    Version(u8),
+    /// The same request has exactly one form.
+    #[error("request is not in canonical form")]
+    NotCanonical,
+    /// A parameter's value is not base64.
+    #[error("value of parameter {0} is not base64")]
+    Parameter(usize),
+    /// The digest is of something else than the statement and parameters beside it.
+    #[error("digest does not match statement and parameters")]
+    Digest,
+}
+
+impl Request {
+    /// The canonical bytes: JSON without white space, fields in declaration order, maps sorted. These are stored, and these are
+    /// what a reviewer's press refers to.
+    ///
+    /// # Errors
+    /// Never for values of this type; the signature says so because `serde_json` does.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, RequestError> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    /// Computes the digest of the statement and parameters as they stand here.
+    ///
+    /// # Errors
+    /// When a parameter's value is not base64.
+    pub fn compute_digest(&self) -> Result<StatementDigest, RequestError> {
+        let values = self
+            .parameters
+            .iter()
+            .enumerate()
+            .map(|(at, parameter)| parameter.bytes().ok_or(RequestError::Parameter(at)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let parameters = self.parameters.iter().zip(&values).map(|(parameter, value)| Parameter {
+            type_oid: parameter.type_oid,
+            format: parameter.format,
+            value: value.as_deref(),
+        });
+        Ok(StatementDigest::compute(self.statement.as_bytes(), parameters))
+    }
+}
+
+impl RequestParameter {
+    /// From the bytes in Bind.
+    #[must_use]
+    pub fn new(type_oid: u32, format: i16, value: Option<&[u8]>) -> Self {
+        Self { type_oid, format, value: value.map(|bytes| STANDARD.encode(bytes)) }
+    }
+
+    /// The bytes: outer `None` when they are not base64, inner `None` for NULL.
+    #[must_use]
+    #[expect(clippy::option_option, reason = "NULL and nonsense are different things")]
+    pub fn bytes(&self) -> Option<Option<Vec<u8>>> {
+        match &self.value {
+            None => Some(None),
+            Some(text) => STANDARD.decode(text).ok().map(Some),
+        }
+    }
+}
+
+impl<'a> UnverifiedRequest<'a> {
+    /// Wraps stored bytes.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// SHA-256 of the bytes, lower-case hex: what a card's buttons carry.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        hex::encode(Sha256::digest(self.0))
+    }
+
+    /// Checks form, version and that the digest is the digest of what stands beside it. Says nothing about who wrote it.
+    ///
+    /// # Errors
+    /// Names what does not fit.
+    pub fn parse(&self) -> Result<Request, RequestError> {
+        if self.0.len() > MAX_REQUEST_BYTES {
+            return Err(RequestError::TooLong { found: self.0.len() });
+        }
+        let request: Request = serde_json::from_slice(self.0)?;
+        if request.version != 1 {
+            return Err(RequestError::Version(request.version));
+        }
+        if request.to_bytes()? != self.0 {
+            return Err(RequestError::NotCanonical);
+        }
+        if request.compute_digest()? != request.digest {
+            return Err(RequestError::Digest);
+        }
+        Ok(request)
+    }
+}
