@@ -1,0 +1,194 @@
+//! The store in a folder that proxy and bot share: for the demo, tests and single machines.
+//!
+//! Each file is written aside, synced, and linked into place under a name that must not exist, which is the conditional write here:
+//! exactly one linker wins, and nobody ever sees half a file. Layout: [`countersign_approval::item`].
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use countersign_approval::item::{CardState, Closed, Finished, Status, file};
+use countersign_approval::{Request, RequestId, StatementDigest, UnverifiedRequest};
+use serde::de::DeserializeOwned;
+
+use super::clock;
+use super::store::{Snapshot, Store, StoreError};
+
+/// The largest file anyone reads here.
+const MAX_FILE: u64 = 1 << 20;
+
+#[derive(Debug)]
+pub(super) struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    pub(super) const fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Runs file work off the async threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let files = Files { root: self.root.clone() };
+        let path = self.root.display().to_string();
+        match tokio::task::spawn_blocking(move || work(&files)).await {
+            Ok(result) => result.map_err(|error| StoreError::Unavailable(format!("{path}: {error}"))),
+            Err(error) => Err(StoreError::Unavailable(format!("{path}: {error}"))),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Directory {
+    async fn check(&self) -> Result<(), StoreError> {
+        self.blocking(|files| {
+            fs::create_dir_all(files.root.join(file::PARTS))?;
+            // A link is what every change needs: prove that this file system and these permissions allow it.
+            let probe = format!("probe-{}", uuid::Uuid::new_v4());
+            let placed = files.create(&files.root.join(&probe), b"");
+            fs::remove_file(files.root.join(&probe))?;
+            placed.map(|_| ())
+        })
+        .await
+        .map_err(|error| match error {
+            StoreError::Unavailable(why) => StoreError::Unusable(format!("directory must be writable and allow hard links: {why}")),
+            other => other,
+        })
+    }
+
+    async fn place(&self, request: &Request, bytes: &[u8]) -> Result<(), StoreError> {
+        let id = request.id.clone();
+        let bytes = bytes.to_vec();
+        let fits = self
+            .blocking(move |files| {
+                let folder = files.folder(&id);
+                fs::create_dir_all(folder.join(file::DECISIONS))?;
+                fs::create_dir_all(folder.join(file::VOTERS))?;
+                let target = folder.join(file::REQUEST);
+                Ok(files.create(&target, &bytes)? || files.read(&target)?.as_ref() == Some(&bytes))
+            })
+            .await?;
+        if fits { Ok(()) } else { Err(StoreError::IdTaken) }
+    }
+
+    async fn read(&self, ids: &[RequestId]) -> Result<HashMap<RequestId, Snapshot>, StoreError> {
+        let ids = ids.to_vec();
+        self.blocking(move |files| {
+            let mut found = HashMap::new();
+            for id in ids {
+                if let Some(snapshot) = files.snapshot(&id)? {
+                    found.insert(id, snapshot);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn close(&self, id: &RequestId, digest: Option<&StatementDigest>, closed: &Closed) -> Result<bool, StoreError> {
+        let (id, digest) = (id.clone(), digest.copied());
+        let closed = closed.clone();
+        self.blocking(move |files| {
+            let folder = files.folder(&id);
+            let Some(bytes) = files.read(&folder.join(file::REQUEST))? else { return Ok(false) };
+            if let Some(digest) = digest {
+                let matches = UnverifiedRequest::new(&bytes)
+                    .parse()
+                    .is_ok_and(|request| request.digest == digest && clock::now() < request.expires_at);
+                if !matches {
+                    return Ok(false);
+                }
+            }
+            files.create(&folder.join(file::CLOSED), &serde_json::to_vec(&closed)?)
+        })
+        .await
+    }
+
+    async fn finish(&self, id: &RequestId, outcome: &str, at: u64, _forget_at: u64) -> Result<bool, StoreError> {
+        let id = id.clone();
+        let finished = Finished { outcome: outcome.to_owned(), at };
+        self.blocking(move |files| {
+            let folder = files.folder(&id);
+            if files.read(&folder.join(file::CLOSED))?.is_none() {
+                return Ok(false);
+            }
+            files.create(&folder.join(file::FINISHED), &serde_json::to_vec(&finished)?)
+        })
+        .await
+    }
+}
+
+struct Files {
+    root: PathBuf,
+}
+
+impl Files {
+    /// INVARIANT: a request id holds no separators or dots, so this never leaves the root.
+    fn folder(&self, id: &RequestId) -> PathBuf {
+        self.root.join(id.as_str())
+    }
+
+    /// Creates a file with this content, durably, unless the name is taken. True when created.
+    fn create(&self, target: &Path, content: &[u8]) -> std::io::Result<bool> {
+        let part = self.root.join(file::PARTS).join(uuid::Uuid::new_v4().to_string());
+        let mut aside = File::create_new(&part)?;
+        let written = aside.write_all(content).and_then(|()| aside.sync_all());
+        let linked = written.and_then(|()| match fs::hard_link(&part, target) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        });
+        fs::remove_file(&part)?;
+        if let (Ok(true), Some(folder)) = (&linked, target.parent()) {
+            File::open(folder)?.sync_all()?;
+        }
+        linked
+    }
+
+    fn read(&self, path: &Path) -> std::io::Result<Option<Vec<u8>>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut content = Vec::new();
+        file.take(MAX_FILE).read_to_end(&mut content)?;
+        Ok(Some(content))
+    }
+
+    fn json<T: DeserializeOwned>(&self, path: &Path) -> std::io::Result<Option<T>> {
+        Ok(self.read(path)?.and_then(|content| serde_json::from_slice(&content).ok()))
+    }
+
+    fn snapshot(&self, id: &RequestId) -> std::io::Result<Option<Snapshot>> {
+        let folder = self.folder(id);
+        if self.read(&folder.join(file::REQUEST))?.is_none() {
+            return Ok(None);
+        }
+        let closed: Option<Closed> = self.json(&folder.join(file::CLOSED))?;
+        let card: CardState = self.json(&folder.join(file::CARD))?.unwrap_or_default();
+        let status = closed.as_ref().map_or(Status::Open, |closed| closed.status);
+        Ok(Some(Snapshot {
+            tokens: self.decisions(&folder)?,
+            status: Some(status),
+            why: closed.map(|closed| closed.why),
+            card_error: card.error,
+        }))
+    }
+
+    fn decisions(&self, folder: &Path) -> std::io::Result<Vec<String>> {
+        let mut tokens = Vec::new();
+        while let Some(content) = self.read(&folder.join(file::DECISIONS).join(file::decision(tokens.len())))? {
+            tokens.push(String::from_utf8_lossy(&content).trim().to_owned());
+            if tokens.len() > countersign_approval::verify::MAX_TOKENS {
+                break;
+            }
+        }
+        Ok(tokens)
+    }
+}

@@ -1,0 +1,38 @@
+//! Public keys for decisions, from PEM files and from KMS.
+
+use std::path::PathBuf;
+
+use aws_sdk_kms::error::DisplayErrorContext;
+use aws_sdk_kms::types::{KeySpec, KeyUsageType};
+use countersign_approval::VerifyingKeys;
+
+use super::StartError;
+
+/// Adds the keys of SPKI PEM files.
+pub(super) async fn from_files(keys: &mut VerifyingKeys, paths: &[PathBuf]) -> Result<(), StartError> {
+    for path in paths {
+        let fault = |why: String| StartError::Key { key: path.display().to_string(), why };
+        let pem = tokio::fs::read_to_string(path).await.map_err(|error| fault(error.to_string()))?;
+        keys.add_pem(&pem).map_err(|error| fault(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Adds the public halves of KMS keys.
+pub(super) async fn from_kms(keys: &mut VerifyingKeys, kms: &aws_sdk_kms::Client, ids: &[String]) -> Result<(), StartError> {
+    for id in ids {
+        let fault = |why: String| StartError::Key { key: id.clone(), why };
+        let answer = kms
+            .get_public_key()
+            .key_id(id)
+            .send()
+            .await
+            .map_err(|error| fault(format!("kms:GetPublicKey failed: {}", DisplayErrorContext(&error))))?;
+        if answer.key_usage() != Some(&KeyUsageType::SignVerify) || answer.key_spec() != Some(&KeySpec::EccNistP256) {
+            return Err(fault("is not a SIGN_VERIFY key of spec ECC_NIST_P256".to_owned()));
+        }
+        let der = answer.public_key().ok_or_else(|| fault("KMS returned no public key".to_owned()))?;
+        keys.add_der(der.as_ref()).map_err(|error| fault(error.to_string()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! One hold's view of its request: from what the store says to what the session must know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_approval::item::Status;
+use countersign_approval::{Expectation, GrantError, UnverifiedDecision, VerifiedQuorum, VerifyingKeys, verify};
+use tokio::sync::watch;
+
+use super::poller::Observed;
+use super::store::Snapshot;
+use super::{Approvals, clock};
+
+/// How long before the expiry the client is warned, when the request stays open for at least twice as long.
+const EXPIRY_WARNING: u64 = 60;
+
+/// What happens to a hold.
+#[derive(Debug)]
+pub enum HoldEvent {
+    /// The number of valid approvals changed.
+    Progress {
+        /// Distinct people who approved.
+        approvals: u32,
+        /// Needed.
+        quorum: u32,
+    },
+    /// Enough valid approvals. Consume before anything runs.
+    Granted {
+        /// The quorum.
+        quorum: VerifiedQuorum,
+        /// The tokens with a valid signature, for the recording.
+        tokens: Vec<String>,
+    },
+    /// A reviewer said no.
+    Denied {
+        /// Person, as the roster names them.
+        by: String,
+        /// Their reason.
+        reason: String,
+        /// The tokens with a valid signature, for the recording.
+        tokens: Vec<String>,
+    },
+    /// Nobody decided in time.
+    Expired,
+    /// The request cannot be granted any more, for another reason.
+    Failed(String),
+    /// Something the client should hear; the hold goes on.
+    Warning(String),
+}
+
+/// Watches one request. Drop it when the hold ends.
+#[derive(Debug)]
+pub struct Watch {
+    approvals: Approvals,
+    expectation: Expectation,
+    observed: watch::Receiver<Observed>,
+    seen: Option<Arc<Snapshot>>,
+    progress: u32,
+    card_warned: bool,
+    outage_warned: bool,
+    rejected_logged: usize,
+    warn_at: Option<u64>,
+    over: bool,
+}
+
+impl Watch {
+    pub(super) fn new(approvals: Approvals, expectation: Expectation, observed: watch::Receiver<Observed>) -> Self {
+        let remaining = expectation.expires_at.saturating_sub(clock::now());
+        let warn_at = (remaining >= 2 * EXPIRY_WARNING).then(|| expectation.expires_at.saturating_sub(EXPIRY_WARNING));
+        Self {
+            approvals,
+            expectation,
+            observed,
+            seen: None,
+            progress: 0,
+            card_warned: false,
+            outage_warned: false,
+            rejected_logged: 0,
+            warn_at,
+            over: false,
+        }
+    }
+
+    /// The next event. After `Granted`, `Denied`, `Expired` or `Failed` there is none, and this never resolves.
+    ///
+    /// Cancel-safe: an event is taken only when it is returned.
+    pub async fn next(&mut self) -> HoldEvent {
+        if self.over {
+            return std::future::pending().await;
+        }
+        loop {
+            let observed = self.observed.borrow_and_update().clone();
+            if let Some(event) = self.judge(observed) {
+                self.over = !matches!(event, HoldEvent::Progress { .. } | HoldEvent::Warning(_));
+                return event;
+            }
+            let until = self.warn_at.unwrap_or(self.expectation.expires_at).saturating_sub(clock::now());
+            tokio::select! {
+                changed = self.observed.changed() => if changed.is_err() {
+                    self.over = true;
+                    return HoldEvent::Failed("the proxy no longer watches approvals".to_owned());
+                },
+                // At most a day at a time, and never a busy loop when the clock stands right before a full second.
+                () = tokio::time::sleep(Duration::from_secs(until.min(86_400)).max(Duration::from_millis(50))) => {}
+            }
+        }
+    }
+
+    fn judge(&mut self, observed: Observed) -> Option<HoldEvent> {
+        let now = clock::now();
+        let snapshot = observed.snapshot.unwrap_or_default();
+        let changed = self.seen.as_ref() != Some(&snapshot);
+        if changed || now >= self.expectation.expires_at {
+            let event = self.judge_tokens(&snapshot, now);
+            if event.is_some() {
+                return event;
+            }
+        }
+        if let Some(event) = self.judge_status(&snapshot) {
+            return Some(event);
+        }
+        self.seen = Some(snapshot.clone());
+        if let (Some(error), false) = (&snapshot.card_error, self.card_warned) {
+            self.card_warned = true;
+            return Some(HoldEvent::Warning(format!("reviewers could not be notified yet: {error}")));
+        }
+        if let (Some(outage), false) = (observed.outage, self.outage_warned) {
+            self.outage_warned = true;
+            return Some(HoldEvent::Warning(outage));
+        }
+        if self.warn_at.is_some_and(|at| now >= at) {
+            self.warn_at = None;
+            let left = self.expectation.expires_at.saturating_sub(now);
+            return Some(HoldEvent::Warning(format!("approval request {} expires in {left} s", self.expectation.request)));
+        }
+        None
+    }
+
+    fn judge_tokens(&mut self, snapshot: &Snapshot, now: u64) -> Option<HoldEvent> {
+        let keys = self.approvals.inner.keys.clone();
+        match verify::quorum(&self.expectation, &snapshot.tokens, &keys, now) {
+            Ok(quorum) => Some(HoldEvent::Granted { quorum, tokens: signed(&snapshot.tokens, &keys) }),
+            Err(GrantError::Denied { by, reason }) => {
+                Some(HoldEvent::Denied { by, reason, tokens: signed(&snapshot.tokens, &keys) })
+            }
+            Err(GrantError::Pending { found, needed, rejected }) => {
+                for rejection in rejected.iter().skip(self.rejected_logged) {
+                    tracing::warn!(request.id = %self.expectation.request, %rejection, "decision in the store does not count");
+                }
+                self.rejected_logged = self.rejected_logged.max(rejected.len());
+                (found != self.progress).then(|| {
+                    self.progress = found;
+                    HoldEvent::Progress { approvals: found, quorum: needed }
+                })
+            }
+            // `Expired`, and what later versions may add: closed.
+            Err(_) => {
+                self.approvals.expire(&self.expectation.request);
+                Some(HoldEvent::Expired)
+            }
+        }
+    }
+
+    /// A request that was closed in the store cannot be consumed any more, whoever closed it.
+    fn judge_status(&self, snapshot: &Snapshot) -> Option<HoldEvent> {
+        let why = snapshot.why.as_deref().unwrap_or("no reason given");
+        match snapshot.status? {
+            Status::Open => None,
+            Status::Expired => Some(HoldEvent::Expired),
+            Status::Cancelled => Some(HoldEvent::Failed(format!("request was cancelled: {why}"))),
+            Status::Denied => Some(HoldEvent::Failed("request was closed as denied, without a signed denial".to_owned())),
+            Status::Consumed | Status::Finished => Some(HoldEvent::Failed("grant was used already".to_owned())),
+        }
+    }
+}
+
+/// Tokens whose signature is good: worth keeping as evidence, unlike whatever else lies in the store.
+fn signed(tokens: &[String], keys: &VerifyingKeys) -> Vec<String> {
+    tokens
+        .iter()
+        .take(verify::MAX_TOKENS)
+        .filter(|token| UnverifiedDecision::new(token).verify(keys).is_ok())
+        .cloned()
+        .collect()
+}
