@@ -4,5 +4,8 @@
 //! puts them together for the demo and for the scenarios in `tests/tests/`. Does not own: any behaviour of the gateway's.
 
 pub mod cluster;
+pub mod http;
+pub mod oidc;
 pub mod pki;
 pub mod process;
+pub mod slack;
