@@ -1,0 +1,242 @@
+//! The client's messages.
+
+use bytes::{Buf, Bytes, BytesMut};
+use countersign_policy::Verdict;
+use countersign_policy::facts::SessionAction;
+use countersign_recording::Event;
+use countersign_wire::{ErrorFields, Target, fe, peek_frame};
+
+use crate::copy::Copy;
+use crate::effect::{Effect, End};
+use crate::errors;
+use crate::hold::Held;
+use crate::judging::Judged;
+use crate::permit::Permit;
+use crate::pipeline::Step;
+use crate::session::{Fatal, Intake, Session};
+
+/// What became of a frame.
+pub(crate) enum Taken {
+    /// Dealt with.
+    Done,
+    /// Not now: leave it in the buffer and wait.
+    Wait(Intake),
+}
+
+impl Session {
+    pub(crate) fn take_client(&mut self, input: &mut BytesMut) -> Result<(), Fatal> {
+        loop {
+            match self.intake {
+                Intake::Open => {}
+                Intake::Drain if self.pipeline.is_empty() => self.intake = Intake::Open,
+                Intake::Closed => {
+                    input.clear();
+                    return Ok(());
+                }
+                Intake::Drain | Intake::Catalog | Intake::Held(_) => return Ok(()),
+            }
+            if self.to_server.len() >= self.limits.backlog || self.pipeline.len() >= self.limits.pipeline {
+                return Ok(());
+            }
+            let header = peek_frame(input, self.limits.client_message).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
+            let Some(header) = header else { return Ok(()) };
+            let Some(frame) = input.get(..header.total) else {
+                input.reserve(header.total.saturating_sub(input.len()).min(1 << 20));
+                return Ok(());
+            };
+            let body = frame.get(countersign_wire::HEADER_LEN..).unwrap_or_default();
+            match self.take_client_frame(header.tag, frame, body)? {
+                Taken::Done => {
+                    input.advance(header.total);
+                    self.refreshed = false;
+                }
+                Taken::Wait(intake) => {
+                    // A Bind or Query that is held has been taken over by the hold.
+                    if matches!(intake, Intake::Held(_)) {
+                        input.advance(header.total);
+                        self.refreshed = false;
+                    }
+                    if matches!(intake, Intake::Drain) {
+                        // Without it the server may keep its answers until Sync.
+                        self.to_server.write(0, |out| countersign_wire::put_empty(out, fe::FLUSH));
+                    }
+                    self.intake = intake;
+                    self.hold_progressed();
+                }
+            }
+        }
+    }
+
+    fn take_client_frame(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Result<Taken, Fatal> {
+        if let Copy::In { .. } = self.copy {
+            return self.take_copy_in(tag, frame, body);
+        }
+        if self.skipping && !matches!(tag, fe::SYNC | fe::TERMINATE) {
+            return match tag {
+                fe::QUERY | fe::PARSE | fe::BIND | fe::DESCRIBE | fe::EXECUTE | fe::CLOSE | fe::FLUSH | fe::FUNCTION_CALL => Ok(Taken::Done),
+                fe::COPY_DATA | fe::COPY_DONE | fe::COPY_FAIL => Ok(Taken::Done),
+                other => Err(unknown(other)),
+            };
+        }
+        match tag {
+            fe::QUERY => self.take_query(body),
+            fe::PARSE => self.take_parse(body),
+            fe::BIND => self.take_bind(body),
+            fe::DESCRIBE => self.take_describe(body),
+            fe::EXECUTE => self.take_execute(body),
+            fe::CLOSE => self.take_close(body),
+            fe::FLUSH => {
+                empty(body, "Flush")?;
+                self.to_server.copy(0, frame);
+                Ok(Taken::Done)
+            }
+            fe::SYNC => {
+                empty(body, "Sync")?;
+                self.skipping = false;
+                self.to_server.copy(0, frame);
+                self.pipeline.push(Step::Sync);
+                Ok(Taken::Done)
+            }
+            fe::FUNCTION_CALL => {
+                let error = errors::with(
+                    errors::error("42501", "the function call protocol is refused by the gateway"),
+                    None,
+                    Some("call the function with SELECT".to_owned()),
+                );
+                self.refuse_query(0, error);
+                Ok(Taken::Done)
+            }
+            fe::TERMINATE => {
+                self.end(End { reason: "client terminated".to_owned(), error: None });
+                Ok(Taken::Wait(Intake::Closed))
+            }
+            // The server reads over these outside of a copy: a client may still be sending after the copy failed.
+            fe::COPY_DATA | fe::COPY_DONE | fe::COPY_FAIL => Ok(Taken::Done),
+            other => Err(unknown(other)),
+        }
+    }
+
+    fn take_query(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
+        let text = countersign_wire::query_text(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
+        let judged = match self.judge_now(text) {
+            Ok(judged) => judged,
+            Err(wait) => return Ok(Taken::Wait(wait)),
+        };
+        let text = Bytes::copy_from_slice(text);
+        if let Verdict::Hold(terms) = &judged.judgement.verdict {
+            let held = Held::query(text, terms.clone(), judged);
+            return Ok(Taken::Wait(Intake::Held(Box::new(held))));
+        }
+        let statement = self.record_statement(&text, false, &[], &judged);
+        if let Verdict::Deny(denial) = &judged.judgement.verdict {
+            self.refuse_query(statement, errors::denied(denial));
+        } else if let Some(permit) = Permit::allowed(statement, &judged.judgement) {
+            self.forward_query(permit, &text, &judged, None);
+        }
+        Ok(Taken::Done)
+    }
+
+    /// Judges a text now, or says what to wait for first.
+    pub(crate) fn judge_now(&mut self, text: &[u8]) -> Result<std::sync::Arc<Judged>, Intake> {
+        if self.meaning_in_flight() {
+            return Err(Intake::Drain);
+        }
+        if self.catalog_dirty && !self.refreshed {
+            return Err(self.ask_for_catalog());
+        }
+        let judged = self.judge(text);
+        if judged.judgement.stale_catalog && !self.refreshed {
+            return Err(self.ask_for_catalog());
+        }
+        Ok(judged)
+    }
+
+    fn ask_for_catalog(&mut self) -> Intake {
+        self.refreshed = true;
+        self.effects.push_back(Effect::RefreshCatalog { generation: self.catalog_generation });
+        Intake::Catalog
+    }
+
+    /// Whether something on its way may change what the next text means.
+    fn meaning_in_flight(&self) -> bool {
+        use countersign_policy::StatementKind as Kind;
+        let changes = |judgement: &countersign_policy::Judgement| {
+            judgement.statements.iter().any(|facts| match facts.kind {
+                Kind::Read | Kind::Write | Kind::CopyIn | Kind::CopyOut | Kind::Empty => false,
+                Kind::Transaction => facts.action == SessionAction::Rollback,
+                _ => true,
+            })
+        };
+        self.pipeline.iter().any(|step| match step {
+            Step::Query { judgement, .. } => changes(judgement),
+            Step::Execute { portal } => self.portals.get(portal).is_some_and(|portal| changes(&portal.judged.judgement)),
+            _ => false,
+        })
+    }
+
+    /// Records a statement and the decision on it.
+    pub(crate) fn record_statement(
+        &mut self,
+        text: &Bytes,
+        extended: bool,
+        parameters: &[countersign_recording::v1::event::Parameter],
+        judged: &Judged,
+    ) -> u64 {
+        let statement = self.new_statement();
+        let digest = crate::extended::digest(text, parameters);
+        self.record(Event::Statement { statement, extended, text: text.clone(), parameters: parameters.to_vec(), digest: *digest.bytes() });
+        self.record_decision(statement, judged);
+        statement
+    }
+
+    /// Writes a simple Query upstream. The only place that does.
+    pub(crate) fn forward_query(&mut self, permit: Permit, text: &Bytes, judged: &Judged, request: Option<String>) {
+        let statement = permit.consume();
+        let gate = if judged.judgement.needs_durable_record { self.gate() } else { 0 };
+        self.forget_unnamed();
+        let own = self.own_deallocate(&judged.judgement);
+        self.to_server.write(gate, |out| countersign_wire::put_query(out, own.as_ref().unwrap_or(text)));
+        self.state.forwarded(&judged.judgement);
+        let judgement = std::sync::Arc::clone(&judged.judgement);
+        self.pipeline.push(Step::Query { statement, judgement, request, since: self.now_us });
+    }
+
+    /// `DEALLOCATE name` of a statement prepared by the protocol: upstream it has the proxy's name.
+    pub(crate) fn own_deallocate(&self, judgement: &countersign_policy::Judgement) -> Option<Bytes> {
+        let [only] = judgement.statements.as_slice() else { return None };
+        let SessionAction::Deallocate(name) = &only.action else { return None };
+        let id = self.statement_names.lookup(name.as_bytes())?;
+        let own = &self.statements.get(&id)?.own;
+        let mut sql = b"DEALLOCATE \"".to_vec();
+        sql.extend_from_slice(own);
+        sql.push(b'"');
+        Some(Bytes::from(sql))
+    }
+
+    /// Refuses a simple Query: upstream gets something that fails in its place.
+    pub(crate) fn refuse_query(&mut self, statement: u64, error: ErrorFields) {
+        self.forget_unnamed();
+        self.to_server.write(0, |out| countersign_wire::put_query(out, poison_text(statement).as_bytes()));
+        self.pipeline.push(Step::PoisonQuery { statement, error });
+    }
+
+    /// Refuses a message of the extended protocol: upstream gets something that fails in its place, the rest up to Sync is skipped.
+    pub(crate) fn refuse_extended(&mut self, statement: u64, error: ErrorFields) {
+        self.to_server.write(0, |out| countersign_wire::put_describe(out, Target::Statement, poison_text(statement).as_bytes()));
+        self.pipeline.push(Step::Poison { statement, error });
+        self.skipping = true;
+    }
+}
+
+/// Not SQL, and not the name of anything: whatever the transaction's state, the server answers with an error.
+fn poison_text(statement: u64) -> String {
+    format!("countersign: statement {statement} was refused by the gateway")
+}
+
+fn empty(body: &[u8], what: &str) -> Result<(), Fatal> {
+    if body.is_empty() { Ok(()) } else { Err(Fatal::client_protocol(&format!("{what} with a body"))) }
+}
+
+fn unknown(tag: u8) -> Fatal {
+    Fatal::client_protocol(&format!("invalid frontend message type {tag}"))
+}

@@ -1,0 +1,86 @@
+//! What the session asks of its driver.
+
+use bytes::Bytes;
+use countersign_approval::StatementDigest;
+use countersign_policy::{HoldTerms, StatementFacts};
+use countersign_recording::Event;
+use countersign_recording::v1::event::Parameter;
+use countersign_wire::ErrorFields;
+
+/// A request to the driver. Effects come out in order and are to be carried out in order.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Effect {
+    /// Append to the recording. The n-th of these is event n.
+    Record(Event),
+    /// Place a request for approval, then call [`Session::hold_placed`](crate::Session::hold_placed) or
+    /// [`Session::hold_failed`](crate::Session::hold_failed).
+    PlaceHold(Box<HoldRequest>),
+    /// Consume the grant by a conditional write, then call [`Session::consumed`](crate::Session::consumed).
+    Consume {
+        /// Request id.
+        request: String,
+        /// Digest of what is held.
+        digest: StatementDigest,
+    },
+    /// The request is void: nobody waits for it any more.
+    CancelHold {
+        /// Request id.
+        request: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// The approved statement ended.
+    FinishHold {
+        /// Request id.
+        request: String,
+        /// Command tag or SQLSTATE.
+        outcome: String,
+    },
+    /// Load catalog facts newer than `generation`, then call [`Session::catalog`](crate::Session::catalog).
+    RefreshCatalog {
+        /// Generation at hand.
+        generation: u64,
+    },
+    /// One line for operators.
+    Anomaly {
+        /// Statement number.
+        statement: u64,
+        /// What.
+        what: String,
+    },
+    /// Flush what is released, then close both sides.
+    End(End),
+}
+
+/// How a session ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Why, as recorded.
+    pub reason: String,
+    /// What to tell the client, if it still listens.
+    pub error: Option<ErrorFields>,
+}
+
+/// What is held, for the request to the reviewers.
+#[derive(Debug, Clone)]
+pub struct HoldRequest {
+    /// Statement number.
+    pub statement: u64,
+    /// Exact text.
+    pub text: Bytes,
+    /// Bound parameters.
+    pub parameters: Vec<Parameter>,
+    /// Digest of the two.
+    pub digest: StatementDigest,
+    /// Rule that holds it.
+    pub rule: String,
+    /// Policy digest it was judged under.
+    pub policy: [u8; 32],
+    /// Terms.
+    pub terms: HoldTerms,
+    /// Facts.
+    pub facts: Vec<StatementFacts>,
+    /// Whether a transaction is open, so that locks may be held while it waits.
+    pub in_transaction: bool,
+}

@@ -1,0 +1,324 @@
+//! The extended protocol: Parse, Bind, Describe, Execute, Close.
+//!
+//! Names upstream are the proxy's own for every prepared statement and every named portal, each used once: whatever a client does
+//! with its names, an own name means exactly one judged text for ever.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use countersign_approval::StatementDigest;
+use countersign_policy::{ResultColumn, Verdict};
+use countersign_recording::v1::event::Parameter;
+use countersign_wire::Target;
+
+use crate::client::Taken;
+use crate::errors;
+use crate::hold::Held;
+use crate::judging::Judged;
+use crate::permit::Permit;
+use crate::pipeline::Step;
+use crate::rows::Plan;
+use crate::session::{Fatal, Intake, Session};
+
+/// A prepared statement.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// Name upstream.
+    pub(crate) own: Bytes,
+    /// Text as the client sent it.
+    pub(crate) text: Bytes,
+    /// Parameter types: as declared, or as the server resolved them once it was asked.
+    pub(crate) types: Vec<u32>,
+    /// Judgement at Parse.
+    pub(crate) judged: Arc<Judged>,
+}
+
+/// A portal: one statement with its bound values, permitted to run once.
+#[derive(Debug)]
+pub(crate) struct Portal {
+    /// Name upstream.
+    pub(crate) own: Bytes,
+    /// Statement number.
+    pub(crate) statement: u64,
+    /// Text.
+    pub(crate) text: Bytes,
+    /// Judgement the permit was made from.
+    pub(crate) judged: Arc<Judged>,
+    /// The approval request, when it was held.
+    pub(crate) request: Option<String>,
+    /// Result columns' formats, as bound.
+    pub(crate) formats: Vec<i16>,
+    /// Whether Describe of the portal was sent.
+    pub(crate) described: bool,
+    /// Result columns, once the server described them; empty when it returns none.
+    pub(crate) columns: Option<Arc<[ResultColumn]>>,
+    /// How its rows are masked, once known.
+    pub(crate) plan: Option<Plan>,
+    /// When its first Execute was forwarded.
+    pub(crate) since: u64,
+}
+
+pub(crate) fn digest(text: &[u8], parameters: &[Parameter]) -> StatementDigest {
+    StatementDigest::compute(
+        text,
+        parameters.iter().map(|parameter| countersign_approval::Parameter {
+            type_oid: parameter.type_oid,
+            format: parameter.format,
+            value: parameter.value.as_deref(),
+        }),
+    )
+}
+
+/// Pairs bound values with the types known of them.
+pub(crate) fn typed(values: &[(i16, Option<Bytes>)], types: &[u32]) -> Vec<Parameter> {
+    values
+        .iter()
+        .enumerate()
+        .map(|(index, (format, value))| Parameter { type_oid: types.get(index).copied().unwrap_or(0), format: *format, value: value.clone() })
+        .collect()
+}
+
+fn quoted(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}
+
+impl Session {
+    pub(crate) fn take_parse(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
+        let view = countersign_wire::parse(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
+        if !view.name.is_empty()
+            && let Some(id) = self.statement_names.lookup(view.name)
+        {
+            if self.statement_names.confirmed(view.name) != Some(id) {
+                // Whether the name is free depends on what is still on its way.
+                return Ok(Taken::Wait(Intake::Drain));
+            }
+            self.refuse_extended(0, errors::error("42P05", &format!("prepared statement \"{}\" already exists", quoted(view.name))));
+            return Ok(Taken::Done);
+        }
+        if self.statements.len() >= self.limits.objects {
+            self.refuse_extended(0, errors::error("54000", "too many prepared statements in this session"));
+            return Ok(Taken::Done);
+        }
+        let judged = match self.judge_now(view.sql) {
+            Ok(judged) => judged,
+            Err(wait) => return Ok(Taken::Wait(wait)),
+        };
+        let text = Bytes::copy_from_slice(view.sql);
+        if let Verdict::Deny(denial) = &judged.judgement.verdict {
+            let error = errors::denied(denial);
+            let statement = self.record_statement(&text, true, &[], &judged);
+            self.refuse_extended(statement, error);
+            return Ok(Taken::Done);
+        }
+        let id = self.new_id();
+        let own = Bytes::from(format!("_cs{id}"));
+        let name = Bytes::copy_from_slice(view.name);
+        if view.name.is_empty() {
+            self.close_unnamed();
+        }
+        let sql = self.own_deallocate(&judged.judgement).unwrap_or_else(|| text.clone());
+        self.to_server.write(0, |out| countersign_wire::put_parse(out, &own, &sql, &view.types));
+        let ticket = self.statement_names.announce(name.clone(), Some(id));
+        self.statements.insert(id, Arc::new(Prepared { own, text, types: view.types, judged }));
+        self.pipeline.push(Step::Parse { name, id, ticket });
+        Ok(Taken::Done)
+    }
+
+    /// The unnamed statement is dropped or replaced: upstream it has a name of its own and is closed.
+    fn close_unnamed(&mut self) {
+        let Some(prepared) = self.statement_names.lookup(b"").and_then(|id| self.statements.get(&id)) else { return };
+        let own = prepared.own.clone();
+        self.to_server.write(0, |out| countersign_wire::put_close(out, Target::Statement, &own));
+        let ticket = self.statement_names.announce(Bytes::new(), None);
+        self.pipeline.push(Step::Close { target: Target::Statement, name: Bytes::new(), ticket: Some(ticket), visible: false });
+    }
+
+    pub(crate) fn take_bind(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
+        let view = countersign_wire::bind(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
+        let Some(prepared) = self.statement_names.lookup(view.statement).and_then(|id| self.statements.get(&id)).map(Arc::clone) else {
+            let text = if view.statement.is_empty() {
+                "unnamed prepared statement does not exist".to_owned()
+            } else {
+                format!("prepared statement \"{}\" does not exist", quoted(view.statement))
+            };
+            self.refuse_extended(0, errors::error("26000", &text));
+            return Ok(Taken::Done);
+        };
+        if !view.portal.is_empty() && self.portal_names.lookup(view.portal).is_some() {
+            if self.portal_names.confirmed(view.portal) != self.portal_names.lookup(view.portal) {
+                return Ok(Taken::Wait(Intake::Drain));
+            }
+            self.refuse_extended(0, errors::error("42P03", &format!("cursor \"{}\" already exists", quoted(view.portal))));
+            return Ok(Taken::Done);
+        }
+        if self.portals.len() >= self.limits.objects {
+            self.refuse_extended(0, errors::error("54000", "too many portals in this session"));
+            return Ok(Taken::Done);
+        }
+        let judged = if self.still_valid(&prepared.judged) && !self.catalog_dirty {
+            Arc::clone(&prepared.judged)
+        } else {
+            match self.judge_now(&prepared.text) {
+                Ok(judged) => judged,
+                Err(wait) => return Ok(Taken::Wait(wait)),
+            }
+        };
+        let values: Vec<(i16, Option<Bytes>)> =
+            view.parameters.iter().map(|(format, value)| (*format, value.map(Bytes::copy_from_slice))).collect();
+        let bind = BoundStatement {
+            portal: Bytes::copy_from_slice(view.portal),
+            tail: Bytes::copy_from_slice(view.tail),
+            values,
+            formats: view.result_formats,
+            prepared,
+        };
+        if let Verdict::Hold(terms) = &judged.judgement.verdict {
+            let held = Held::bind(bind, terms.clone(), judged);
+            return Ok(Taken::Wait(Intake::Held(Box::new(held))));
+        }
+        let parameters = typed(&bind.values, &bind.prepared.types);
+        let statement = self.record_statement(&bind.prepared.text, true, &parameters, &judged);
+        if let Verdict::Deny(denial) = &judged.judgement.verdict {
+            self.refuse_extended(statement, errors::denied(denial));
+        } else if let Some(permit) = Permit::allowed(statement, &judged.judgement) {
+            self.forward_bind(permit, bind, judged, None);
+        }
+        Ok(Taken::Done)
+    }
+
+    /// Writes a Bind upstream. The only place that does; an Execute can only name a portal made here.
+    pub(crate) fn forward_bind(&mut self, permit: Permit, bind: BoundStatement, judged: Arc<Judged>, request: Option<String>) {
+        let statement = permit.consume();
+        let id = self.new_id();
+        let own = if bind.portal.is_empty() { Bytes::new() } else { Bytes::from(format!("_cp{id}")) };
+        self.to_server.write(0, |out| countersign_wire::put_bind(out, &own, &bind.prepared.own, &bind.tail));
+        let ticket = self.portal_names.announce(bind.portal.clone(), Some(id));
+        let text = bind.prepared.text.clone();
+        let portal =
+            Portal { own, statement, text, judged, request, formats: bind.formats, described: false, columns: None, plan: None, since: 0 };
+        self.portals.insert(id, portal);
+        self.pipeline.push(Step::Bind { name: bind.portal, id, ticket });
+    }
+
+    pub(crate) fn take_describe(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
+        let view = countersign_wire::describe(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
+        match view.target {
+            Target::Statement => {
+                let Some(id) = self.statement_names.lookup(view.name) else {
+                    let text = if view.name.is_empty() {
+                        "unnamed prepared statement does not exist".to_owned()
+                    } else {
+                        format!("prepared statement \"{}\" does not exist", quoted(view.name))
+                    };
+                    self.refuse_extended(0, errors::error("26000", &text));
+                    return Ok(Taken::Done);
+                };
+                let own = self.statements.get(&id).map(|prepared| prepared.own.clone()).unwrap_or_default();
+                self.to_server.write(0, |out| countersign_wire::put_describe(out, Target::Statement, &own));
+                self.pipeline.push(Step::Describe { target: Target::Statement, id: Some(id), visible: true });
+            }
+            Target::Portal => {
+                let id = self.portal_names.lookup(view.name);
+                if let Some(portal) = id.and_then(|id| self.portals.get_mut(&id)) {
+                    portal.described = true;
+                    let own = portal.own.clone();
+                    self.to_server.write(0, |out| countersign_wire::put_describe(out, Target::Portal, &own));
+                } else {
+                    // A cursor made by DECLARE is a portal, too; describing it shows column names only.
+                    self.to_server.write(0, |out| countersign_wire::put_describe(out, Target::Portal, view.name));
+                }
+                self.pipeline.push(Step::Describe { target: Target::Portal, id, visible: true });
+            }
+        }
+        Ok(Taken::Done)
+    }
+
+    pub(crate) fn take_execute(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
+        let view = countersign_wire::execute(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
+        let Some(id) = self.portal_names.lookup(view.portal) else {
+            self.refuse_extended(0, errors::error("34000", &format!("portal \"{}\" does not exist", quoted(view.portal))));
+            return Ok(Taken::Done);
+        };
+        let Some((judged, text)) = self.portals.get(&id).map(|portal| (Arc::clone(&portal.judged), portal.text.clone())) else {
+            return Err(Fatal::client_protocol("portal without a statement"));
+        };
+        if !self.still_valid(&judged) {
+            // The policy or the session's settings changed since Bind: what was let pass then must still pass now.
+            let now = match self.judge_now(&text) {
+                Ok(now) => now,
+                Err(wait) => return Ok(Taken::Wait(wait)),
+            };
+            let held_and_granted = self.portals.get(&id).is_some_and(|portal| portal.request.is_some());
+            let passes = match &now.judgement.verdict {
+                Verdict::Allow => true,
+                Verdict::Hold(_) => held_and_granted && now.judgement.policy == judged.judgement.policy,
+                Verdict::Deny(_) => false,
+            };
+            if !passes {
+                let statement = self.portals.get(&id).map_or(0, |portal| portal.statement);
+                self.record_decision(statement, &now);
+                let error = errors::with(
+                    errors::error("42501", "what this portal runs is judged otherwise now than when it was bound"),
+                    Some("the policy or the session's settings changed in between".to_owned()),
+                    Some("bind the statement again".to_owned()),
+                );
+                self.refuse_extended(statement, error);
+                return Ok(Taken::Done);
+            }
+        }
+        let gate = if judged.judgement.needs_durable_record { self.gate() } else { 0 };
+        let now_us = self.now_us;
+        let Some(portal) = self.portals.get_mut(&id) else { return Ok(Taken::Done) };
+        if portal.since == 0 {
+            portal.since = now_us;
+        }
+        let own = portal.own.clone();
+        if !portal.described {
+            // Execute alone yields bare rows; ask what they are on the client's behalf.
+            portal.described = true;
+            self.to_server.write(0, |out| countersign_wire::put_describe(out, Target::Portal, &own));
+            self.pipeline.push(Step::Describe { target: Target::Portal, id: Some(id), visible: false });
+        }
+        self.to_server.write(gate, |out| countersign_wire::put_execute(out, &own, view.max_rows));
+        self.state.forwarded(&judged.judgement);
+        self.pipeline.push(Step::Execute { portal: id });
+        Ok(Taken::Done)
+    }
+
+    pub(crate) fn take_close(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
+        let view = countersign_wire::close(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
+        let name = Bytes::copy_from_slice(view.name);
+        let (own, ticket) = match view.target {
+            Target::Statement => {
+                let own = self.statement_names.lookup(view.name).and_then(|id| self.statements.get(&id)).map(|prepared| prepared.own.clone());
+                // Closing what is not there is not an error; this name is never given out.
+                (own.unwrap_or_else(|| Bytes::from_static(b"_cs0")), Some(self.statement_names.announce(name.clone(), None)))
+            }
+            Target::Portal => match self.portal_names.lookup(view.name).and_then(|id| self.portals.get(&id)) {
+                Some(portal) => (portal.own.clone(), Some(self.portal_names.announce(name.clone(), None))),
+                None => (name.clone(), None),
+            },
+        };
+        self.to_server.write(0, |out| countersign_wire::put_close(out, view.target, &own));
+        self.pipeline.push(Step::Close { target: view.target, name, ticket, visible: true });
+        Ok(Taken::Done)
+    }
+
+    /// What a simple Query does to the unnamed statement and portal: both are dropped.
+    pub(crate) fn forget_unnamed(&mut self) {
+        self.close_unnamed();
+        if let Some(id) = self.portal_names.forget(b"") {
+            self.portals.remove(&id);
+        }
+    }
+}
+
+/// A Bind as taken from the client.
+#[derive(Debug)]
+pub(crate) struct BoundStatement {
+    pub(crate) portal: Bytes,
+    pub(crate) tail: Bytes,
+    pub(crate) values: Vec<(i16, Option<Bytes>)>,
+    pub(crate) formats: Vec<i16>,
+    pub(crate) prepared: Arc<Prepared>,
+}

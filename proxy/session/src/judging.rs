@@ -1,0 +1,138 @@
+//! Judging texts, with a cache of exact texts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use countersign_masking::MaskKey;
+use countersign_policy::judge::{JudgeRequest, judge, plan_masks};
+use countersign_policy::{Denial, Judgement, MaskOutcome, PolicyDigest, ResultColumn, StatementFacts, Verdict};
+use countersign_policy::facts::{SessionAction, StatementKind};
+use countersign_recording::Event;
+use countersign_recording::v1::event;
+
+use crate::session::Session;
+
+const CACHED_TEXTS: usize = 512;
+const CACHED_TEXT_LEN: usize = 16 * 1024;
+
+/// What a judgement depends on besides the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    epoch: u64,
+    policy: PolicyDigest,
+    catalog: u64,
+}
+
+/// Judgements of exact texts under one stamp.
+#[derive(Debug, Default)]
+pub(crate) struct JudgementCache {
+    stamp: Option<Stamp>,
+    texts: HashMap<Bytes, Arc<Judged>>,
+}
+
+/// A judgement and what is derived from it once.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) judgement: Arc<Judgement>,
+    pub(crate) stamp: Stamp,
+    pub(crate) facts: String,
+}
+
+impl Session {
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp { epoch: self.state.epoch(), policy: self.policy.digest(), catalog: self.catalog_generation }
+    }
+
+    /// Whether an earlier judgement still counts.
+    pub(crate) fn still_valid(&self, judged: &Judged) -> bool {
+        judged.stamp == self.stamp() && judged.judgement.valid_until.is_none_or(|until| self.now_us / 1_000_000 < until)
+    }
+
+    /// Judges a text, or finds the judgement made of it under the same circumstances.
+    pub(crate) fn judge(&mut self, text: &[u8]) -> Arc<Judged> {
+        let stamp = self.stamp();
+        if self.cache.stamp != Some(stamp) {
+            self.cache.texts.clear();
+            self.cache.stamp = Some(stamp);
+        }
+        if let Some(judged) = self.cache.texts.get(text)
+            && self.still_valid(judged)
+        {
+            return Arc::clone(judged);
+        }
+        let judgement = match std::str::from_utf8(text) {
+            Ok(sql) => judge(sql, &self.judge_request()),
+            Err(error) => not_utf8(&error, self.policy.digest()),
+        };
+        let facts = serde_json::to_string(&judgement.statements).unwrap_or_default();
+        let cacheable = !judgement.stale_catalog && text.len() <= CACHED_TEXT_LEN;
+        let judged = Arc::new(Judged { judgement: Arc::new(judgement), stamp, facts });
+        if cacheable {
+            if self.cache.texts.len() >= CACHED_TEXTS {
+                self.cache.texts.clear();
+            }
+            self.cache.texts.insert(Bytes::copy_from_slice(text), Arc::clone(&judged));
+        }
+        judged
+    }
+
+    pub(crate) fn judge_request(&self) -> JudgeRequest<'_> {
+        JudgeRequest {
+            policy: &self.policy,
+            principal: &self.principal,
+            database: &self.database,
+            catalog: &self.catalog,
+            state: &self.state,
+            now: self.now_us / 1_000_000,
+        }
+    }
+
+    pub(crate) fn plan_masks(&self, judgement: &Judgement, columns: &[ResultColumn]) -> MaskOutcome {
+        let key: &MaskKey = &self.mask_key;
+        plan_masks(judgement, columns, &self.judge_request(), key)
+    }
+
+    /// Records the decision on a statement.
+    pub(crate) fn record_decision(&mut self, statement: u64, judged: &Judged) {
+        let verdict = match judged.judgement.verdict {
+            Verdict::Allow => event::Verdict::Allow,
+            Verdict::Deny(_) => event::Verdict::Deny,
+            Verdict::Hold(_) => event::Verdict::Hold,
+        };
+        self.record(Event::Decision {
+            statement,
+            verdict,
+            rule: judged.judgement.rule.clone(),
+            policy: judged.judgement.policy.0,
+            facts: judged.facts.clone(),
+        });
+    }
+}
+
+fn not_utf8(error: &std::str::Utf8Error, policy: PolicyDigest) -> Judgement {
+    Judgement {
+        verdict: Verdict::Deny(Denial {
+            code: "22021".to_owned(),
+            message: format!("the statement is not valid UTF-8 from byte {} on", error.valid_up_to()),
+            detail: None,
+            hint: Some("set client_encoding to UTF8".to_owned()),
+        }),
+        rule: "default".to_owned(),
+        policy,
+        statements: vec![StatementFacts {
+            kind: StatementKind::Unknown,
+            reads: Vec::new(),
+            writes: Vec::new(),
+            functions: Vec::new(),
+            missing_where: false,
+            limit: None,
+            notes: vec!["not valid UTF-8".to_owned()],
+            action: SessionAction::None,
+        }],
+        touches_protected: false,
+        needs_durable_record: true,
+        stale_catalog: false,
+        valid_until: None,
+    }
+}

@@ -1,0 +1,70 @@
+//! The client's names for statements and portals.
+//!
+//! INVARIANT: the confirmed map changes only when the server said ParseComplete, BindComplete or CloseComplete. What is still on its
+//! way lies in an overlay; when the server skips it, it vanishes.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+/// Names to ids of one kind of object.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    confirmed: HashMap<Bytes, u64>,
+    overlay: HashMap<Bytes, (u64, Option<u64>)>,
+    tickets: u64,
+}
+
+/// Identifies one change on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket(u64);
+
+impl Names {
+    /// What the name will mean once all that is on its way succeeded.
+    pub(crate) fn lookup(&self, name: &[u8]) -> Option<u64> {
+        if !self.overlay.is_empty()
+            && let Some((_, id)) = self.overlay.get(name)
+        {
+            return *id;
+        }
+        self.confirmed.get(name).copied()
+    }
+
+    /// What the name means for the server's confirmed state.
+    pub(crate) fn confirmed(&self, name: &[u8]) -> Option<u64> {
+        self.confirmed.get(name).copied()
+    }
+
+    /// Announces that the name will mean `id` (or nothing).
+    pub(crate) fn announce(&mut self, name: Bytes, id: Option<u64>) -> Ticket {
+        self.tickets += 1;
+        self.overlay.insert(name, (self.tickets, id));
+        Ticket(self.tickets)
+    }
+
+    /// The server did it. Returns the id the name meant before.
+    pub(crate) fn confirm(&mut self, name: &Bytes, id: Option<u64>, ticket: Ticket) -> Option<u64> {
+        self.discard(name, ticket);
+        match id {
+            Some(id) => self.confirmed.insert(name.clone(), id),
+            None => self.confirmed.remove(name),
+        }
+    }
+
+    /// The server will not do it.
+    pub(crate) fn discard(&mut self, name: &Bytes, ticket: Ticket) {
+        if self.overlay.get(name).is_some_and(|(current, _)| *current == ticket.0) {
+            self.overlay.remove(name);
+        }
+    }
+
+    /// The server dropped the object by other means (DEALLOCATE, simple Query, end of transaction).
+    pub(crate) fn forget(&mut self, name: &[u8]) -> Option<u64> {
+        self.confirmed.remove(name)
+    }
+
+    /// The server dropped all of them.
+    pub(crate) fn forget_all(&mut self) -> impl Iterator<Item = u64> {
+        std::mem::take(&mut self.confirmed).into_values()
+    }
+}

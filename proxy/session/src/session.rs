@@ -1,0 +1,381 @@
+//! The session's state, its construction and its ends.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use countersign_masking::MaskKey;
+use countersign_policy::{Catalog, Policy, Principal, SessionState};
+use countersign_recording::Event;
+use countersign_recording::v1::event::SessionStart;
+use countersign_wire::{ErrorFields, ReadyStatus};
+
+use crate::copy::Copy;
+use crate::effect::{Effect, End};
+use crate::errors;
+use crate::extended::{Portal, Prepared};
+use crate::hold::Held;
+use crate::judging::JudgementCache;
+use crate::names::Names;
+use crate::outbox::Outbox;
+use crate::pipeline::Pipeline;
+use crate::rows::RowBatch;
+
+/// Bounds of one session.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest message body from the client that is read whole, in bytes.
+    pub client_message: usize,
+    /// Largest message body from the server that is read whole, in bytes.
+    pub server_message: usize,
+    /// Bytes waiting for one side above which the other side is not read.
+    pub backlog: usize,
+    /// Prepared statements and portals a client may keep.
+    pub objects: usize,
+    /// Messages on their way upstream without an answer.
+    pub pipeline: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            client_message: 64 * 1024 * 1024,
+            server_message: 256 * 1024 * 1024,
+            backlog: 1024 * 1024,
+            objects: 10_000,
+            pipeline: 100_000,
+        }
+    }
+}
+
+/// Everything a session starts from. Both logins are done.
+#[derive(Debug)]
+pub struct Setup {
+    /// Event 0.
+    pub start: SessionStart,
+    /// Who asks.
+    pub principal: Arc<Principal>,
+    /// Database, as the policy names it.
+    pub database: String,
+    /// Policy in force.
+    pub policy: Arc<Policy>,
+    /// Catalog facts.
+    pub catalog: Arc<Catalog>,
+    /// Their generation.
+    pub catalog_generation: u64,
+    /// Secret of keyed masks.
+    pub mask_key: MaskKey,
+    /// Whether nothing may take effect or be shown before its record is durable.
+    pub strict: bool,
+    /// Bounds.
+    pub limits: Limits,
+    /// The server's ParameterStatus values at login.
+    pub parameters: Vec<(String, String)>,
+    /// The proxy's own cancel key: process id and secret.
+    pub cancel_key: (i32, Vec<u8>),
+    /// Microseconds since the epoch.
+    pub now_us: u64,
+}
+
+/// Why the client's next message is not taken.
+#[derive(Debug)]
+pub(crate) enum Intake {
+    /// It is.
+    Open,
+    /// Everything on its way must be answered first.
+    Drain,
+    /// Catalog facts are being loaded.
+    Catalog,
+    /// A statement is held.
+    Held(Box<Held>),
+    /// The session is over.
+    Closed,
+}
+
+/// The session. See the crate's documentation.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) database: String,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) catalog_generation: u64,
+    pub(crate) catalog_dirty: bool,
+    /// The open transaction changed the catalog.
+    pub(crate) catalog_pending: bool,
+    /// The server said goodbye with a FATAL error, which the client has seen.
+    pub(crate) server_ended: bool,
+    pub(crate) refreshed: bool,
+    pub(crate) mask_key: MaskKey,
+    pub(crate) strict: bool,
+    pub(crate) limits: Limits,
+    pub(crate) state: SessionState,
+    pub(crate) cache: JudgementCache,
+
+    pub(crate) intake: Intake,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) status: ReadyStatus,
+    /// An error was (or will be) reported in the extended protocol: everything up to Sync is to be skipped.
+    pub(crate) skipping: bool,
+    pub(crate) copy: Copy,
+    /// The open transaction touched protected relations: texts of errors are withheld until it ends.
+    pub(crate) transaction_protected: bool,
+
+    pub(crate) statement_names: Names,
+    pub(crate) statements: HashMap<u64, Arc<Prepared>>,
+    pub(crate) portal_names: Names,
+    pub(crate) portals: HashMap<u64, Portal>,
+    pub(crate) next_id: u64,
+    pub(crate) next_statement: u64,
+    /// Bound by Bind for the Execute whose rows are arriving; 0 when none.
+    pub(crate) current: u64,
+
+    pub(crate) rows: RowBatch,
+    pub(crate) events: u64,
+    pub(crate) durable: u64,
+    pub(crate) now_us: u64,
+    pub(crate) to_client: Outbox,
+    pub(crate) to_server: Outbox,
+    pub(crate) effects: VecDeque<Effect>,
+}
+
+/// Ends the session with an error.
+#[derive(Debug)]
+pub(crate) struct Fatal(pub(crate) End);
+
+impl Fatal {
+    pub(crate) fn new(reason: impl Into<String>, error: ErrorFields) -> Self {
+        Self(End { reason: reason.into(), error: Some(error) })
+    }
+
+    pub(crate) fn client_protocol(message: &str) -> Self {
+        Self::new(format!("protocol violation by the client: {message}"), errors::fatal("08P01", message))
+    }
+
+    pub(crate) fn server_protocol(message: &str) -> Self {
+        Self::new(
+            format!("protocol violation by the server: {message}"),
+            errors::fatal("08P01", "the server behind the gateway sent something that is not allowed here"),
+        )
+    }
+}
+
+impl Session {
+    /// Starts: the first event is recorded, the client's greeting is queued behind it.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let Setup { start, principal, database, policy, catalog, catalog_generation, mask_key, strict, limits, parameters, cancel_key, now_us } = setup;
+        let state = SessionState::new(&principal, &database, &parameters);
+        let mut session = Self {
+            principal,
+            database,
+            policy,
+            catalog,
+            catalog_generation,
+            catalog_dirty: false,
+            catalog_pending: false,
+            server_ended: false,
+            refreshed: false,
+            mask_key,
+            strict,
+            limits,
+            state,
+            cache: JudgementCache::default(),
+            intake: Intake::Open,
+            pipeline: Pipeline::default(),
+            status: ReadyStatus::Idle,
+            skipping: false,
+            copy: Copy::None,
+            transaction_protected: false,
+            statement_names: Names::default(),
+            statements: HashMap::new(),
+            portal_names: Names::default(),
+            portals: HashMap::new(),
+            next_id: 0,
+            next_statement: 0,
+            current: 0,
+            rows: RowBatch::default(),
+            events: 0,
+            durable: 0,
+            now_us,
+            to_client: Outbox::default(),
+            to_server: Outbox::default(),
+            effects: VecDeque::new(),
+        };
+        session.record(Event::SessionStart(start));
+        let gate = session.gate();
+        session.to_client.write(gate, |out| {
+            countersign_wire::put_authentication_ok(out);
+            for (name, value) in &parameters {
+                countersign_wire::put_parameter_status(out, name.as_bytes(), value.as_bytes());
+            }
+            countersign_wire::put_backend_key_data(out, cancel_key.0, &cancel_key.1);
+            countersign_wire::put_ready(out, ReadyStatus::Idle);
+        });
+        session
+    }
+
+    /// Sets the time, in microseconds since the epoch. Call it before each input.
+    pub const fn set_now(&mut self, now_us: u64) {
+        self.now_us = now_us;
+    }
+
+    /// A new policy is in force. It applies from the next message on.
+    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+    }
+
+    /// Catalog facts arrived.
+    pub fn catalog(&mut self, catalog: Arc<Catalog>, generation: u64) {
+        self.catalog = catalog;
+        self.catalog_generation = generation;
+        self.catalog_dirty = false;
+        if matches!(self.intake, Intake::Catalog) {
+            self.intake = Intake::Open;
+        }
+    }
+
+    /// The first `events` events are durable.
+    pub const fn durable(&mut self, events: u64) {
+        if events > self.durable {
+            self.durable = events;
+        }
+    }
+
+    /// Takes what the client sent. Frames that cannot be taken yet stay in `input`; call again after any other input.
+    pub fn client_bytes(&mut self, input: &mut BytesMut) {
+        if let Err(fatal) = self.take_client(input) {
+            self.end(fatal.0);
+        }
+    }
+
+    /// Takes what the server sent.
+    pub fn server_bytes(&mut self, input: &mut BytesMut) {
+        if matches!(self.intake, Intake::Closed) {
+            input.clear();
+            return;
+        }
+        if let Err(fatal) = self.take_server(input) {
+            self.end(fatal.0);
+        }
+    }
+
+    /// The client closed its side or broke off.
+    pub fn client_gone(&mut self) {
+        self.end(End { reason: "client gone".to_owned(), error: None });
+    }
+
+    /// The server closed the connection or broke off.
+    pub fn server_gone(&mut self) {
+        self.end(End {
+            reason: "upstream gone".to_owned(),
+            error: (!self.server_ended).then(|| errors::fatal("08006", "the connection between the gateway and the server was lost")),
+        });
+    }
+
+    /// Ends the session from outside (drain, lifetime, recorder failure).
+    pub fn shut_down(&mut self, reason: &str, code: &str, message: &str) {
+        self.end(End { reason: reason.to_owned(), error: Some(errors::fatal(code, message)) });
+    }
+
+    /// The next effect.
+    pub fn effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// The next bytes for the client that may go out.
+    pub fn client_output(&mut self) -> Option<Bytes> {
+        self.to_client.release(if self.strict { self.durable } else { u64::MAX })
+    }
+
+    /// The next bytes for the server that may go out.
+    pub fn server_output(&mut self) -> Option<Bytes> {
+        self.to_server.release(if self.strict { self.durable } else { u64::MAX })
+    }
+
+    /// Whether more client bytes are welcome. While false, only the end of the connection is of interest.
+    #[must_use]
+    pub fn wants_client(&self) -> bool {
+        matches!(self.intake, Intake::Open) && self.to_server.len() < self.limits.backlog && self.pipeline.len() < self.limits.pipeline
+    }
+
+    /// Whether more server bytes are welcome.
+    #[must_use]
+    pub fn wants_server(&self) -> bool {
+        self.to_client.len() < self.limits.backlog
+    }
+
+    /// Whether a statement is held.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        matches!(self.intake, Intake::Held(_))
+    }
+
+    /// Whether nothing runs, waits or is open.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.intake, Intake::Open) && self.pipeline.is_empty() && self.status == ReadyStatus::Idle
+    }
+
+    /// Whether the session is over.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.intake, Intake::Closed)
+    }
+
+    /// Number of events emitted so far.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.events
+    }
+
+    pub(crate) fn end(&mut self, end: End) {
+        if matches!(self.intake, Intake::Closed) {
+            return;
+        }
+        self.flush_rows();
+        if let Intake::Held(held) = std::mem::replace(&mut self.intake, Intake::Closed)
+            && let Some(request) = held.request_id()
+        {
+            let statement = held.statement();
+            self.record(Event::Approval { statement, request: request.clone(), outcome: "cancelled".to_owned(), decisions: Vec::new() });
+            self.effects.push_back(Effect::CancelHold { request, why: "the session ended" });
+        }
+        self.to_server.clear();
+        if let Some(error) = &end.error {
+            self.record(Event::Error {
+                statement: self.current,
+                code: error.code().to_owned(),
+                message: error.get(b'M').to_owned(),
+                from_server: false,
+            });
+        }
+        self.record(Event::SessionEnd { reason: end.reason.clone() });
+        let gate = self.gate();
+        if let Some(error) = &end.error {
+            self.to_client.write(gate, |out| countersign_wire::put_error(out, error));
+        }
+        self.to_server.write(gate, |out| countersign_wire::put_empty(out, countersign_wire::fe::TERMINATE));
+        self.effects.push_back(Effect::End(end));
+    }
+
+    pub(crate) fn record(&mut self, event: Event) {
+        self.events += 1;
+        self.effects.push_back(Effect::Record(event));
+    }
+
+    /// The gate of something that must wait until all events so far are durable.
+    pub(crate) const fn gate(&self) -> u64 {
+        self.events
+    }
+
+    pub(crate) const fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(crate) const fn new_statement(&mut self) -> u64 {
+        self.next_statement += 1;
+        self.next_statement
+    }
+}
