@@ -1,4 +1,23 @@
 //! A snapshot of the catalog facts judgement needs, loaded by the proxy's side connection.
+//!
+//! Owns the queries, the rows' shapes and look-up by name and OID. Does not own what a fact means for a statement (`analysis`),
+//! nor when a snapshot is loaded (the proxy).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+use crate::analysis::ViewColumn;
+use crate::state::SearchPath;
+
+mod load;
+mod queries;
+
+pub use queries::QUERIES;
+
+/// First OID of user objects; everything below comes with the server.
+pub(crate) const FIRST_USER_OID: u32 = 16384;
 
 /// One query of the load; run in order, in one REPEATABLE READ transaction, results in text format.
 #[derive(Debug, Clone, Copy)]
@@ -9,16 +28,124 @@ pub struct CatalogQuery {
     pub sql: &'static str,
 }
 
-/// The queries, in order.
-pub const QUERIES: &[CatalogQuery] = &[];
-
 /// Catalog facts of one database at one moment.
 #[derive(Debug, Default)]
-pub struct Catalog {}
+pub struct Catalog {
+    default_path: Vec<String>,
+    user: String,
+    schemas: HashMap<String, bool>,
+    relations: HashMap<u32, Relation>,
+    relation_names: HashMap<String, HashMap<String, u32>>,
+    functions: HashMap<u32, Function>,
+    function_names: HashMap<String, Vec<u32>>,
+    operators: HashMap<String, Vec<Operator>>,
+    types: HashMap<u32, Type>,
+    type_names: HashMap<String, HashMap<String, u32>>,
+    row_types: HashMap<u32, u32>,
+    casts: Vec<Cast>,
+}
 
-/// Builds a snapshot row by row.
-#[derive(Debug, Default)]
-pub struct CatalogBuilder {}
+/// A table, view, sequence or composite type.
+#[derive(Debug)]
+pub(crate) struct Relation {
+    pub(crate) oid: u32,
+    pub(crate) schema: String,
+    pub(crate) name: String,
+    /// `pg_class.relkind`.
+    pub(crate) kind: char,
+    pub(crate) row_security: bool,
+    pub(crate) row_type: u32,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) children: Vec<u32>,
+    pub(crate) parents: Vec<u32>,
+    /// Definition of a view.
+    pub(crate) definition: Option<String>,
+    /// Relations that rewrite rules (a view's own included) lead to.
+    pub(crate) rule_relations: Vec<u32>,
+    /// User functions that rewrite rules call.
+    pub(crate) rule_functions: Vec<u32>,
+    /// Whether there are rules on INSERT, UPDATE or DELETE.
+    pub(crate) write_rules: bool,
+    /// Functions run by reading: row security policies.
+    pub(crate) read_code: Vec<u32>,
+    /// Functions run by writing: triggers, defaults, constraints, indexes.
+    pub(crate) write_code: Vec<u32>,
+    /// Relations that foreign keys change along with this one.
+    pub(crate) cascades: Vec<u32>,
+    /// What a view's columns are made of, found out once.
+    pub(crate) lineage: OnceLock<Option<Vec<ViewColumn>>>,
+}
+
+impl Relation {
+    pub(crate) fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    pub(crate) fn is_system(&self) -> bool {
+        self.oid < FIRST_USER_OID && (self.schema == "pg_catalog" || self.schema == "information_schema")
+    }
+}
+
+/// A column.
+#[derive(Debug)]
+pub(crate) struct Column {
+    pub(crate) number: i16,
+    pub(crate) name: String,
+    pub(crate) type_oid: u32,
+}
+
+/// A function that does not come with `pg_catalog`.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) oid: u32,
+    pub(crate) schema: String,
+    pub(crate) name: String,
+    pub(crate) volatility: char,
+    pub(crate) security_definer: bool,
+    pub(crate) language: String,
+    pub(crate) returns_set: bool,
+    pub(crate) arguments: Vec<u32>,
+    pub(crate) defaults: usize,
+    pub(crate) variadic: bool,
+    pub(crate) result: u32,
+}
+
+impl Function {
+    pub(crate) fn accepts(&self, count: usize) -> bool {
+        (self.variadic || count <= self.arguments.len()) && count + self.defaults + usize::from(self.variadic) >= self.arguments.len()
+    }
+}
+
+/// An operator that does not come with `pg_catalog`.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    pub(crate) schema: String,
+    pub(crate) left: u32,
+    pub(crate) right: u32,
+    pub(crate) function: u32,
+}
+
+/// A type that does not come with `pg_catalog`.
+#[derive(Debug)]
+pub(crate) struct Type {
+    /// `pg_type.typtype`.
+    pub(crate) class: char,
+    pub(crate) base: u32,
+    pub(crate) element: u32,
+    pub(crate) relation: u32,
+    /// The checks of a domain, as one expression over `value`.
+    pub(crate) check: Option<String>,
+}
+
+/// A cast that does not come with the server.
+#[derive(Debug)]
+pub(crate) struct Cast {
+    pub(crate) source: u32,
+    pub(crate) target: u32,
+    pub(crate) function: u32,
+    /// Whether it applies without being written.
+    pub(crate) implicit: bool,
+}
 
 /// A row that does not have the shape its query promises.
 #[derive(Debug, thiserror::Error)]
@@ -28,21 +155,153 @@ pub struct CatalogError {
     message: String,
 }
 
+/// The rows of a load, as JSON for offline use: query name to rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Snapshot {
+    rows: BTreeMap<String, Vec<Vec<Option<String>>>>,
+}
+
+/// Builds a snapshot row by row.
+#[derive(Debug, Default)]
+pub struct CatalogBuilder {
+    catalog: Catalog,
+    recorded: Option<Snapshot>,
+}
+
 impl CatalogBuilder {
+    /// A builder that also keeps the rows for [`Self::finish_with_snapshot`].
+    #[must_use]
+    pub fn recording() -> Self {
+        Self { catalog: Catalog::default(), recorded: Some(Snapshot::default()) }
+    }
+
     /// Takes one row of `QUERIES[query]`.
     ///
     /// # Errors
     /// When the row has another shape than expected.
     pub fn row(&mut self, query: usize, values: &[Option<&str>]) -> Result<(), CatalogError> {
-        let _ = (query, values);
-        Ok(())
+        if let (Some(snapshot), Some(query)) = (&mut self.recorded, QUERIES.get(query)) {
+            let row = values.iter().map(|value| value.map(str::to_owned)).collect();
+            snapshot.rows.entry(query.name.to_owned()).or_default().push(row);
+        }
+        load::row(&mut self.catalog, query, values)
     }
 
-    /// The finished snapshot.
+    /// The finished catalog.
     ///
     /// # Errors
     /// When facts contradict each other.
     pub fn finish(self) -> Result<Catalog, CatalogError> {
-        Ok(Catalog {})
+        load::finish(self.catalog)
+    }
+
+    /// The finished catalog and its rows; these are empty unless the builder was made by [`Self::recording`].
+    ///
+    /// # Errors
+    /// When facts contradict each other.
+    pub fn finish_with_snapshot(self) -> Result<(Catalog, Snapshot), CatalogError> {
+        Ok((load::finish(self.catalog)?, self.recorded.unwrap_or_default()))
+    }
+}
+
+impl Snapshot {
+    /// Parses the JSON form.
+    ///
+    /// # Errors
+    /// When it is not JSON of that shape.
+    pub fn from_json(text: &str) -> Result<Self, CatalogError> {
+        serde_json::from_str(text).map_err(|error| CatalogError { query: "snapshot", message: error.to_string() })
+    }
+
+    /// The JSON form.
+    ///
+    /// # Errors
+    /// Never in practice; serialisation is fallible by type.
+    pub fn to_json(&self) -> Result<String, CatalogError> {
+        serde_json::to_string(self).map_err(|error| CatalogError { query: "snapshot", message: error.to_string() })
+    }
+
+    /// Builds the catalog these rows describe.
+    ///
+    /// # Errors
+    /// When a row has another shape than expected, or a query of [`QUERIES`] is missing.
+    pub fn build(&self) -> Result<Catalog, CatalogError> {
+        let mut builder = CatalogBuilder::default();
+        for (index, query) in QUERIES.iter().enumerate() {
+            let Some(rows) = self.rows.get(query.name) else {
+                continue;
+            };
+            for row in rows {
+                let values: Vec<Option<&str>> = row.iter().map(Option::as_deref).collect();
+                builder.row(index, &values)?;
+            }
+        }
+        builder.finish()
+    }
+}
+
+impl Catalog {
+    /// How many relations the snapshot has.
+    #[must_use]
+    pub fn relation_count(&self) -> usize {
+        self.relations.len()
+    }
+
+    pub(crate) fn relation(&self, oid: u32) -> Option<&Relation> {
+        self.relations.get(&oid)
+    }
+
+    pub(crate) fn relation_in(&self, schema: &str, name: &str) -> Option<&Relation> {
+        self.relations.get(self.relation_names.get(schema)?.get(name)?)
+    }
+
+    pub(crate) fn function(&self, oid: u32) -> Option<&Function> {
+        self.functions.get(&oid)
+    }
+
+    /// User functions of that name, in every schema.
+    pub(crate) fn functions_named(&self, name: &str) -> impl Iterator<Item = &Function> {
+        self.function_names.get(name).into_iter().flatten().filter_map(|oid| self.functions.get(oid))
+    }
+
+    pub(crate) fn operators_named(&self, name: &str) -> &[Operator] {
+        self.operators.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn type_by_oid(&self, oid: u32) -> Option<&Type> {
+        self.types.get(&oid)
+    }
+
+    pub(crate) fn type_in(&self, schema: &str, name: &str) -> Option<u32> {
+        self.type_names.get(schema)?.get(name).copied()
+    }
+
+    /// The relation whose row type this is.
+    pub(crate) fn relation_of_row_type(&self, oid: u32) -> Option<&Relation> {
+        self.relations.get(self.row_types.get(&oid)?)
+    }
+
+    pub(crate) fn casts(&self) -> &[Cast] {
+        &self.casts
+    }
+
+    /// The schemas a path searches, in order, with `pg_catalog` where the server puts it.
+    pub(crate) fn schemas_of<'a>(&'a self, path: &'a SearchPath) -> Vec<&'a str> {
+        let names = match path {
+            SearchPath::Default => &self.default_path,
+            SearchPath::Schemas(names) => names,
+        };
+        let mut schemas: Vec<&str> = Vec::with_capacity(names.len() + 1);
+        for name in names {
+            let name = if name == "$user" { self.user.as_str() } else { name.as_str() };
+            if name == "pg_catalog" || self.schemas.get(name).copied().unwrap_or(false) {
+                schemas.push(name);
+            }
+        }
+        if !schemas.contains(&"pg_catalog") {
+            schemas.insert(0, "pg_catalog");
+        }
+        schemas
     }
 }

@@ -1,10 +1,13 @@
 //! What comes out of judgement.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_masking::RowMasker;
+use pg_query::Node;
 use serde::{Deserialize, Serialize};
 
+use crate::state::SearchPath;
 use crate::{PolicyDigest, StatementFacts};
 
 /// A judged statement text: every statement in it, and one verdict for the whole (the strictest).
@@ -26,6 +29,71 @@ pub struct Judgement {
     pub stale_catalog: bool,
     /// Until when (seconds since the epoch) the verdict holds for the same text and state; `None` when no rule looked at the time.
     pub valid_until: Option<u64>,
+    /// What mask planning, session state and explanations need beyond the above; opaque to others.
+    pub trace: Trace,
+}
+
+/// The part of a judgement that only this crate reads; `Default` is that of a text without results or effects.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) outputs: Vec<Option<Vec<Output>>>,
+    pub(crate) trials: Vec<Trial>,
+}
+
+impl Trace {
+    /// The rules looked at for each statement, in order, and why each did or did not match.
+    #[must_use]
+    pub fn trials(&self) -> &[Trial] {
+        &self.trials
+    }
+
+    /// For each statement with a result whose columns are known: `(name, whether a protected column contributes)`.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<Option<Vec<(String, bool)>>> {
+        let column = |output: &Output| (output.name.clone(), output.tainted);
+        self.outputs.iter().map(|columns| columns.as_ref().map(|columns| columns.iter().map(column).collect())).collect()
+    }
+}
+
+/// One rule looked at for one statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trial {
+    /// Statement, from 0.
+    pub statement: usize,
+    /// Rule.
+    pub rule: String,
+    /// Whether it matched.
+    pub matched: bool,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// A column of a statement's result, as analysis foresees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Output {
+    /// Name, empty where the server chooses one.
+    pub(crate) name: String,
+    /// Whether a protected column, or something that cannot be seen through, contributes.
+    pub(crate) tainted: bool,
+    /// Whether the column is a protected column as it stands, whose origin the server reports.
+    pub(crate) direct: bool,
+}
+
+/// What a statement changes in the session state.
+#[derive(Debug, Clone)]
+pub(crate) enum Effect {
+    /// `SET search_path`; `None`: to something not understood.
+    SearchPath {
+        /// The new path.
+        path: Option<SearchPath>,
+    },
+    /// PREPARE.
+    Prepare(String, Arc<Node>),
+    /// DECLARE CURSOR.
+    Declare(String, Arc<Node>),
+    /// Names of the session's own making may now mean something else.
+    TemporaryObjects,
 }
 
 /// What is to happen.

@@ -1,6 +1,18 @@
-//! The policy document: one strict TOML file.
+//! The policy document: one strict TOML file, validated whole before anything uses it.
+//!
+//! Owns the document's own types ([`source`]) and their validation into [`Policy`]. Does not own what a rule matches against a
+//! statement (that is `decide`).
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::rule::{Mask, Masking, Rule, Settings, TrustedFunction};
+use crate::roster::Roster;
+
+pub mod source;
+mod validate;
 
 /// SHA-256 of the policy document's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,10 +26,22 @@ impl PolicyDigest {
     }
 }
 
+impl fmt::Display for PolicyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
 /// A validated policy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     digest: PolicyDigest,
+    settings: Settings,
+    roster: Roster,
+    rules: Vec<Rule>,
+    masks: Vec<Mask>,
+    masking: Masking,
+    trusted_functions: Vec<TrustedFunction>,
 }
 
 /// What is wrong with a policy document, where, and how to mend it.
@@ -40,13 +64,50 @@ impl Policy {
     /// # Errors
     /// Names the first fault with its place and a hint.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let _ = text;
-        Err(PolicyError { line: 1, column: 1, message: "not implemented yet".to_owned(), hint: None })
+        let document: source::Document = toml::from_str(text).map_err(|error| validate::syntax(text, &error))?;
+        let digest = PolicyDigest(Sha256::digest(text.as_bytes()).into());
+        validate::policy(text, digest, document)
     }
 
     /// Digest of the document's bytes.
     #[must_use]
     pub const fn digest(&self) -> PolicyDigest {
         self.digest
+    }
+
+    /// The reviewers.
+    #[must_use]
+    pub const fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Limits of judgement.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The rules, in order.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The masks, in order; the first that names a column applies.
+    #[must_use]
+    pub fn masks(&self) -> &[Mask] {
+        &self.masks
+    }
+
+    /// What happens to uses of protected columns that masks cannot cover.
+    #[must_use]
+    pub const fn masking(&self) -> &Masking {
+        &self.masking
+    }
+
+    /// User functions that are taken for what the policy says they are.
+    #[must_use]
+    pub fn trusted_functions(&self) -> &[TrustedFunction] {
+        &self.trusted_functions
     }
 }

@@ -2,19 +2,48 @@
 //!
 //! No I/O, no clock, no randomness. The judge is PostgreSQL's own grammar (`pg_query`), `sqlparser` is the second opinion; what
 //! is not understood counts as the riskiest class.
+//!
+//! Without the `judge` feature only the policy document, its digest and the roster of reviewers remain, which is what the approval
+//! bot needs; the document parses identically in both.
 
-pub mod catalog;
-pub mod decision;
 pub mod document;
 pub mod facts;
-pub mod judge;
+pub mod pattern;
 pub mod principal;
+pub mod roster;
+pub mod rule;
+
+#[cfg(feature = "judge")]
+mod analysis;
+#[cfg(feature = "judge")]
+mod builtin;
+#[cfg(feature = "judge")]
+pub mod catalog;
+#[cfg(feature = "judge")]
+mod decide;
+#[cfg(feature = "judge")]
+pub mod decision;
+#[cfg(feature = "judge")]
+mod grammar;
+#[cfg(feature = "judge")]
+pub mod judge;
+#[cfg(feature = "judge")]
+mod masks;
+#[cfg(feature = "judge")]
+mod second;
+#[cfg(feature = "judge")]
 pub mod state;
 
-pub use catalog::Catalog;
-pub use decision::{Denial, HoldTerms, Judgement, MaskOutcome, ResultColumn, Verdict};
 pub use document::{Policy, PolicyDigest, PolicyError};
 pub use facts::{StatementFacts, StatementKind};
-pub use judge::{JudgeRequest, judge};
 pub use principal::Principal;
+pub use roster::{Person, Roster};
+
+#[cfg(feature = "judge")]
+pub use catalog::Catalog;
+#[cfg(feature = "judge")]
+pub use decision::{Denial, HoldTerms, Judgement, MaskOutcome, ResultColumn, Verdict};
+#[cfg(feature = "judge")]
+pub use judge::{JudgeRequest, judge, plan_masks};
+#[cfg(feature = "judge")]
 pub use state::SessionState;

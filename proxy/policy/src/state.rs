@@ -1,10 +1,59 @@
 //! What a session has done that changes the meaning of what it says next.
+//!
+//! The proxy learns that a statement was *forwarded*, not always whether it *worked*. So state is a set of possibilities: after
+//! `SET search_path` both the old and the new path are possible until [`SessionState::completed`] settles it, and a name is
+//! judged under all of them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pg_query::Node;
+
+use crate::decision::Effect;
 use crate::{Judgement, Principal};
 
+const MOST_PATHS: usize = 6;
+const MOST_NAMES: usize = 4096;
+const MOST_CANDIDATES: usize = 4;
+
+/// A search path: schema names as written, `$user` included.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum SearchPath {
+    /// The database's default for the upstream role.
+    Default,
+    /// These schemas.
+    Schemas(Vec<String>),
+}
+
 /// Tracks `search_path`, SQL-level prepared statements, cursors, temporary objects and transaction mode for one session.
-#[derive(Debug, Clone, Default)]
-pub struct SessionState {}
+#[derive(Debug, Clone)]
+pub struct SessionState {
+    pub(crate) paths: Vec<SearchPath>,
+    pub(crate) path_unknown: bool,
+    pub(crate) poisoned: Option<&'static str>,
+    pub(crate) temporary: bool,
+    prepared: HashMap<String, Vec<Arc<Node>>>,
+    cursors: HashMap<String, Vec<Arc<Node>>>,
+    names_lost: bool,
+    in_transaction: bool,
+    epoch: u64,
+}
+
+impl Default for SessionState {
+    fn default() -> Self {
+        Self {
+            paths: vec![SearchPath::Default],
+            path_unknown: false,
+            poisoned: None,
+            temporary: false,
+            prepared: HashMap::new(),
+            cursors: HashMap::new(),
+            names_lost: false,
+            in_transaction: false,
+            epoch: 0,
+        }
+    }
+}
 
 /// Transaction status of `ReadyForQuery`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,28 +70,186 @@ impl SessionState {
     /// State right after login. `parameters` are the server's ParameterStatus values.
     #[must_use]
     pub fn new(principal: &Principal, database: &str, parameters: &[(String, String)]) -> Self {
-        let _ = (principal, database, parameters);
-        Self {}
+        let _ = (principal, database);
+        let mut state = Self::default();
+        for (name, value) in parameters {
+            state.parameter(name, value);
+        }
+        state
     }
 
     /// One judged text was forwarded (its effects on state may come true from here on).
     pub fn forwarded(&mut self, judgement: &Judgement) {
-        let _ = judgement;
+        for effect in &judgement.trace.effects {
+            self.apply(effect);
+        }
+    }
+
+    /// The server completed the whole of a forwarded text without an error. Optional; it settles what [`Self::forwarded`] left open.
+    pub fn completed(&mut self, judgement: &Judgement) {
+        let last = judgement.trace.effects.iter().rev().find_map(|effect| match effect {
+            Effect::SearchPath { path } => Some(path),
+            _ => None,
+        });
+        if let (Some(Some(path)), false, false) = (last, self.in_transaction, self.path_unknown)
+            && (self.paths.len() > 1 || self.paths.first() != Some(path))
+        {
+            self.paths = vec![path.clone()];
+            self.epoch += 1;
+        }
     }
 
     /// Changes whenever an earlier judgement of some text might come out otherwise now. Judgements are cached per epoch.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
-        0
+        self.epoch
     }
 
     /// The server reported a parameter.
     pub fn parameter(&mut self, name: &str, value: &str) {
-        let _ = (name, value);
+        let poison = match name {
+            "client_encoding" if !value.eq_ignore_ascii_case("utf8") => Some("client_encoding is not UTF8"),
+            "standard_conforming_strings" if value != "on" => Some("standard_conforming_strings is not on"),
+            _ => None,
+        };
+        if let Some(poison) = poison {
+            self.poisoned = Some(poison);
+            self.epoch += 1;
+        }
+        if name == "search_path" {
+            let path = parse_path(value);
+            self.apply(&Effect::SearchPath { path });
+        }
     }
 
     /// The server reported its transaction status.
     pub fn ready(&mut self, status: TransactionStatus) {
-        let _ = status;
+        self.in_transaction = status != TransactionStatus::Idle;
+    }
+
+    pub(crate) fn apply(&mut self, effect: &Effect) {
+        match effect {
+            Effect::SearchPath { path: None } => {
+                if self.path_unknown {
+                    return;
+                }
+                self.path_unknown = true;
+            }
+            Effect::SearchPath { path: Some(path) } => {
+                if self.paths.contains(path) {
+                    return;
+                }
+                if self.paths.len() >= MOST_PATHS {
+                    self.path_unknown = true;
+                } else {
+                    self.paths.push(path.clone());
+                }
+            }
+            Effect::Prepare(name, node) => {
+                self.names_lost |= !remember(&mut self.prepared, name, node);
+            }
+            Effect::Declare(name, node) => {
+                self.names_lost |= !remember(&mut self.cursors, name, node);
+            }
+            Effect::TemporaryObjects => {
+                if self.temporary {
+                    return;
+                }
+                self.temporary = true;
+            }
+        }
+        self.epoch += 1;
+    }
+
+    /// What a prepared statement may be; `None` when nothing is known of the name.
+    pub(crate) fn prepared(&self, name: &str) -> Option<&[Arc<Node>]> {
+        if self.names_lost { None } else { self.prepared.get(name).map(Vec::as_slice) }
+    }
+
+    /// What a cursor may run over; `None` when nothing is known of the name.
+    pub(crate) fn cursor(&self, name: &str) -> Option<&[Arc<Node>]> {
+        if self.names_lost { None } else { self.cursors.get(name).map(Vec::as_slice) }
+    }
+}
+
+fn remember(names: &mut HashMap<String, Vec<Arc<Node>>>, name: &str, node: &Arc<Node>) -> bool {
+    if !names.contains_key(name) && names.len() >= MOST_NAMES {
+        return false;
+    }
+    let candidates = names.entry(name.to_owned()).or_default();
+    if candidates.iter().any(|known| known == node) {
+        return true;
+    }
+    if candidates.len() >= MOST_CANDIDATES {
+        return false;
+    }
+    candidates.push(Arc::clone(node));
+    true
+}
+
+/// Parses the text form of `search_path`: names separated by commas, in double quotes where needed.
+pub(crate) fn parse_path(text: &str) -> Option<SearchPath> {
+    let mut schemas = Vec::new();
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Some(SearchPath::Schemas(schemas));
+    }
+    loop {
+        let (name, after) = if let Some(quoted) = rest.strip_prefix('"') {
+            let mut name = String::new();
+            let mut characters = quoted.char_indices().peekable();
+            let end = loop {
+                match characters.next()? {
+                    (_, '"') if characters.peek().is_some_and(|(_, next)| *next == '"') => {
+                        characters.next();
+                        name.push('"');
+                    }
+                    (at, '"') => break at,
+                    (_, other) => name.push(other),
+                }
+            };
+            (name, quoted.get(end + 1..)?)
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            let (name, after) = rest.split_at_checked(end)?;
+            let name = name.trim();
+            if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '"') {
+                return None;
+            }
+            (name.to_lowercase(), after)
+        };
+        schemas.push(truncate(&name).to_owned());
+        rest = after.trim_start();
+        match rest.strip_prefix(',') {
+            Some(after) => rest = after.trim_start(),
+            None if rest.is_empty() => return Some(SearchPath::Schemas(schemas)),
+            None => return None,
+        }
+    }
+}
+
+/// Identifiers are cut to 63 bytes, at a character's boundary.
+pub(crate) fn truncate(name: &str) -> &str {
+    if name.len() <= 63 {
+        return name;
+    }
+    let end = (0..=63).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    name.get(..end).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn search_paths_parse_as_the_server_reads_them() {
+        let schemas = |names: &[&str]| Some(SearchPath::Schemas(names.iter().map(|name| (*name).to_owned()).collect()));
+        assert_eq!(parse_path("\"$user\", public"), schemas(&["$user", "public"]));
+        assert_eq!(parse_path(""), schemas(&[]));
+        assert_eq!(parse_path("Public"), schemas(&["public"]));
+        assert_eq!(parse_path("\"A\"\"b\",c"), schemas(&["A\"b", "c"]));
+        assert_eq!(parse_path("a b"), None);
+        assert_eq!(parse_path("\"a"), None);
+        assert_eq!(parse_path("a,"), None);
     }
 }

@@ -1,0 +1,114 @@
+//! The queries that load a snapshot. All columns are text; the order of columns is what `load` reads.
+
+use super::CatalogQuery;
+
+pub(super) const SEARCH_PATH: usize = 0;
+pub(super) const DEFAULTS: usize = 1;
+pub(super) const SCHEMAS: usize = 2;
+pub(super) const RELATIONS: usize = 3;
+pub(super) const COLUMNS: usize = 4;
+pub(super) const INHERITS: usize = 5;
+pub(super) const VIEWS: usize = 6;
+pub(super) const RULES: usize = 7;
+pub(super) const CODE: usize = 8;
+pub(super) const FOREIGN_KEYS: usize = 9;
+pub(super) const FUNCTIONS: usize = 10;
+pub(super) const OPERATORS: usize = 11;
+pub(super) const TYPES: usize = 12;
+pub(super) const CASTS: usize = 13;
+
+/// The queries, in order.
+pub const QUERIES: &[CatalogQuery] = &[
+    // With nothing but pg_catalog on the path, definitions come out fully qualified.
+    CatalogQuery { name: "search_path", sql: "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)" },
+    CatalogQuery {
+        name: "defaults",
+        sql: "SELECT session_user::text, reset_val, pg_catalog.current_database()::text, pg_catalog.current_setting('server_version_num') \
+              FROM pg_catalog.pg_settings WHERE name = 'search_path'",
+    },
+    CatalogQuery {
+        name: "schemas",
+        sql: "SELECT nspname::text, pg_catalog.has_schema_privilege(oid, 'USAGE')::text FROM pg_catalog.pg_namespace \
+              WHERE nspname !~ '^pg_(toast_)?temp_' ORDER BY 1",
+    },
+    CatalogQuery {
+        name: "relations",
+        sql: "SELECT c.oid::text, n.nspname::text, c.relname::text, c.relkind::text, c.relrowsecurity::text, c.reltype::text \
+              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+              WHERE c.relkind IN ('r','v','m','f','p','S','c') AND n.nspname !~ '^pg_(toast|temp|toast_temp)' ORDER BY c.oid",
+    },
+    CatalogQuery {
+        name: "columns",
+        sql: "SELECT a.attrelid::text, a.attnum::text, a.attname::text, a.atttypid::text \
+              FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
+              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+              WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r','v','m','f','p','S','c') \
+              AND n.nspname !~ '^pg_(toast|temp|toast_temp)' ORDER BY a.attrelid, a.attnum",
+    },
+    CatalogQuery {
+        name: "inherits",
+        sql: "SELECT inhrelid::text, inhparent::text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
+              WHERE c.relkind IN ('r','f','p') ORDER BY inhparent, inhrelid",
+    },
+    CatalogQuery {
+        name: "views",
+        sql: "SELECT c.oid::text, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c \
+              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('v','m') \
+              AND n.nspname NOT IN ('pg_catalog','information_schema') AND n.nspname !~ '^pg_(toast|temp|toast_temp)' ORDER BY c.oid",
+    },
+    CatalogQuery {
+        name: "rules",
+        sql: "SELECT r.ev_class::text, r.ev_type::text, d.refclassid::pg_catalog.regclass::text, d.refobjid::text \
+              FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class \
+              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+              LEFT JOIN (SELECT DISTINCT objid, refclassid, refobjid FROM pg_catalog.pg_depend \
+                WHERE classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND deptype = 'n' \
+                AND refclassid IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_proc'::pg_catalog.regclass)) d ON d.objid = r.oid \
+              WHERE n.nspname NOT IN ('pg_catalog','information_schema') ORDER BY r.oid, d.refclassid, d.refobjid",
+    },
+    CatalogQuery {
+        name: "code",
+        sql: "SELECT tgrelid::text, 'w', tgfoid::text FROM pg_catalog.pg_trigger WHERE NOT tgisinternal \
+              UNION SELECT p.polrelid::text, 'r', d.refobjid::text FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_depend d \
+                ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND d.objid = p.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+              UNION SELECT a.adrelid::text, 'w', d.refobjid::text FROM pg_catalog.pg_attrdef a JOIN pg_catalog.pg_depend d \
+                ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = a.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+              UNION SELECT k.conrelid::text, 'w', d.refobjid::text FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_depend d \
+                ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND d.objid = k.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+                WHERE k.conrelid <> 0 \
+              UNION SELECT i.indrelid::text, 'w', d.refobjid::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_depend d \
+                ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.indexrelid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+              ORDER BY 1, 2, 3",
+    },
+    CatalogQuery {
+        name: "foreign keys",
+        sql: "SELECT confrelid::text, conrelid::text FROM pg_catalog.pg_constraint \
+              WHERE contype = 'f' AND (confupdtype IN ('c','n','d') OR confdeltype IN ('c','n','d')) ORDER BY 1, 2",
+    },
+    CatalogQuery {
+        name: "functions",
+        sql: "SELECT p.oid::text, n.nspname::text, p.proname::text, p.prokind::text, p.provolatile::text, p.prosecdef::text, l.lanname::text, \
+              p.proretset::text, p.pronargs::text, p.pronargdefaults::text, (p.provariadic <> 0)::text, p.proargtypes::text, p.prorettype::text \
+              FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+              WHERE (n.nspname <> 'pg_catalog' OR p.oid >= 16384) AND n.nspname !~ '^pg_(toast_)?temp_' ORDER BY p.oid",
+    },
+    CatalogQuery {
+        name: "operators",
+        sql: "SELECT n.nspname::text, o.oprname::text, o.oprleft::text, o.oprright::text, o.oprcode::oid::text \
+              FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace \
+              WHERE o.oid >= 16384 OR o.oprcode::oid >= 16384 ORDER BY o.oid",
+    },
+    CatalogQuery {
+        name: "types",
+        sql: "SELECT t.oid::text, n.nspname::text, t.typname::text, t.typtype::text, t.typbasetype::text, t.typelem::text, t.typrelid::text, \
+              (SELECT pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(k.conbin, 0) || ')', ' AND ' ORDER BY k.oid) \
+               FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid) \
+              FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+              WHERE n.nspname <> 'pg_catalog' AND n.nspname !~ '^pg_(toast|temp|toast_temp)' ORDER BY t.oid",
+    },
+    CatalogQuery {
+        name: "casts",
+        sql: "SELECT castsource::text, casttarget::text, castfunc::text, castcontext::text FROM pg_catalog.pg_cast \
+              WHERE oid >= 16384 ORDER BY oid",
+    },
+];

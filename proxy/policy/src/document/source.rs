@@ -1,0 +1,290 @@
+//! The document as written: field for field what TOML carries, and the source of the published JSON Schema.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::StatementKind;
+
+/// The whole document.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Countersign policy")]
+pub struct Document {
+    /// Version of the document format: 1.
+    #[schemars(with = "u32")]
+    pub version: Spanned<u32>,
+    /// Limits of judgement.
+    #[serde(default)]
+    pub settings: Settings,
+    /// What happens to uses of protected columns that no mask can cover.
+    #[serde(default)]
+    pub masking: Masking,
+    /// The roster.
+    #[serde(default)]
+    pub reviewers: Vec<Reviewer>,
+    /// The rules: the first that matches decides.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+    /// The masks: the first that names a column applies.
+    #[serde(default)]
+    pub masks: Vec<Mask>,
+    /// User functions the policy vouches for.
+    #[serde(default)]
+    pub trusted_functions: Vec<TrustedFunction>,
+}
+
+/// Limits of judgement.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Texts longer than this are unknown. Default 1 MiB, at most 16 MiB.
+    #[schemars(with = "Option<usize>")]
+    pub max_statement_bytes: Option<Spanned<usize>>,
+    /// Texts of more statements than this are unknown. Default 1,000.
+    #[schemars(with = "Option<usize>")]
+    pub max_statements: Option<Spanned<usize>>,
+}
+
+/// What happens to uses of protected columns that no mask can cover.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Masking {
+    /// A protected column in a condition, a join, an order, or feeding a write. Default `deny`.
+    #[schemars(with = "Option<Action>")]
+    pub predicates: Option<Spanned<Action>>,
+    /// Terms when `predicates = "hold"`.
+    #[schemars(with = "Option<Hold>")]
+    pub hold: Option<Spanned<Hold>>,
+}
+
+/// What a rule says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Forward.
+    Allow,
+    /// Refuse.
+    Deny,
+    /// Wait for reviewers.
+    Hold,
+}
+
+/// A reviewer.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reviewer {
+    /// Stable name of the person.
+    #[schemars(with = "String")]
+    pub person: Spanned<String>,
+    /// E-mail address.
+    #[schemars(with = "Option<String>")]
+    pub email: Option<Spanned<String>>,
+    /// `TEAM/USER` in Slack.
+    #[schemars(with = "Option<String>")]
+    pub slack: Option<Spanned<String>>,
+    /// Identity links, `issuer|subject`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub subjects: Vec<Spanned<String>>,
+    /// Reviewer groups.
+    #[schemars(with = "Vec<String>")]
+    pub groups: Spanned<Vec<String>>,
+}
+
+/// A rule.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Unique name.
+    #[schemars(with = "String")]
+    pub name: Spanned<String>,
+    /// Who it is about; absent: everyone.
+    #[serde(default)]
+    #[schemars(with = "Option<Who>")]
+    pub who: Option<Spanned<Who>>,
+    /// Where it holds; absent: everywhere.
+    #[serde(default, rename = "where")]
+    pub place: Place,
+    /// Which statements it is about; absent: all.
+    #[serde(default)]
+    pub what: What,
+    /// When it holds; absent: always.
+    pub when: Option<When>,
+    /// What it says.
+    #[schemars(with = "Action")]
+    pub action: Spanned<Action>,
+    /// Terms of a hold.
+    #[schemars(with = "Option<Hold>")]
+    pub hold: Option<Spanned<Hold>>,
+    /// Text for the client of a denial.
+    #[schemars(with = "Option<String>")]
+    pub message: Option<Spanned<String>>,
+}
+
+/// Conditions on the principal. Each list given must have a match.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Who {
+    /// Groups, any of.
+    pub groups: Option<Vec<String>>,
+    /// Subjects, any of.
+    pub subjects: Option<Vec<String>>,
+    /// E-mail addresses, any of.
+    pub emails: Option<Vec<String>>,
+    /// Claims by name, each with its accepted values.
+    #[serde(default)]
+    pub claims: BTreeMap<String, Vec<String>>,
+}
+
+/// Conditions on the place.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Databases, any of.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub databases: Option<Spanned<Vec<String>>>,
+}
+
+/// Conditions on the statement.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct What {
+    /// Statement classes, any of.
+    #[schemars(with = "Option<Vec<StatementKind>>")]
+    pub kinds: Option<Spanned<Vec<StatementKind>>>,
+    /// Relations, `schema.name`.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub relations: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Functions, `schema.name`.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub functions: Option<Spanned<Vec<Spanned<String>>>>,
+    /// UPDATE and DELETE without (`true`) or with (`false`) WHERE.
+    pub missing_where: Option<bool>,
+    /// Only statements without a literal LIMIT of at most this many rows.
+    pub rows_above: Option<u64>,
+}
+
+/// Days and hours.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct When {
+    /// `mon` … `sun`; absent: every day.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub days: Option<Vec<Spanned<String>>>,
+    /// `HH:MM`, first minute meant.
+    #[schemars(with = "Option<String>")]
+    pub from: Option<Spanned<String>>,
+    /// `HH:MM`, first minute no longer meant.
+    #[schemars(with = "Option<String>")]
+    pub until: Option<Spanned<String>>,
+    /// Offset from UTC, `+02:00`. Default `+00:00`.
+    #[schemars(with = "Option<String>")]
+    pub offset: Option<Spanned<String>>,
+}
+
+/// Terms of a hold.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// Roster groups.
+    #[schemars(with = "Vec<String>")]
+    pub reviewers: Spanned<Vec<Spanned<String>>>,
+    /// Distinct reviewers. Default 1.
+    #[schemars(with = "Option<u32>")]
+    pub quorum: Option<Spanned<u32>>,
+    /// `90s`, `15m`, `2h`, `1d`.
+    #[schemars(with = "String")]
+    pub expiry: Spanned<String>,
+    /// Shown to reviewers.
+    pub reason: Option<String>,
+}
+
+/// A mask.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mask {
+    /// `schema.relation.column`.
+    #[schemars(with = "Vec<String>")]
+    pub columns: Spanned<Vec<Spanned<String>>>,
+    /// How.
+    #[schemars(with = "MaskKind")]
+    pub mask: Spanned<MaskKind>,
+    /// Who sees clear text; absent: nobody.
+    #[schemars(with = "Option<Who>")]
+    pub unless: Option<Spanned<Who>>,
+}
+
+/// How values are hidden.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MaskKind {
+    /// Which mask.
+    pub kind: MaskName,
+    /// `constant`: the text, valid for the column's type.
+    pub value: Option<String>,
+    /// `truncate`: what stays of a date or timestamp.
+    pub unit: Option<TimeUnit>,
+    /// `round`: the multiple, at least 1.
+    pub to: Option<u64>,
+}
+
+/// The masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaskName {
+    /// The whole value.
+    Full,
+    /// All but the last four characters.
+    Last4,
+    /// First character and domain of an e-mail address.
+    Email,
+    /// NULL.
+    Null,
+    /// Keyed hash.
+    Hash,
+    /// A fixed text.
+    Constant,
+    /// A date or timestamp cut down to a unit.
+    Truncate,
+    /// A number cut down to a multiple.
+    Round,
+    /// Letters and digits replaced by others of their kind.
+    Token,
+}
+
+/// What a truncated date or timestamp keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimeUnit {
+    /// The year.
+    Year,
+    /// Year and month.
+    Month,
+    /// Up to the day.
+    Day,
+    /// Up to the hour.
+    Hour,
+}
+
+/// A user function the policy vouches for.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedFunction {
+    /// `schema.name`.
+    #[schemars(with = "String")]
+    pub name: Spanned<String>,
+    /// Class of a statement that calls it. Default `read`.
+    #[schemars(with = "Option<StatementKind>")]
+    pub kind: Option<Spanned<StatementKind>>,
+    /// Relations it reads, `schema.name`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub reads: Vec<Spanned<String>>,
+    /// Relations it writes, `schema.name`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub writes: Vec<Spanned<String>>,
+}
