@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod http;
+pub mod localstack;
 pub mod oidc;
 pub mod pki;
 pub mod process;
