@@ -134,5 +134,6 @@ fn not_utf8(error: &std::str::Utf8Error, policy: PolicyDigest) -> Judgement {
         needs_durable_record: true,
         stale_catalog: false,
         valid_until: None,
+        trace: countersign_policy::decision::Trace::default(),
     }
 }

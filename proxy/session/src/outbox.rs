@@ -96,6 +96,7 @@ impl Outbox {
     pub(crate) fn clear(&mut self) {
         self.queue.clear();
         self.tail.clear();
+        self.tail_gate = 0;
         self.queued = 0;
     }
 }

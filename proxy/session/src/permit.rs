@@ -34,8 +34,8 @@ impl Permit {
 
     /// From a hold and the quorum for it.
     pub(crate) fn granted(statement: u64, request: &str, digest: &StatementDigest, quorum: &VerifiedQuorum) -> Result<Self, PermitError> {
-        if quorum.request().0 != request {
-            return Err(PermitError::Request(quorum.request().0.clone()));
+        if quorum.request().as_str() != request {
+            return Err(PermitError::Request(quorum.request().as_str().to_owned()));
         }
         if quorum.digest() != digest {
             return Err(PermitError::Digest);

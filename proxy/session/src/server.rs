@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use countersign_policy::Judgement;
 use countersign_policy::facts::SessionAction;
 use countersign_policy::state::TransactionStatus;

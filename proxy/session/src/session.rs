@@ -235,6 +235,27 @@ impl Session {
         }
     }
 
+    /// Catalog facts could not be loaded: those at hand must do, and what they do not know counts as unknown.
+    pub fn catalog_failed(&mut self) {
+        if matches!(self.intake, Intake::Catalog) {
+            self.intake = Intake::Open;
+        }
+    }
+
+    /// Newer facts are at hand without having been asked for.
+    pub fn newer_catalog(&mut self, generation: u64, catalog: impl FnOnce() -> Arc<Catalog>) {
+        if generation > self.catalog_generation && !matches!(self.intake, Intake::Catalog) {
+            self.catalog = catalog();
+            self.catalog_generation = generation;
+        }
+    }
+
+    /// Whether bytes for the client wait for durability.
+    #[must_use]
+    pub fn has_client_output(&self) -> bool {
+        !self.to_client.is_empty()
+    }
+
     /// The first `events` events are durable.
     pub const fn durable(&mut self, events: u64) {
         if events > self.durable {
@@ -276,6 +297,16 @@ impl Session {
     /// Ends the session from outside (drain, lifetime, recorder failure).
     pub fn shut_down(&mut self, reason: &str, code: &str, message: &str) {
         self.end(End { reason: reason.to_owned(), error: Some(errors::fatal(code, message)) });
+    }
+
+    /// The recording failed for good. What waits for it is never shown and never runs; only the error goes out.
+    pub fn recorder_failed(&mut self, message: &str) {
+        self.shut_down("recorder failed", "58030", message);
+        self.to_client.clear();
+        self.to_server.clear();
+        let error = errors::fatal("58030", message);
+        self.to_client.write(0, |out| countersign_wire::put_error(out, &error));
+        self.to_server.write(0, |out| countersign_wire::put_empty(out, countersign_wire::fe::TERMINATE));
     }
 
     /// The next effect.

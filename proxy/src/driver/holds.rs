@@ -1,0 +1,134 @@
+//! From what the session holds to the request reviewers see.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use countersign_approval::v1::{RequestParameter, Requester};
+use countersign_approval::{Expectation, Request, RequestId};
+use countersign_policy::{Principal, StatementFacts};
+use countersign_session::HoldRequest;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::approvals::Approvals;
+
+/// What every request of a session says of it.
+#[derive(Debug, Clone)]
+pub(super) struct Who {
+    pub(super) environment: String,
+    pub(super) session: String,
+    pub(super) principal: Arc<Principal>,
+    pub(super) database: String,
+}
+
+/// A request that lies in the store.
+#[derive(Debug)]
+pub(super) struct PlacedHold {
+    pub(super) expectation: Expectation,
+    pub(super) body: String,
+    pub(super) expires: String,
+}
+
+/// Places a request.
+pub(super) async fn place(who: Who, hold: HoldRequest, approvals: Approvals) -> Result<PlacedHold, String> {
+    let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?.as_secs();
+    let request = request(id, &who, &hold, now)?;
+    let body = request.to_bytes().map_err(|error| error.to_string())?;
+    let body = String::from_utf8(body).map_err(|error| error.to_string())?;
+    approvals.place(&request).await.map_err(|error| error.to_string())?;
+    let expires = i64::try_from(request.expires_at)
+        .ok()
+        .and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok())
+        .and_then(|at| at.format(&Rfc3339).ok())
+        .unwrap_or_else(|| request.expires_at.to_string());
+    Ok(PlacedHold { expectation: expectation(request), body, expires })
+}
+
+fn request(id: RequestId, who: &Who, hold: &HoldRequest, now: u64) -> Result<Request, String> {
+    let statement = String::from_utf8(hold.text.to_vec()).map_err(|_| "the statement is not valid UTF-8".to_owned())?;
+    let parameters = hold
+        .parameters
+        .iter()
+        .map(|parameter| RequestParameter {
+            type_oid: parameter.type_oid,
+            format: parameter.format,
+            value: parameter.value.as_ref().map(|value| STANDARD.encode(value)),
+        })
+        .collect();
+    Ok(Request {
+        version: 1,
+        id,
+        environment: who.environment.clone(),
+        created_at: now,
+        expires_at: now.saturating_add(hold.terms.expiry.as_secs()),
+        statement,
+        parameters,
+        digest: hold.digest,
+        requester: Requester {
+            issuer: who.principal.issuer.clone(),
+            subject: who.principal.subject.clone(),
+            email: who.principal.email.clone(),
+            groups: who.principal.groups.iter().cloned().collect(),
+            claims: who.principal.claims.clone(),
+        },
+        database: who.database.clone(),
+        policy: hex::encode(hold.policy),
+        rule: hold.rule.clone(),
+        reason: hold.terms.reason.clone(),
+        reviewers: hold.terms.reviewers.clone(),
+        quorum: hold.terms.quorum,
+        facts: facts(&hold.facts, hold.in_transaction),
+        session: who.session.clone(),
+    })
+}
+
+/// The facts a reviewer should see at a glance.
+fn facts(statements: &[StatementFacts], in_transaction: bool) -> Vec<(String, String)> {
+    let mut facts = Vec::new();
+    let several = statements.len() > 1;
+    for (index, statement) in statements.iter().enumerate() {
+        let label = |name: &str| if several { format!("{name} (statement {})", index + 1) } else { name.to_owned() };
+        let kind = serde_json::to_value(statement.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+        facts.push((label("kind"), kind));
+        for (name, relations) in [("reads", &statement.reads), ("writes", &statement.writes)] {
+            if !relations.is_empty() {
+                let list: Vec<String> = relations.iter().map(|relation| format!("{}.{}", relation.schema, relation.name)).collect();
+                facts.push((label(name), list.join(", ")));
+            }
+        }
+        if !statement.functions.is_empty() {
+            facts.push((label("calls"), statement.functions.join(", ")));
+        }
+        if statement.missing_where {
+            facts.push((label("warning"), "no WHERE: every row is affected".to_owned()));
+        }
+        for note in &statement.notes {
+            facts.push((label("note"), note.clone()));
+        }
+    }
+    if in_transaction {
+        facts.push(("transaction".to_owned(), "open: locks taken so far are held while this waits".to_owned()));
+    }
+    facts
+}
+
+/// What every decision on the request must say.
+fn expectation(request: Request) -> Expectation {
+    Expectation {
+        request: request.id,
+        environment: request.environment,
+        digest: request.digest,
+        requester_issuer: request.requester.issuer,
+        requester_subject: request.requester.subject,
+        requester_email: request.requester.email,
+        database: request.database,
+        policy: request.policy,
+        rule: request.rule,
+        expires_at: request.expires_at,
+        reviewers: request.reviewers,
+        quorum: request.quorum,
+    }
+}
