@@ -1,0 +1,262 @@
+//! Catalog facts by a side connection: what judgement and masks need to know of relations, functions and types.
+//!
+//! Every load reads all of `countersign_policy::catalog::QUERIES` in one REPEATABLE READ transaction, so a snapshot is one moment's.
+//! Callers that come while a load runs share it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use bytes::BytesMut;
+use countersign_policy::{
+    Catalog,
+    catalog::{CatalogBuilder, CatalogError, QUERIES},
+};
+use countersign_wire::{fe, put_empty};
+use tokio::runtime::Handle;
+
+use crate::{
+    error::ClientError,
+    metrics,
+    upstream::{Dialer, Frames, LoginRequest, UpstreamError},
+};
+
+/// How long one load may take.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Catalog facts of one database at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts the loads of this process, from 1.
+    pub generation: u64,
+    /// The facts.
+    pub catalog: Arc<Catalog>,
+}
+
+/// Why there are no facts.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CatalogFailure {
+    /// Towards the server.
+    #[error("catalog of database {database}: {error}")]
+    Upstream {
+        /// Database.
+        database: String,
+        /// Why.
+        error: Arc<UpstreamError>,
+    },
+    /// The server's rows are not what was asked for.
+    #[error("catalog of database {database}: {error}")]
+    Rows {
+        /// Database.
+        database: String,
+        /// Why.
+        error: Arc<CatalogError>,
+    },
+    /// Too slow.
+    #[error("catalog of database {database}: not loaded within {} s", LOAD_TIMEOUT.as_secs())]
+    Timeout {
+        /// Database.
+        database: String,
+    },
+}
+
+impl CatalogFailure {
+    /// What the client is told.
+    #[must_use]
+    pub fn client(&self, database: &str) -> ClientError {
+        match self {
+            Self::Upstream { error, .. } => error.client(database),
+            Self::Rows { .. } | Self::Timeout { .. } => ClientError::new(crate::error::sqlstate::CONNECTION_FAILURE, "the gateway cannot read the database's catalog"),
+        }
+    }
+}
+
+/// Facts of one database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct CatalogSource {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    database: String,
+    dialer: Dialer,
+    runtime: Handle,
+    max_age: Duration,
+    current: ArcSwapOption<Loaded>,
+    /// How many loads have begun. Held over a load only as a number: see [`CatalogSource::next_generation`].
+    begun: std::sync::atomic::AtomicU64,
+    /// One load at a time.
+    loading: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    at: Instant,
+    snapshot: Arc<Snapshot>,
+}
+
+/// The sources of all databases of one server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Catalogs {
+    dialer: Dialer,
+    runtime: Handle,
+    sources: Arc<Mutex<HashMap<String, CatalogSource>>>,
+}
+
+impl Catalogs {
+    /// None loaded yet. Loads run on `runtime`, so that a large catalog does not stop the sessions of the thread that asks for it.
+    #[must_use]
+    pub fn new(dialer: Dialer, runtime: Handle) -> Self {
+        Self { dialer, runtime, sources: Arc::default() }
+    }
+
+    /// The source of a database, loaded at least once and not older than configured.
+    ///
+    /// # Errors
+    /// When it cannot be loaded; the next caller tries anew.
+    pub async fn of(&self, database: &str) -> Result<CatalogSource, CatalogFailure> {
+        let known = self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(database).cloned();
+        let source = known.unwrap_or_else(|| CatalogSource::new(database, self.dialer.clone(), self.runtime.clone()));
+        source.fresh().await?;
+        // Only names the server knows are kept, so that guessed names cost no memory.
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).entry(database.to_owned()).or_insert_with(|| source.clone());
+        Ok(source)
+    }
+}
+
+impl CatalogSource {
+    fn new(database: &str, dialer: Dialer, runtime: Handle) -> Self {
+        let max_age = dialer.settings().catalog_refresh;
+        Self {
+            inner: Arc::new(Inner {
+                database: database.to_owned(),
+                dialer,
+                runtime,
+                max_age,
+                current: ArcSwapOption::empty(),
+                begun: std::sync::atomic::AtomicU64::new(0),
+                loading: tokio::sync::Mutex::new(()),
+            }),
+        }
+    }
+
+    /// A source that never loads: for tests of what stands on it.
+    #[must_use]
+    pub fn fixed(catalog: Catalog, dialer: Dialer, runtime: Handle) -> Self {
+        let source = Self::new("fixed", dialer, runtime);
+        source.inner.current.store(Some(Arc::new(Loaded { at: Instant::now(), snapshot: Arc::new(Snapshot { generation: 1, catalog }) })));
+        source
+    }
+
+    /// The newest facts there are. Old ones cause a load in the background, for later callers.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        match self.inner.current.load_full() {
+            Some(loaded) => {
+                if loaded.at.elapsed() >= self.inner.max_age && self.inner.loading.try_lock().is_ok() {
+                    self.load_in_background();
+                }
+                Arc::clone(&loaded.snapshot)
+            }
+            // INVARIANT: `Catalogs::of` hands out loaded sources only. An empty catalog resolves no name, which counts as the riskiest class.
+            None => Arc::new(Snapshot { generation: 0, catalog: Arc::new(Catalog::default()) }),
+        }
+    }
+
+    /// The generation of a load that begins after this call. What was committed on the server before it is in that load.
+    #[must_use]
+    pub fn next_generation(&self) -> u64 {
+        self.inner.begun.load(std::sync::atomic::Ordering::SeqCst).saturating_add(1)
+    }
+
+    /// Facts of at least that generation, loading when needed. Cancel-safe: a load goes on for others when one caller is dropped.
+    ///
+    /// # Errors
+    /// When the load fails; the facts there were stay.
+    pub async fn refresh(&self, min_generation: u64) -> Result<Arc<Snapshot>, CatalogFailure> {
+        let source = self.clone();
+        let task = self.inner.runtime.spawn(async move {
+            let _one = source.inner.loading.lock().await;
+            if let Some(loaded) = source.inner.current.load_full()
+                && loaded.snapshot.generation >= min_generation
+            {
+                return Ok(Arc::clone(&loaded.snapshot));
+            }
+            source.load().await
+        });
+        task.await.unwrap_or_else(|_| Err(CatalogFailure::Timeout { database: self.inner.database.clone() }))
+    }
+
+    /// Facts not older than configured.
+    async fn fresh(&self) -> Result<Arc<Snapshot>, CatalogFailure> {
+        if let Some(loaded) = self.inner.current.load_full() {
+            if loaded.at.elapsed() >= self.inner.max_age {
+                return self.refresh(loaded.snapshot.generation.saturating_add(1)).await;
+            }
+            return Ok(Arc::clone(&loaded.snapshot));
+        }
+        self.refresh(1).await
+    }
+
+    fn load_in_background(&self) {
+        let source = self.clone();
+        let min_generation = self.next_generation();
+        let runtime = self.inner.runtime.clone();
+        runtime.spawn(async move {
+            if let Err(error) = source.refresh(min_generation).await {
+                tracing::warn!(database = %source.inner.database, "catalog facts grow old: {error}");
+            }
+        });
+    }
+
+    /// Loads and publishes. The caller holds `loading`.
+    async fn load(&self) -> Result<Arc<Snapshot>, CatalogFailure> {
+        let database = &self.inner.database;
+        let generation = self.inner.begun.fetch_add(1, std::sync::atomic::Ordering::SeqCst).saturating_add(1);
+        let at = Instant::now();
+        let loaded = tokio::time::timeout(LOAD_TIMEOUT, read(&self.inner.dialer, database)).await;
+        let catalog = loaded.unwrap_or_else(|_| Err(CatalogFailure::Timeout { database: database.clone() })).inspect_err(|_| metrics::upstream_error("catalog"))?;
+        metrics::catalog_loaded(at.elapsed().as_secs_f64());
+        tracing::debug!(database, catalog.generation = generation, "catalog loaded");
+        let snapshot = Arc::new(Snapshot { generation, catalog });
+        self.inner.current.store(Some(Arc::new(Loaded { at, snapshot: Arc::clone(&snapshot) })));
+        Ok(snapshot)
+    }
+}
+
+async fn read(dialer: &Dialer, database: &str) -> Result<Catalog, CatalogFailure> {
+    let failed = |error: UpstreamError| CatalogFailure::Upstream { database: database.to_owned(), error: Arc::new(error) };
+    let wrong = |error: CatalogError| CatalogFailure::Rows { database: database.to_owned(), error: Arc::new(error) };
+    let request = LoginRequest { database: database.to_owned(), application_name: "countersign:catalog".to_owned(), settings: Vec::new() };
+    let login = dialer.login(&request).await.map_err(failed)?;
+    let mut frames = Frames::with_buffer(login.io, login.buffer);
+    let mut builder = CatalogBuilder::default();
+    frames.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", |_| Ok(())).await.map_err(failed)?;
+    for (index, query) in QUERIES.iter().enumerate() {
+        let mut fault = None;
+        let answer = frames.query(query.sql, |row| {
+            if fault.is_none() {
+                fault = builder.row(index, row).err();
+            }
+            Ok(())
+        });
+        answer.await.map_err(|error| {
+            tracing::error!(database, catalog.query = query.name, "catalog query failed");
+            failed(error)
+        })?;
+        if let Some(error) = fault {
+            return Err(wrong(error));
+        }
+    }
+    frames.query("COMMIT", |_| Ok(())).await.map_err(failed)?;
+    let mut bye = BytesMut::new();
+    put_empty(&mut bye, fe::TERMINATE);
+    // All is read; how the goodbye goes does not matter.
+    let _ = frames.send(&bye).await;
+    builder.finish().map_err(wrong)
+}
