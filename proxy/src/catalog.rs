@@ -149,7 +149,7 @@ impl CatalogSource {
     #[must_use]
     pub fn fixed(catalog: Catalog, dialer: Dialer, runtime: Handle) -> Self {
         let source = Self::new("fixed", dialer, runtime);
-        source.inner.current.store(Some(Arc::new(Loaded { at: Instant::now(), snapshot: Arc::new(Snapshot { generation: 1, catalog }) })));
+        source.inner.current.store(Some(Arc::new(Loaded { at: Instant::now(), snapshot: Arc::new(Snapshot { generation: 1, catalog: Arc::new(catalog) }) })));
         source
     }
 
@@ -223,7 +223,7 @@ impl CatalogSource {
         let catalog = loaded.unwrap_or_else(|_| Err(CatalogFailure::Timeout { database: database.clone() })).inspect_err(|_| metrics::upstream_error("catalog"))?;
         metrics::catalog_loaded(at.elapsed().as_secs_f64());
         tracing::debug!(database, catalog.generation = generation, "catalog loaded");
-        let snapshot = Arc::new(Snapshot { generation, catalog });
+        let snapshot = Arc::new(Snapshot { generation, catalog: Arc::new(catalog) });
         self.inner.current.store(Some(Arc::new(Loaded { at, snapshot: Arc::clone(&snapshot) })));
         Ok(snapshot)
     }

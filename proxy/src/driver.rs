@@ -155,7 +155,7 @@ impl Driver {
     }
 
     async fn run(mut self) -> DriverEnd {
-        let mut drain = self.services.drain.clone();
+        let (mut drain, mut deadline) = (self.services.drain.clone(), self.services.drain.clone());
         let mut drained = false;
         let lifetime = self.services.settings.max_session.map(|max| Instant::now() + max);
         let idle = self.services.settings.limits.idle;
@@ -212,7 +212,7 @@ impl Driver {
                 event = next_hold_event(&mut self.watch) => self.hold_event(event),
                 () = self.cancel.cancelled(), if !self.session.is_closed() => self.cancelled(),
                 _ = drain.begun(), if !drained => drained = true,
-                () = drain.expired(), if draining => self.shut_down("drain", "57P01", "terminating connection due to administrator command"),
+                () = deadline.expired(), if draining => self.shut_down("drain", "57P01", "terminating connection due to administrator command"),
                 () = at(alarm) => self.alarm(lifetime, idle_at),
             }
             if drained && self.session.is_idle() {
