@@ -3,10 +3,16 @@
 //! Owns: a throw-away Postgres, certificates, an OIDC issuer, a Slack look-alike, the runners of the real programs, and [`stack`], which
 //! puts them together for the demo and for the scenarios in `tests/tests/`. Does not own: any behaviour of the gateway's.
 
+pub mod audit;
+pub mod bot;
+pub mod client;
 pub mod cluster;
+pub mod gateway;
 pub mod http;
 pub mod localstack;
 pub mod oidc;
 pub mod pki;
 pub mod process;
+pub mod programs;
 pub mod slack;
+pub mod stack;

@@ -136,7 +136,7 @@ struct Inner {
     faults: Vec<Fault>,
     calls: Vec<String>,
     refusals: Vec<String>,
-    interactions: Option<String>,
+    interactions: Option<(String, reqwest::Client)>,
     serial: u64,
     shift_seconds: i64,
 }
@@ -219,7 +219,12 @@ impl Slack {
 
     /// Says where the bot takes interactions.
     pub fn set_interactions_url(&self, url: &str) {
-        self.shared.lock().interactions = Some(url.to_owned());
+        self.set_interactions(url, self.shared.http.clone());
+    }
+
+    /// The same with a client of the caller's, for a host only that one finds.
+    pub fn set_interactions(&self, url: &str, client: reqwest::Client) {
+        self.shared.lock().interactions = Some((url.to_owned(), client));
     }
 
     /// All messages so far, oldest first.

@@ -69,7 +69,7 @@ pub(super) fn sign(secret: &str, timestamp: i64, body: &str) -> Result<String> {
 
 /// Posts a payload to the bot.
 pub(super) async fn send(shared: &Shared, payload: &Value, signing: &Signing) -> Result<(u16, String)> {
-    let (url, shift) = {
+    let ((url, http), shift) = {
         let inner = shared.lock();
         (inner.interactions.clone().context("the bot's interactivity URL is not set")?, inner.shift_seconds)
     };
@@ -77,8 +77,7 @@ pub(super) async fn send(shared: &Shared, payload: &Value, signing: &Signing) ->
     let body = form.query().unwrap_or_default().to_owned();
     let timestamp = i64::try_from(now_seconds())? + shift - signing.age_seconds;
     let secret = signing.secret.as_deref().unwrap_or(&shared.secret);
-    let mut request = shared
-        .http
+    let mut request = http
         .post(url)
         .header("content-type", "application/x-www-form-urlencoded")
         .header("user-agent", "Slackbot 1.0 (+https://api.slack.com/robots)")
@@ -317,7 +316,7 @@ mod tests {
     /// The example of Slack's own page on verifying requests.
     #[test]
     fn signs_as_slack_documents_it() -> Result<()> {
-        let body = "token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V&channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=&response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIffN&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c";
+        let body = "token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V&channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=&response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c";
         assert_eq!(
             sign("8f742231b10e8888abcd99yyyzzz85a5", 1_531_420_618, body)?,
             "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503"
