@@ -118,6 +118,12 @@ impl Proxy {
         format!("http://127.0.0.1:{}/metrics", self.admin)
     }
 
+    /// Where its log goes.
+    #[must_use]
+    pub fn log_file(&self) -> &Path {
+        self.process.log()
+    }
+
     /// Its configuration file.
     #[must_use]
     pub fn config_file(&self) -> &Path {
