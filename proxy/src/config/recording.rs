@@ -1,0 +1,131 @@
+//! `[recording]`: where recordings go, how long they cannot be deleted, and when an event counts as kept.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{ConfigError, check::Place, raw};
+
+/// Where recordings go.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    /// The store.
+    pub store: RecordingStore,
+    /// When bytes may go on.
+    pub durability: Durability,
+    /// How long events of all sessions are gathered before one flush.
+    pub flush_interval: Duration,
+    /// What signs manifests.
+    pub signing_key: SigningKey,
+}
+
+/// Where recordings go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordingStore {
+    /// A local directory: nothing stops its owner from deleting, so for demos and tests.
+    Directory {
+        /// Path.
+        path: PathBuf,
+    },
+    /// A bucket with Object Lock.
+    S3 {
+        /// Bucket.
+        bucket: String,
+        /// Prefix of every key, empty or ending in `/`.
+        prefix: String,
+        /// Days each object is locked.
+        retention_days: u32,
+        /// Lock mode.
+        retention_mode: RetentionMode,
+    },
+}
+
+/// Object Lock's retention modes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetentionMode {
+    /// Nobody can shorten it.
+    Compliance,
+    /// Holders of a special permission can.
+    Governance,
+}
+
+/// When bytes may go on to the client and the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// After their record is durable.
+    Strict,
+    /// At once; a crash loses what was not flushed yet.
+    Async,
+}
+
+impl Durability {
+    /// The word of the configuration and of recordings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Async => "async",
+        }
+    }
+}
+
+/// What signs manifests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SigningKey {
+    /// PKCS#8 PEM file of a P-256 key.
+    File(PathBuf),
+    /// KMS key (id, ARN or alias), `ECC_NIST_P256`.
+    Kms(String),
+}
+
+impl Recording {
+    pub(super) fn from_raw(section: &toml::Spanned<raw::Recording>, place: &Place<'_>) -> Result<Self, ConfigError> {
+        let raw = section.get_ref();
+        let directory = place.word("recording.store", &raw.store, &[("directory", true), ("s3", false)])?;
+        let store = if directory { directory_store(raw, place)? } else { s3_store(raw, place)? };
+        let durability = match &raw.durability {
+            None => Durability::Strict,
+            Some(word) => place.word("recording.durability", word, &[("strict", Durability::Strict), ("async", Durability::Async)])?,
+        };
+        let signing_key = match (&raw.signing_key, &raw.kms_key) {
+            (Some(path), None) => SigningKey::File(place.existing("recording.signing_key", path)?),
+            (None, Some(key)) => SigningKey::Kms(place.text("recording.kms_key", key)?),
+            (Some(_), Some(key)) => return Err(place.fault("recording.kms_key", key.span(), "manifests cannot have two signing keys").hint("keep one of signing_key and kms_key")),
+            (None, None) => {
+                return Err(place
+                    .fault("recording.signing_key", section.span(), "missing: manifests must be signed")
+                    .hint("give signing_key = \"recording.key.pem\" or kms_key = \"alias/…\""));
+            }
+        };
+        Ok(Self { store, durability, flush_interval: place.milliseconds("recording.flush_interval_ms", raw.flush_interval_ms.as_ref(), 5, 0..=60_000)?, signing_key })
+    }
+}
+
+fn directory_store(raw: &raw::Recording, place: &Place<'_>) -> Result<RecordingStore, ConfigError> {
+    let why = "has no use with store = \"directory\"";
+    place.absent("recording.bucket", raw.bucket.as_ref(), why)?;
+    place.absent("recording.prefix", raw.prefix.as_ref(), why)?;
+    place.absent("recording.retention_days", raw.retention_days.as_ref(), why)?;
+    place.absent("recording.retention_mode", raw.retention_mode.as_ref(), why)?;
+    let path = place.required("recording.path", raw.path.as_ref(), &raw.store, "store")?;
+    Ok(RecordingStore::Directory { path: place.path("recording.path", path)? })
+}
+
+fn s3_store(raw: &raw::Recording, place: &Place<'_>) -> Result<RecordingStore, ConfigError> {
+    place.absent("recording.path", raw.path.as_ref(), "has no use with store = \"s3\"")?;
+    let bucket = place.text("recording.bucket", place.required("recording.bucket", raw.bucket.as_ref(), &raw.store, "store")?)?;
+    let days = place.required("recording.retention_days", raw.retention_days.as_ref(), &raw.store, "store")?;
+    let mut prefix = raw.prefix.as_ref().map(|prefix| prefix.get_ref().clone()).unwrap_or_default();
+    if prefix.starts_with('/') {
+        let span = raw.prefix.as_ref().map_or(0..0, toml::Spanned::span);
+        return Err(place.fault("recording.prefix", span, "must not start with '/'"));
+    }
+    if !prefix.is_empty() && !prefix.ends_with('/') {
+        prefix.push('/');
+    }
+    let modes = [("COMPLIANCE", RetentionMode::Compliance), ("GOVERNANCE", RetentionMode::Governance)];
+    Ok(RecordingStore::S3 {
+        bucket,
+        prefix,
+        retention_days: place.number("recording.retention_days", Some(days), 1, 1..=36_500)?,
+        retention_mode: raw.retention_mode.as_ref().map_or(Ok(RetentionMode::Compliance), |word| place.word("recording.retention_mode", word, &modes))?,
+    })
+}

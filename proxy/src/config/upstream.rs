@@ -1,0 +1,79 @@
+//! `[upstream]`: the server behind the gateway and the service credential for it.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{ConfigError, Secret, check::{Place, is_loopback}, raw};
+
+/// The server behind the gateway.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The service role.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+    /// The only database served; `None` serves what the client names.
+    pub database: Option<String>,
+    /// TLS towards the server.
+    pub tls: UpstreamTls,
+    /// How long dialling and logging in may take together.
+    pub connect_timeout: Duration,
+    /// How old catalog facts may grow.
+    pub catalog_refresh: Duration,
+}
+
+/// TLS towards the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamTls {
+    /// Certificate and host name are verified.
+    VerifyFull {
+        /// PEM file of the authorities; the system's own when absent.
+        ca: Option<PathBuf>,
+    },
+    /// None. Only towards loopback.
+    Disable,
+}
+
+impl Upstream {
+    pub(super) fn from_raw(raw: &raw::Upstream, place: &Place<'_>) -> Result<Self, ConfigError> {
+        let host = place.text("upstream.host", &raw.host)?;
+        if host.contains('/') {
+            return Err(place.fault("upstream.host", raw.host.span(), "must be a host name or address").hint("no URL and no socket directory; the port is a key of its own"));
+        }
+        let verify = match &raw.tls {
+            None => true,
+            Some(word) => place.word("upstream.tls", word, &[("verify-full", true), ("disable", false)])?,
+        };
+        let tls = if verify {
+            UpstreamTls::VerifyFull { ca: raw.ca.as_ref().map(|path| place.existing("upstream.ca", path)).transpose()? }
+        } else {
+            place.absent("upstream.ca", raw.ca.as_ref(), "has no use with tls = \"disable\"")?;
+            if !is_loopback(&host) {
+                let span = raw.tls.as_ref().map_or_else(|| raw.host.span(), toml::Spanned::span);
+                return Err(place
+                    .fault("upstream.tls", span, format!("\"disable\" is allowed towards loopback only, not towards {host}"))
+                    .hint("use \"verify-full\", with ca = \"…\" for a private authority"));
+            }
+            UpstreamTls::Disable
+        };
+        Ok(Self {
+            host,
+            port: place.number("upstream.port", raw.port.as_ref(), 5432, 1..=65_535)?,
+            user: place.text("upstream.user", &raw.user)?,
+            password: Secret::from_raw("upstream.password", &raw.password, place)?,
+            database: raw.database.as_ref().map(|name| place.text("upstream.database", name)).transpose()?,
+            tls,
+            connect_timeout: place.seconds("upstream.connect_timeout_seconds", raw.connect_timeout_seconds.as_ref(), 10, 1..=300)?,
+            catalog_refresh: place.seconds("upstream.catalog_refresh_seconds", raw.catalog_refresh_seconds.as_ref(), 60, 1..=3600)?,
+        })
+    }
+
+    /// `host:port`, for people and recordings.
+    #[must_use]
+    pub fn address(&self) -> String {
+        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
+}

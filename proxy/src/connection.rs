@@ -1,0 +1,250 @@
+//! One connection, from accept to the end of its session: start-up, identity, upstream, then the driver.
+//!
+//! Everything a client is told before its session begins is told here, and everything an operator should know is logged here, once.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::{
+    approvals::Approvals,
+    cancel::CancelRegistry,
+    catalog::Catalogs,
+    driver,
+    error::{ClientError, sqlstate},
+    established::{ClientIo, Established, Services, SessionSettings, tls_version},
+    identity::{Verified, Verifier},
+    metrics,
+    policy_source::PolicySource,
+    recorder::Recorder,
+    shutdown::Drain,
+    startup::{self, Greeted, Greeting, Transport},
+    upstream::{Dialer, LoggedIn, LoginRequest},
+};
+
+/// What every connection uses. One per process.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Encryption towards clients.
+    pub transport: Transport,
+    /// Tokens.
+    pub identity: Verifier,
+    /// The server.
+    pub dialer: Dialer,
+    /// Catalog facts of its databases.
+    pub catalogs: Catalogs,
+    /// Cancel keys.
+    pub cancels: CancelRegistry,
+    /// Recordings.
+    pub recorder: Recorder,
+    /// Approvals.
+    pub approvals: Approvals,
+    /// The policy in force.
+    pub policy: PolicySource,
+    /// Settings.
+    pub settings: Arc<SessionSettings>,
+    /// The orderly end.
+    pub drain: Drain,
+}
+
+/// Serves one connection to its end. `refusal` is told to the client in place of a session.
+pub async fn serve(stream: TcpStream, peer: SocketAddr, gateway: Arc<Gateway>, refusal: Option<ClientError>) {
+    let session_id = Uuid::now_v7();
+    let span = tracing::info_span!("connection", session.id = %session_id, client.addr = %peer);
+    serve_in_span(stream, peer, session_id, gateway, refusal).instrument(span).await;
+}
+
+async fn serve_in_span(stream: TcpStream, peer: SocketAddr, session_id: Uuid, gateway: Arc<Gateway>, refusal: Option<ClientError>) {
+    // Without this small answers wait for the client's acknowledgements.
+    let _ = stream.set_nodelay(true);
+    let limit = gateway.settings.limits.startup;
+    let Ok(greeting) = timeout(limit, startup::greet(stream, &gateway.transport)).await else {
+        metrics::refused("start-up timeout");
+        return;
+    };
+    match greeting {
+        Greeting::Gone { reason } => {
+            metrics::refused(reason);
+            tracing::debug!("no session: {reason}");
+        }
+        Greeting::Cancel { process_id, secret } => {
+            metrics::cancel_request();
+            gateway.cancels.cancel(process_id, &secret);
+        }
+        Greeting::Refused { io, error } => {
+            metrics::refused("start-up packet");
+            tracing::info!(error.code = error.code, "connection refused: {}", error.message);
+            refuse(io, &error, limit).await;
+        }
+        Greeting::Session(greeted) => session(*greeted, peer, session_id, &gateway, refusal).await,
+    }
+}
+
+async fn refuse(io: ClientIo, error: &ClientError, limit: std::time::Duration) {
+    let _ = timeout(limit, startup::refuse(io, error)).await;
+}
+
+async fn session(mut greeted: Greeted<TcpStream>, peer: SocketAddr, session_id: Uuid, gateway: &Arc<Gateway>, refusal: Option<ClientError>) {
+    let limit = gateway.settings.limits.startup;
+    let admitted = match refusal {
+        Some(error) => Err(Refusal { error, reason: "too many sessions" }),
+        None if gateway.drain.is_draining() => {
+            let error = ClientError::new(sqlstate::ADMIN_SHUTDOWN, "the gateway is shutting down").hint("connect again");
+            Err(Refusal { error, reason: "shutting down" })
+        }
+        None => match timeout(limit, authenticate(&mut greeted, gateway)).await {
+            Ok(Ok(Some(verified))) => admit(&mut greeted, gateway, verified).await,
+            Ok(Ok(None)) => {
+                metrics::refused("closed before the token");
+                return;
+            }
+            Ok(Err(refusal)) => Err(refusal),
+            Err(_) => {
+                let error = ClientError::new(sqlstate::INVALID_AUTHORIZATION, format!("no token within {} s", limit.as_secs()));
+                Err(Refusal { error, reason: "start-up timeout" })
+            }
+        },
+    };
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
+        Err(Refusal { error, reason }) => {
+            metrics::refused(reason);
+            tracing::info!(error.code = error.code, client.user = %label(&greeted.parameters.user), "connection refused: {}", error.message);
+            refuse(greeted.io, &error, limit).await;
+            return;
+        }
+    };
+    let (established, services) = assemble(greeted, peer, session_id, gateway, admitted);
+    tracing::info!(
+        principal.issuer = %established.principal.issuer,
+        principal.subject = %established.principal.subject,
+        database = %established.database,
+        client.tls = %established.client_tls,
+        upstream.pid = established.upstream_cancel.process_id(),
+        "session begins"
+    );
+    let _open = metrics::OpenSession::begin();
+    let end = driver::run(established, services).await;
+    tracing::info!(session.end = ?end, "session ended");
+}
+
+/// A connection that gets no session.
+struct Refusal {
+    error: ClientError,
+    /// Metric label.
+    reason: &'static str,
+}
+
+async fn authenticate(greeted: &mut Greeted<TcpStream>, gateway: &Gateway) -> Result<Option<Verified>, Refusal> {
+    let token = greeted.ask_for_token().await.map_err(|error| Refusal { error, reason: "protocol" })?;
+    let Some(token) = token else { return Ok(None) };
+    let verified = gateway.identity.verify(&token).await;
+    verified.map(Some).map_err(|error| Refusal { error: error.client(), reason: error.kind() })
+}
+
+/// A principal with a connection upstream.
+struct Admitted {
+    verified: Verified,
+    database: String,
+    upstream: LoggedIn,
+    services: Services,
+}
+
+async fn admit(greeted: &mut Greeted<TcpStream>, gateway: &Gateway, verified: Verified) -> Result<Admitted, Refusal> {
+    let database = database(greeted, gateway)?;
+    // The catalog first: without it nothing can be judged, and a session that cannot be judged must not begin.
+    let catalog = gateway.catalogs.of(&database).await.map_err(|error| {
+        tracing::error!(database, "no session: {error}");
+        Refusal { error: error.client(&database), reason: "upstream" }
+    })?;
+    let request = LoginRequest {
+        database: database.clone(),
+        application_name: format!("countersign:{}", verified.principal.subject),
+        settings: greeted.parameters.settings.clone(),
+    };
+    let upstream = tokio::select! {
+        login = gateway.dialer.login(&request) => login.map_err(|error| {
+            tracing::error!(database, "no session: {error}");
+            Refusal { error: error.client(&database), reason: "upstream" }
+        })?,
+        // Clients that go away while the server is slow must not leave logins behind them.
+        () = gone(greeted) => {
+            return Err(Refusal { error: ClientError::new(sqlstate::CONNECTION_FAILURE, "the client went away"), reason: "closed before the session" });
+        }
+    };
+    let services = Services {
+        recorder: gateway.recorder.clone(),
+        approvals: gateway.approvals.clone(),
+        policy: gateway.policy.clone(),
+        catalog,
+        settings: Arc::clone(&gateway.settings),
+        drain: gateway.drain.clone(),
+    };
+    Ok(Admitted { verified, database, upstream, services })
+}
+
+/// The database a client gets: the one it names, or the only one there is.
+fn database(greeted: &Greeted<TcpStream>, gateway: &Gateway) -> Result<String, Refusal> {
+    let only = gateway.dialer.settings().database.as_ref();
+    match (&greeted.parameters.database, only) {
+        (Some(named), Some(only)) if named != only => {
+            let error = ClientError::new(sqlstate::NO_DATABASE, format!("database \"{}\" is not served here", label(named))).hint(format!("connect to database \"{only}\""));
+            Err(Refusal { error, reason: "database" })
+        }
+        (Some(named), _) => Ok(named.clone()),
+        (None, Some(only)) => Ok(only.clone()),
+        // As the server does.
+        (None, None) => Ok(greeted.parameters.user.clone()),
+    }
+}
+
+/// Resolves when the client closes its end. What it sends meanwhile is kept, up to a bound. Cancel-safe.
+async fn gone(greeted: &mut Greeted<TcpStream>) {
+    const MOST: usize = 64 * 1024;
+    while greeted.buffer.len() < MOST {
+        match greeted.io.read_buf(&mut greeted.buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+    std::future::pending().await
+}
+
+fn assemble(greeted: Greeted<TcpStream>, peer: SocketAddr, session_id: Uuid, gateway: &Gateway, admitted: Admitted) -> (Established, Services) {
+    let Admitted { verified, database, upstream, services } = admitted;
+    let client_tls = match &greeted.io {
+        ClientIo::Plain(_) => String::new(),
+        ClientIo::Tls(stream) => tls_version(stream.get_ref().1.protocol_version()),
+    };
+    let settings = gateway.dialer.settings();
+    let secret_bytes = if greeted.minor >= 2 { 32 } else { 4 };
+    let established = Established {
+        session_id,
+        client: greeted.io,
+        client_buffer: greeted.buffer,
+        protocol_minor: greeted.minor,
+        upstream: upstream.io,
+        upstream_buffer: upstream.buffer,
+        principal: Arc::new(verified.principal),
+        token_expires_at: verified.expires_at,
+        database,
+        upstream_user: settings.user.clone(),
+        parameters: upstream.parameters,
+        cancel: gateway.cancels.register(secret_bytes),
+        upstream_cancel: upstream.cancel,
+        client_addr: peer.to_string(),
+        client_tls,
+        upstream_addr: settings.address(),
+        upstream_tls: upstream.tls,
+        application: greeted.parameters.application,
+        client_user: greeted.parameters.user,
+    };
+    (established, services)
+}
+
+/// The client's own words, fit for a log line.
+fn label(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(64).collect()
+}
