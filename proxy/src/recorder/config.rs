@@ -1,0 +1,86 @@
+//! What the recorder is told.
+
+use std::time::Duration;
+
+use crate::config::{Durability, Recording, RecordingStore, SigningKey};
+
+/// All of it.
+#[derive(Debug, Clone)]
+pub struct RecorderConfig {
+    /// Name of the deployment.
+    pub environment: String,
+    /// Program and version.
+    pub build: String,
+    /// Store.
+    pub store: RecordingStore,
+    /// Durability.
+    pub durability: Durability,
+    /// What signs manifests.
+    pub signing_key: SigningKey,
+    /// Sizes and times.
+    pub tuning: Tuning,
+}
+
+/// Sizes and times that seldom need to change.
+#[derive(Debug, Clone)]
+pub struct Tuning {
+    /// Least time between the beginnings of two journal objects.
+    pub flush_interval: Duration,
+    /// Most journal objects under way at a time.
+    pub in_flight: usize,
+    /// Events beyond this make a segment, bytes before compression.
+    pub segment_bytes: usize,
+    /// What a session has waiting beyond this goes into a segment of its own, not through the journal.
+    pub bulk_bytes: usize,
+    /// A journal object takes no more sessions beyond this size.
+    pub journal_bytes: usize,
+    /// How long a store may fail before sessions are ended (`strict`).
+    pub patience: Duration,
+    /// Most bytes waiting for durability: beyond this `async` sessions lose events and `strict` ones are not begun.
+    pub buffer_bytes: u64,
+    /// Most memory for segments in the making; beyond this the largest is cut early.
+    pub segment_memory: usize,
+    /// How long one attempt may take, plus a second for each MiB.
+    pub attempt: Duration,
+    /// Longest pause between attempts.
+    pub backoff: Duration,
+    /// How long a journal entry that nobody waits for may wait for company.
+    pub idle: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            flush_interval: Duration::from_millis(5),
+            in_flight: 4,
+            segment_bytes: 4 << 20,
+            bulk_bytes: 256 << 10,
+            journal_bytes: 8 << 20,
+            patience: Duration::from_secs(30),
+            buffer_bytes: 256 << 20,
+            segment_memory: 256 << 20,
+            attempt: Duration::from_secs(10),
+            backoff: Duration::from_secs(2),
+            idle: Duration::from_secs(1),
+        }
+    }
+}
+
+impl RecorderConfig {
+    /// From the configuration's `environment` and `[recording]`.
+    #[must_use]
+    pub fn new(environment: &str, recording: &Recording) -> Self {
+        Self {
+            environment: environment.to_owned(),
+            build: concat!("countersign-proxy ", env!("CARGO_PKG_VERSION")).to_owned(),
+            store: recording.store.clone(),
+            durability: recording.durability,
+            signing_key: recording.signing_key.clone(),
+            tuning: Tuning { flush_interval: recording.flush_interval, ..Tuning::default() },
+        }
+    }
+
+    pub(super) fn gated(&self) -> bool {
+        self.durability == Durability::Strict
+    }
+}

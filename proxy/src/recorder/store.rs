@@ -1,0 +1,28 @@
+//! What the recorder needs of a store: objects written once.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Somewhere to keep objects.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Stores an object, durably, before it returns. An object of that name with the same bytes is success (an earlier attempt got through);
+    /// with other bytes it is [`PutError::Conflict`], and stays as it is.
+    async fn put(&self, key: &str, object: Bytes) -> Result<(), PutError>;
+
+    /// Name for people.
+    fn describe(&self) -> String;
+}
+
+/// Why an object is not stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PutError {
+    /// There is another object of that name. Trying again is of no use.
+    #[error("another object has that name")]
+    Conflict,
+    /// Everything else: to be tried again.
+    #[error("{0}")]
+    Unavailable(String),
+}
