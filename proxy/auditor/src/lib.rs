@@ -1,1 +1,17 @@
-//! Placeholder.
+//! `countersign-audit`: list, show, replay, verify and export recordings, with public keys only.
+//!
+//! Owns: fetching recordings from a directory or bucket, checking what the format crate cannot know (signed approvals, statement
+//! digests, retention), and showing all of it to people and programs. Does not own: the format (`countersign-recording`) and the
+//! rules of approvals (`countersign-approval`). Never depends on the proxy: an auditor trusts neither it nor its operator.
+
+pub mod cli;
+pub mod export;
+pub mod frames;
+pub mod keys;
+pub mod list;
+pub mod load;
+pub mod show;
+pub mod store;
+pub mod text;
+pub mod values;
+pub mod verify;

@@ -1,0 +1,155 @@
+//! Finding recordings in a store and putting them together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_recording::v1::manifest::Payload as _;
+use countersign_recording::v1::names::day;
+use countersign_recording::v1::recording::Object;
+use countersign_recording::{Event, Journals, Limits, Manifest, ObjectName, RawEvent, Report, SessionId, verify_session};
+
+use crate::keys::TrustedKeys;
+use crate::store::{Store, StoreError};
+
+/// One recording as far as it could be read.
+#[derive(Debug)]
+pub struct Session {
+    /// Id.
+    pub id: SessionId,
+    /// What the format's own verification says.
+    pub report: Report,
+    /// Events that link, each with its body where that could be read.
+    pub events: Vec<(RawEvent, Option<Event>)>,
+    /// Keys of its objects.
+    pub keys: Vec<String>,
+    /// What its manifest says, trusted or not.
+    pub stated: Option<Manifest>,
+    /// Whether its task is known to be gone.
+    pub orphan: bool,
+}
+
+/// Why a recording cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No such recording.
+    #[error("no recording of session {0} in the store")]
+    NotFound(SessionId),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A store being audited.
+#[derive(Debug)]
+pub struct Archive {
+    /// Store.
+    pub store: Store,
+    /// Keys; empty when nothing is to be proved.
+    pub keys: TrustedKeys,
+    /// Bounds for reading.
+    pub limits: Limits,
+    /// Now, microseconds since the epoch.
+    pub now_us: i64,
+    /// A task that wrote nothing for so long is taken to be gone, microseconds.
+    pub silence_us: i64,
+}
+
+impl Archive {
+    /// Whether there is a key to prove anything with.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.keys.recording.ids().next().is_some()
+    }
+
+    /// Keys of all sessions, by session; with days given (`yyyy/mm/dd`) only of sessions that began on them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn sessions(&self, days: Option<&[String]>) -> Result<BTreeMap<SessionId, Vec<String>>, StoreError> {
+        let mut sessions: BTreeMap<SessionId, Vec<String>> = BTreeMap::new();
+        let everything = [String::new()];
+        for day in days.unwrap_or(&everything) {
+            let prefix = if day.is_empty() { "sessions/".to_owned() } else { format!("sessions/{day}/") };
+            for key in self.store.keys(&prefix).await? {
+                if let Some(session) = ObjectName::parse(&key).and_then(|name| name.session()) {
+                    sessions.entry(session).or_default().push(key);
+                }
+            }
+        }
+        Ok(sessions)
+    }
+
+    /// Reads all journals, keeping the events of sessions for which `keep` is true.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn journals(&self, keep: impl Fn(SessionId) -> bool) -> Result<Journals, StoreError> {
+        let objects = self.store.get_all(self.store.keys("journal/").await?).await?;
+        Ok(Journals::read(&objects, &self.keys.recording, &self.limits, keep))
+    }
+
+    /// Loads one recording. With `thorough`, journals are checked against even where segments are complete.
+    ///
+    /// # Errors
+    /// When there is none, or the store cannot be read.
+    pub async fn load(&self, id: SessionId, thorough: bool) -> Result<(Session, Journals), LoadError> {
+        let keys = self.find(id).await?;
+        let sealed = keys.iter().any(|key| matches!(ObjectName::parse(key), Some(ObjectName::Manifest { .. })));
+        let journals = if sealed && !thorough { Journals::default() } else { self.journals(|session| session == id).await? };
+        if keys.is_empty() && journals.session(id).is_none() {
+            return Err(LoadError::NotFound(id));
+        }
+        let session = self.assemble(id, keys, &journals).await?;
+        Ok((session, journals))
+    }
+
+    /// Puts a recording together from its objects and journals.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn assemble(&self, id: SessionId, keys: Vec<String>, journals: &Journals) -> Result<Session, StoreError> {
+        let objects = self.store.get_all(keys.clone()).await?;
+        let report = verify_session(id, &objects, journals, &self.keys.recording, &self.limits);
+        let events = report.events.iter().map(|raw| (raw.clone(), raw.event().ok())).collect();
+        let orphan = !report.sealed && self.task_is_gone(id, journals);
+        Ok(Session { id, report, events, stated: stated(&objects), keys, orphan })
+    }
+
+    /// The object keys of one session: a session id carries its time (UUID version 7), so the days around it are looked at first.
+    async fn find(&self, id: SessionId) -> Result<Vec<String>, StoreError> {
+        if let Some(seconds) = id.0.get_timestamp().and_then(|time| i64::try_from(time.to_unix().0).ok()) {
+            let around: BTreeSet<String> =
+                [-3600, 0, 3600].iter().map(|offset| day(seconds.saturating_add(*offset).saturating_mul(1_000_000))).collect();
+            let around: Vec<String> = around.into_iter().collect();
+            if let Some(keys) = self.sessions(Some(&around)).await?.remove(&id) {
+                return Ok(keys);
+            }
+        }
+        Ok(self.sessions(None).await?.remove(&id).unwrap_or_default())
+    }
+
+    fn task_is_gone(&self, id: SessionId, journals: &Journals) -> bool {
+        let Some(task) = journals.session(id).and_then(|known| journals.tasks().get(&known.task)) else { return true };
+        task.ended || task.last_us.is_none_or(|last| self.now_us.saturating_sub(last) > self.silence_us)
+    }
+}
+
+/// What a manifest among objects says, without a look at its signature.
+#[must_use]
+pub fn stated(objects: &[Object]) -> Option<Manifest> {
+    objects
+        .iter()
+        .filter(|object| matches!(ObjectName::parse(&object.key), Some(ObjectName::Manifest { .. })))
+        .find_map(|object| Manifest::unverified(&object.bytes).ok())
+}
+
+impl Session {
+    /// `sealed`, `open` or `orphan`.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        match (self.report.sealed, self.orphan) {
+            (true, _) => "sealed",
+            (false, false) => "open",
+            (false, true) => "orphan",
+        }
+    }
+}

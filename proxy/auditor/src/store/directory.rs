@@ -1,0 +1,62 @@
+//! Recordings in a folder.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::StoreError;
+
+/// A folder of recordings.
+#[derive(Debug, Clone)]
+pub struct DirectoryStore {
+    root: PathBuf,
+}
+
+impl DirectoryStore {
+    /// The store under a folder.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(super) fn keys(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        if !self.root.is_dir() {
+            return Err(StoreError { action: format!("read recordings in {}", self.root.display()), why: "no such folder".to_owned() });
+        }
+        let mut keys = Vec::new();
+        self.walk(&self.root.join(prefix), prefix.trim_end_matches('/'), &mut keys)?;
+        keys.sort();
+        Ok(keys)
+    }
+
+    fn walk(&self, folder: &Path, key: &str, keys: &mut Vec<String>) -> Result<(), StoreError> {
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Self::error("list", folder, &error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|error| Self::error("list", folder, &error))?;
+            let kind = entry.file_type().map_err(|error| Self::error("list", folder, &error))?;
+            // Names of the format are ASCII and never begin with a dot; writers' temporary files do.
+            let Some(name) = entry.file_name().to_str().filter(|name| !name.starts_with('.')).map(str::to_owned) else { continue };
+            let below = if key.is_empty() { name } else { format!("{key}/{name}") };
+            if kind.is_dir() {
+                self.walk(&entry.path(), &below, keys)?;
+            } else if kind.is_file() {
+                keys.push(below);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&self, key: &str) -> Result<Bytes, StoreError> {
+        let path = self.root.join(key);
+        std::fs::read(&path).map(Bytes::from).map_err(|error| Self::error("read", &path, &error))
+    }
+
+    fn error(action: &str, path: &Path, error: &std::io::Error) -> StoreError {
+        StoreError { action: format!("{action} {}", path.display()), why: error.to_string() }
+    }
+}

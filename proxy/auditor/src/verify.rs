@@ -1,0 +1,133 @@
+//! Is a recording what happened? The format's own verification, and what only an auditor asks: were the approvals given, by whom, for
+//! exactly this; did anything run without leave; is the store bound to keep it.
+
+mod approvals;
+mod report;
+
+use std::collections::BTreeMap;
+
+use countersign_recording::{Journals, SessionId};
+
+use crate::load::{Archive, LoadError, Session};
+use crate::store::{Retention, StoreError};
+
+pub use approvals::{Grant, Outcome};
+pub use report::{Failure, KeptUntil, Result, SessionReport, VerifyReport};
+
+/// Verifies the given sessions.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn sessions(archive: &Archive, ids: &[SessionId]) -> anyhow::Result<VerifyReport> {
+    let mut report = VerifyReport::new(archive);
+    let mut grants = BTreeMap::new();
+    for id in ids {
+        match archive.load(*id, true).await {
+            Ok((session, journals)) => {
+                let one = one(archive, &session, &mut grants).await?;
+                // A recording that was asked for by name and is not sealed cannot be proved whole.
+                report.push(if one.result == Result::Open {
+                    one.unproved("not sealed yet: verify it again when the session has ended")
+                } else {
+                    one
+                });
+                report.journals(&journals, journals.session(*id).map(|known| known.task));
+            }
+            Err(LoadError::NotFound(id)) => report.push(SessionReport::missing(id)),
+            Err(LoadError::Store(error)) => return Err(error.into()),
+        }
+    }
+    Ok(report)
+}
+
+/// Verifies everything in the store, journals included.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn all(archive: &Archive) -> anyhow::Result<VerifyReport> {
+    let mut report = VerifyReport::new(archive);
+    let stored = archive.sessions(None).await?;
+    let sealed = |id: SessionId| stored.get(&id).is_some_and(|keys| keys.iter().any(|key| key.ends_with("/manifest.json")));
+    let journals: Journals = archive.journals(|id| !sealed(id)).await?;
+    let mut ids: Vec<SessionId> = stored.keys().copied().chain(journals.sessions()).collect();
+    ids.sort();
+    ids.dedup();
+    let mut grants = BTreeMap::new();
+    for id in ids {
+        let session = archive.assemble(id, stored.get(&id).cloned().unwrap_or_default(), &journals).await?;
+        let one = one(archive, &session, &mut grants).await?;
+        report.push(if session.orphan && one.result == Result::Open {
+            one.unproved("its task is gone and nobody has sealed it yet")
+        } else {
+            one
+        });
+    }
+    report.journals(&journals, None);
+    for alteration in archive.store.alterations("journal/").await? {
+        report.store_findings.push(Failure { object: Some(alteration.key), event: None, problem: alteration.what });
+    }
+    Ok(report)
+}
+
+/// Verifies one loaded session. `grants` remembers which request was used by which session.
+async fn one(
+    archive: &Archive,
+    session: &Session,
+    grants: &mut BTreeMap<String, SessionId>,
+) -> std::result::Result<SessionReport, StoreError> {
+    let mut report = SessionReport::new(session);
+    let outcome = approvals::check(session, &archive.keys.decision);
+    report.statements = outcome.statements;
+    report.failures.extend(outcome.failures);
+    report.notes.extend(outcome.notes);
+    for grant in outcome.grants {
+        if let Some(other) = grants.insert(grant.request.clone(), session.id) {
+            report.failures.push(Failure {
+                object: None,
+                event: Some(grant.event),
+                problem: format!("grant of request {} was used before, in session {other}", grant.request),
+            });
+        }
+        report.grants.push(grant);
+    }
+    retention(archive, session, &mut report).await?;
+    report.conclude();
+    Ok(report)
+}
+
+/// Asks the store how long it must keep each object, and what was done to them since.
+async fn retention(archive: &Archive, session: &Session, report: &mut SessionReport) -> std::result::Result<(), StoreError> {
+    let now = archive.now_us.div_euclid(1_000_000);
+    for key in &session.keys {
+        let fail = |problem: &str| Failure { object: Some(key.clone()), event: None, problem: problem.to_owned() };
+        match archive.store.retention(key).await {
+            Ok(Retention::NotApplicable) => return Ok(()),
+            Ok(Retention::None) => {
+                report.failures.push(fail("nothing keeps it: no retention (the bucket must have Object Lock, and the writer must set it)"))
+            }
+            Ok(Retention::Until { mode, until }) => {
+                if until <= now {
+                    report.notes.push(format!("{key}: its retention ended {}", crate::text::timestamp(until.saturating_mul(1_000_000))));
+                }
+                if mode != "COMPLIANCE" {
+                    report.notes.push(format!("{key}: retention is {mode}, which privileged users can lift"));
+                }
+                report.keep(&mode, until);
+            }
+            Err(error) => report.unchecked.push(error.to_string()),
+        }
+    }
+    let mut folders: Vec<&str> = session.keys.iter().filter_map(|key| key.rsplit_once('/').map(|(folder, _)| folder)).collect();
+    folders.dedup();
+    for folder in folders {
+        match archive.store.alterations(&format!("{folder}/")).await {
+            Ok(alterations) => report.failures.extend(alterations.into_iter().map(|alteration| Failure {
+                object: Some(alteration.key),
+                event: None,
+                problem: alteration.what,
+            })),
+            Err(error) => report.unchecked.push(error.to_string()),
+        }
+    }
+    Ok(())
+}

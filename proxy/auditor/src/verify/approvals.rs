@@ -1,0 +1,212 @@
+//! Statements, decisions and approvals of one session, held against each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_approval::{Expectation, GrantError, Parameter, Request, StatementDigest, UnverifiedRequest, VerifyingKeys, verify};
+use countersign_recording::Event;
+use countersign_recording::v1::event::{SessionStart, Verdict};
+use serde::Serialize;
+
+use super::Failure;
+use crate::load::Session;
+
+/// A held statement that was let through, proved by signatures.
+#[derive(Debug, Clone, Serialize)]
+pub struct Grant {
+    /// Event that records it.
+    pub event: u64,
+    /// Statement.
+    pub statement: u64,
+    /// Request.
+    pub request: String,
+    /// Rule that held it.
+    pub rule: String,
+    /// People needed.
+    pub quorum: u32,
+    /// People who approved.
+    pub approved_by: Vec<String>,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Statements seen.
+    pub statements: u64,
+    /// What is wrong.
+    pub failures: Vec<Failure>,
+    /// What an auditor should know.
+    pub notes: Vec<String>,
+    /// Grants that hold.
+    pub grants: Vec<Grant>,
+}
+
+#[derive(Default)]
+struct Statement {
+    digest: Option<[u8; 32]>,
+    decision: Option<(Verdict, String, [u8; 32])>,
+    granted: bool,
+    blamed: bool,
+}
+
+#[derive(Default)]
+struct Checker {
+    start: SessionStart,
+    statements: BTreeMap<u64, Statement>,
+    requests: BTreeMap<String, (u64, Request)>,
+    used: BTreeSet<String>,
+    outcome: Outcome,
+}
+
+/// Checks a session's events.
+#[must_use]
+pub fn check(session: &Session, keys: &VerifyingKeys) -> Outcome {
+    let mut checker = Checker::default();
+    for (raw, event) in &session.events {
+        if let Some(event) = event {
+            checker.event(raw.number, raw.time_us, event, keys);
+        }
+    }
+    checker.outcome
+}
+
+impl Checker {
+    fn event(&mut self, number: u64, time_us: i64, event: &Event, keys: &VerifyingKeys) {
+        match event {
+            Event::SessionStart(start) => self.start = start.clone(),
+            Event::Statement { statement, text, parameters, digest, .. } => {
+                self.outcome.statements = self.outcome.statements.saturating_add(1);
+                let parameters = parameters.iter().map(|parameter| Parameter {
+                    type_oid: parameter.type_oid,
+                    format: parameter.format,
+                    value: parameter.value.as_deref(),
+                });
+                if StatementDigest::compute(text, parameters).bytes() != digest {
+                    self.fail(number, format!("the digest of statement {statement} is not that of its text and parameters"));
+                }
+                if self.statements.insert(*statement, Statement { digest: Some(*digest), ..Statement::default() }).is_some() {
+                    self.fail(number, format!("statement {statement} is there twice"));
+                }
+            }
+            Event::Decision { statement, verdict, rule, policy, .. } => {
+                self.statements.entry(*statement).or_default().decision = Some((*verdict, rule.clone(), *policy));
+            }
+            Event::Hold { statement, request, body } => self.hold(number, *statement, request, body),
+            Event::Approval { statement, request, outcome, decisions } => {
+                self.approval(number, time_us, *statement, request, outcome, decisions, keys)
+            }
+            Event::Rows { statement, .. } | Event::Completion { statement, .. } => self.ran(number, *statement),
+            Event::Gap { events, reason } => {
+                self.outcome.notes.push(format!("event {number}: up to {events} events are missing here: {reason}"))
+            }
+            Event::Anomaly { what, .. } => self.outcome.notes.push(format!("event {number}: anomaly: {what}")),
+            _ => {}
+        }
+    }
+
+    /// A request must say what the recording says.
+    fn hold(&mut self, number: u64, statement: u64, id: &str, body: &str) {
+        let request = match UnverifiedRequest::new(body.as_bytes()).parse() {
+            Ok(request) => request,
+            Err(error) => return self.fail(number, format!("request {id}: {error}")),
+        };
+        let known = self.statements.get(&statement);
+        let decision = known.and_then(|known| known.decision.as_ref());
+        let bindings = [
+            ("id", request.id.to_string() == id),
+            ("environment", request.environment == self.start.environment),
+            ("requester", request.requester.issuer == self.start.issuer && request.requester.subject == self.start.subject),
+            ("e-mail address of the requester", request.requester.email == self.start.email),
+            ("database", request.database == self.start.database),
+            ("statement", known.and_then(|known| known.digest) == Some(*request.digest.bytes())),
+            ("rule", decision.is_some_and(|(verdict, rule, _)| *verdict == Verdict::Hold && *rule == request.rule)),
+            ("policy", decision.is_some_and(|(_, _, policy)| hex::encode(policy) == request.policy)),
+        ];
+        for (what, _) in bindings.into_iter().filter(|(_, holds)| !holds) {
+            self.fail(number, format!("request {id}: its {what} is not that of the recording"));
+        }
+        if request.session != self.start.session {
+            self.outcome
+                .notes
+                .push(format!("event {number}: request {id} was placed by session {} and taken up again here", request.session));
+        }
+        self.requests.insert(id.to_owned(), (statement, request));
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one event, and what they are checked with")]
+    fn approval(&mut self, number: u64, time_us: i64, statement: u64, id: &str, outcome: &str, decisions: &[String], keys: &VerifyingKeys) {
+        if outcome != "granted" && outcome != "denied" {
+            return;
+        }
+        let Some((held, request)) = self.requests.get(id) else {
+            return self.fail(number, format!("request {id} is {outcome} but was never placed"));
+        };
+        if *held != statement {
+            let held = *held;
+            return self.fail(number, format!("request {id} is {outcome} for statement {statement} but holds statement {held}"));
+        }
+        let expectation = expectation(request);
+        let now = u64::try_from(time_us.div_euclid(1_000_000)).unwrap_or(0);
+        let judged = verify::quorum(&expectation, decisions, keys, now);
+        match (outcome, judged) {
+            ("granted", Ok(quorum)) => {
+                let approved_by = quorum.decisions().iter().map(|decision| decision.reviewer.person.clone()).collect();
+                let grant = Grant {
+                    event: number,
+                    statement,
+                    request: id.to_owned(),
+                    rule: request.rule.clone(),
+                    quorum: request.quorum,
+                    approved_by,
+                };
+                if !self.used.insert(id.to_owned()) {
+                    self.fail(number, format!("grant of request {id} is used twice"));
+                }
+                self.statements.entry(statement).or_default().granted = true;
+                self.outcome.grants.push(grant);
+            }
+            ("granted", Err(error)) => self.fail(number, format!("request {id} is recorded as granted, but: {error}")),
+            ("denied", Err(GrantError::Denied { .. })) => {}
+            _ => {
+                self.outcome.notes.push(format!("event {number}: request {id} is recorded as denied without a reviewer's signature on it"))
+            }
+        }
+    }
+
+    /// Rows and completions come only from statements that were let through.
+    fn ran(&mut self, number: u64, statement: u64) {
+        let known = self.statements.entry(statement).or_default();
+        if known.blamed {
+            return;
+        }
+        let why = match &known.decision {
+            Some((Verdict::Allow, ..)) => return,
+            Some((Verdict::Hold, ..)) if known.granted => return,
+            Some((Verdict::Hold, ..)) => "it was held and no valid grant came before",
+            Some((Verdict::Deny, ..)) => "it was denied",
+            None => "nothing was decided on it",
+        };
+        known.blamed = true;
+        self.fail(number, format!("statement {statement} ran, but {why}"));
+    }
+
+    fn fail(&mut self, event: u64, problem: String) {
+        self.outcome.failures.push(Failure { object: None, event: Some(event), problem });
+    }
+}
+
+fn expectation(request: &Request) -> Expectation {
+    Expectation {
+        request: request.id.clone(),
+        environment: request.environment.clone(),
+        digest: request.digest,
+        requester_issuer: request.requester.issuer.clone(),
+        requester_subject: request.requester.subject.clone(),
+        requester_email: request.requester.email.clone(),
+        database: request.database.clone(),
+        policy: request.policy.clone(),
+        rule: request.rule.clone(),
+        expires_at: request.expires_at,
+        reviewers: request.reviewers.clone(),
+        quorum: request.quorum,
+    }
+}
