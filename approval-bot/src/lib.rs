@@ -1,1 +1,26 @@
-//! Placeholder.
+//! The bot: shows requests to reviewers in Slack, takes their presses, signs their decisions.
+//!
+//! The same library runs as a Lambda behind a Function URL and a DynamoDB stream, and in-process for the demo. What it shows is what it
+//! signs: a press carries the fingerprint of the request the card was made of, and the digest in a decision is computed from that.
+
+pub mod bot;
+pub mod card;
+pub mod cards;
+pub mod clock;
+pub mod config;
+pub mod decide;
+pub mod interactions;
+pub mod keygen;
+pub mod lambda;
+pub mod links;
+pub mod policies;
+pub mod router;
+pub mod signature;
+pub mod signer;
+pub mod slack;
+pub mod store;
+pub mod values;
+pub mod visible;
+pub mod watch;
+
+pub use bot::Bot;

@@ -1,0 +1,31 @@
+//! What every part of the bot shares.
+
+use std::sync::Arc;
+
+use crate::config::Slacks;
+use crate::links::Links;
+use crate::policies::Policies;
+use crate::signer::Signer;
+use crate::slack::Slack;
+use crate::store::SharedStore;
+
+/// The bot.
+#[derive(Debug, Clone)]
+pub struct Bot {
+    /// Name of the deployment; requests of another are not shown.
+    pub environment: String,
+    /// Requests and decisions.
+    pub store: SharedStore,
+    /// The key decisions are signed with.
+    pub signer: Signer,
+    /// Where rosters come from.
+    pub policies: Arc<Policies>,
+    /// Slack.
+    pub slack: Slack,
+    /// What the bot knows of its place in Slack.
+    pub settings: Arc<Slacks>,
+    /// Links to whole requests.
+    pub links: Links,
+    /// URL under which this bot is reachable, where it is known.
+    pub public_url: Option<String>,
+}

@@ -1,0 +1,338 @@
+//! The card: a request and where it stands, as Block Kit. Pure.
+//!
+//! Everything a requester can influence goes into rich text and plain text, which Slack does not interpret, after
+//! [`crate::visible`] has written out what would be hidden. A card shows all of what is signed or has no Approve button.
+//! <https://docs.slack.dev/reference/block-kit/blocks>
+
+use countersign_approval::item::Status;
+use countersign_approval::{Decision, GrantError, Request, UnverifiedDecision, Verdict, VerifyingKeys, verify};
+use sha2::{Digest as _, Sha256};
+use slack_morphism::blocks::{
+    SlackActionBlockElement, SlackActionsBlock, SlackBlock, SlackBlockButtonElement, SlackBlockPlainText, SlackContextBlock,
+    SlackHeaderBlock, SlackRichTextBlock, SlackRichTextElement, SlackRichTextInlineElement, SlackRichTextPreformatted,
+    SlackRichTextSection, SlackRichTextText, SlackSectionBlock,
+};
+
+use crate::decide::expectation;
+use crate::slack::Message;
+use crate::{clock, values, visible};
+
+/// Slack's limits: characters in one text, blocks in one message, characters in a button's value, in a header.
+pub const MAX_TEXT: usize = 3_000;
+/// Blocks in one message.
+pub const MAX_BLOCKS: usize = 50;
+/// Characters in a button's value.
+pub const MAX_VALUE: usize = 2_000;
+/// Characters in a header.
+pub const MAX_HEADER: usize = 150;
+/// Characters in all of a message's blocks: Slack answers `msg_blocks_too_long` somewhat above.
+pub const MAX_MESSAGE: usize = 12_000;
+/// How much of a statement is shown where it does not fit.
+const EXCERPT: usize = 1_000;
+/// What is left of a detail that is cut. A card with a cut detail has no Approve button.
+const MAX_DETAIL: usize = 2_800;
+
+/// Action ids of the buttons.
+pub mod action {
+    /// Approve.
+    pub const APPROVE: &str = "countersign-approve";
+    /// Deny; opens the form for the reason.
+    pub const DENY: &str = "countersign-deny";
+    /// Asks for a link to the whole text.
+    pub const READ: &str = "countersign-read";
+    /// Callback id of the form for the reason, and block and action id of its field.
+    pub const REASON: &str = "countersign-reason";
+}
+
+/// What a card is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// [`countersign_approval::UnverifiedRequest::fingerprint`] of it.
+    pub fingerprint: &'a str,
+    /// Status in the store.
+    pub status: Status,
+    /// Why it was closed.
+    pub why: Option<&'a str>,
+    /// How the statement ended.
+    pub outcome: Option<&'a str>,
+    /// Decision tokens.
+    pub tokens: &'a [String],
+    /// Keys they are signed with.
+    pub keys: &'a VerifyingKeys,
+}
+
+/// A card.
+#[derive(Debug, Clone)]
+pub struct Card {
+    /// The message.
+    pub message: Message,
+    /// Whether it has an Approve button.
+    pub approvable: bool,
+    /// Hash of it: equal cards need no update.
+    pub hash: String,
+}
+
+/// What a button carries: the request and the fingerprint of what was shown.
+#[must_use]
+pub fn reference(request: &Request, fingerprint: &str) -> String {
+    format!("v1.{}.{fingerprint}", request.id)
+}
+
+/// Makes the card.
+#[must_use]
+pub fn card(view: &View<'_>) -> Card {
+    let request = view.request;
+    let details = Details::of(request);
+    let fits = details.fits();
+    let open = view.status == Status::Open;
+    let mut blocks = vec![header(&headline(view)), details.who(fits), details.what(fits)];
+    if !fits {
+        blocks.push(plain(&format!(
+            "This request does not fit on a card ({} characters), so it cannot be approved here. Read it whole with the button below.",
+            details.size()
+        )));
+    }
+    blocks.extend(details.notes.iter().map(|note| plain(&format!("⚠ The statement or a value {note}."))));
+    blocks.push(progress(view));
+    blocks.push(context(&format!(
+        "Request {} · session {} · environment {} · expires {} · policy {}",
+        request.id,
+        visible::line(&request.session),
+        visible::line(&request.environment),
+        clock::readable(request.expires_at),
+        request.policy.get(..12).unwrap_or("unknown"),
+    )));
+    if open {
+        blocks.push(buttons(&reference(request, view.fingerprint), fits));
+    }
+    let text = format!(
+        "{} on database {} by {}",
+        visible::markup(&headline(view)),
+        visible::markup(&clip(&request.database, 200)),
+        visible::markup(&clip(&request.requester.subject, 200))
+    );
+    let hash = serde_json::to_vec(&blocks).map(|json| hex::encode(Sha256::digest(json))).unwrap_or_default();
+    Card { message: Message { text, blocks }, approvable: open && fits, hash }
+}
+
+/// The whole request as plain text, for the page behind the link.
+#[must_use]
+pub fn whole(view: &View<'_>) -> String {
+    let request = view.request;
+    let details = Details::of(request);
+    let mut text = format!("{}\n\n", headline(view));
+    let facts = details.facts.iter().map(|(label, value)| (label.as_str(), value));
+    for (label, value) in details.lines.iter().map(|(label, value)| (*label, value)).chain(facts) {
+        text.push_str(&format!("{label}: {value}\n"));
+    }
+    text.push_str(&format!("Request: {}\nDigest: {}\n\nStatement\n---------\n{}\n", request.id, request.digest.to_hex(), details.statement));
+    if !details.parameters.is_empty() {
+        text.push_str(&format!("\nParameters\n----------\n{}\n", details.parameters));
+    }
+    for note in &details.notes {
+        text.push_str(&format!("\nNote: the statement or a value {note}.\n"));
+    }
+    text
+}
+
+/// Everything that is shown, made visible.
+struct Details {
+    lines: Vec<(&'static str, String)>,
+    facts: Vec<(String, String)>,
+    statement: String,
+    parameters: String,
+    notes: Vec<String>,
+}
+
+impl Details {
+    fn of(request: &Request) -> Self {
+        let requester = &request.requester;
+        let mut lines = vec![("Requester", visible::line(&requester.subject)), ("Issuer", visible::line(&requester.issuer))];
+        lines.extend(requester.email.iter().map(|email| ("E-mail", visible::line(email))));
+        if !requester.groups.is_empty() {
+            lines.push(("Groups", visible::line(&requester.groups.join(", "))));
+        }
+        lines.extend([
+            ("Database", visible::line(&request.database)),
+            ("Rule", visible::line(&request.rule)),
+            ("Held because", visible::line(&request.reason)),
+        ]);
+        let facts = requester.claims.iter().map(|(name, value)| (name, value)).chain(request.facts.iter().map(|(a, b)| (a, b)));
+        let facts = facts.map(|(label, text)| (visible::line(label), visible::line(text))).collect();
+        let statement = visible::text(&request.statement);
+        let mut notes = statement.notes();
+        let shown: Vec<String> = request.parameters.iter().zip(1..).map(|(value, number)| values::show(number, value)).collect();
+        let parameters = shown.join("\n");
+        let values = visible::text(&request.parameters.iter().filter_map(text_of).collect::<Vec<_>>().join(" "));
+        notes.extend(values.notes().into_iter().filter(|note| !statement.notes().contains(note)));
+        Self { lines, facts, statement: statement.text, parameters, notes }
+    }
+
+    /// Characters shown, with a share for labels and the fixed parts.
+    fn size(&self) -> usize {
+        let labelled = self.lines.iter().map(|(label, value)| visible::units(label).saturating_add(visible::units(value)));
+        let facts = self.facts.iter().map(|(label, value)| visible::units(label).saturating_add(visible::units(value)));
+        let notes = self.notes.iter().map(|note| visible::units(note));
+        labelled
+            .chain(facts)
+            .map(|line| line.saturating_add(4))
+            .chain(notes)
+            .chain([visible::units(&self.statement), visible::units(&self.parameters)])
+            .fold(0, usize::saturating_add)
+    }
+
+    /// Whether all of it fits on a card.
+    fn fits(&self) -> bool {
+        let texts = self.lines.iter().map(|(_, value)| value).chain(self.facts.iter().map(|(_, value)| value));
+        self.size() <= MAX_MESSAGE - 3_000
+            && texts.chain(&self.notes).all(|text| visible::units(text) <= MAX_DETAIL)
+            && self.facts.len() <= 100
+    }
+
+    fn who(&self, fits: bool) -> SlackBlock {
+        let mut elements = Vec::new();
+        let facts = self.facts.iter().take(100).map(|(label, value)| (label.as_str(), value));
+        for (label, value) in self.lines.iter().map(|(label, value)| (*label, value)).chain(facts) {
+            elements.push(bold(&format!("{}  ", clip(label, 200))));
+            elements.push(SlackRichTextInlineElement::from(format!("{}\n", clip(value, if fits { MAX_DETAIL } else { 200 }))));
+        }
+        rich(vec![SlackRichTextSection::new(elements).into()])
+    }
+
+    fn what(&self, fits: bool) -> SlackBlock {
+        let mut elements: Vec<SlackRichTextElement> = Vec::new();
+        let mut part = |title: String, text: &str| {
+            elements.push(SlackRichTextSection::new(vec![bold(&title)]).into());
+            for piece in visible::pieces(text, MAX_TEXT - 100) {
+                elements.push(SlackRichTextPreformatted::new(vec![SlackRichTextInlineElement::from(piece)]).into());
+            }
+        };
+        if fits {
+            part("Statement".to_owned(), &self.statement);
+            if !self.parameters.is_empty() {
+                part("Parameters".to_owned(), &self.parameters);
+            }
+        } else {
+            part(format!("Statement, the first {EXCERPT} characters only"), &clip(&self.statement, EXCERPT));
+        }
+        rich(elements)
+    }
+}
+
+/// The text of a text parameter, for notes about its characters.
+fn text_of(parameter: &countersign_approval::v1::RequestParameter) -> Option<String> {
+    String::from_utf8(parameter.bytes()??).ok().filter(|_| parameter.format == 0)
+}
+
+fn headline(view: &View<'_>) -> String {
+    let text = match view.status {
+        Status::Open => match verify::quorum(&expectation(view.request), view.tokens, view.keys, in_time(view.request)) {
+            Ok(_) => "Approved, about to run",
+            Err(_) => "Approval needed",
+        },
+        Status::Denied => "Denied",
+        Status::Cancelled => "Cancelled",
+        Status::Expired => "Expired",
+        Status::Consumed => "Approved, running",
+        Status::Finished => "Approved, done",
+    };
+    format!("{text} · {}", visible::line(&clip(&view.request.database, 60)))
+}
+
+/// A time at which decisions count whatever the clock says: the card shows what was decided, also after the expiry.
+const fn in_time(request: &Request) -> u64 {
+    request.expires_at.saturating_sub(1)
+}
+
+fn progress(view: &View<'_>) -> SlackBlock {
+    let request = view.request;
+    let found = match verify::quorum(&expectation(request), view.tokens, view.keys, in_time(request)) {
+        Ok(quorum) => u32::try_from(quorum.decisions().len()).unwrap_or(u32::MAX),
+        Err(GrantError::Pending { found, .. }) => found,
+        Err(_) => 0,
+    };
+    let mut lines = vec![format!(
+        "{found} of {} {} · may decide: {}",
+        request.quorum.max(1),
+        if request.quorum > 1 { "approvals" } else { "approval" },
+        clip(&visible::line(&request.reviewers.join(", ")), 300)
+    )];
+    for decision in view.tokens.iter().take(20).filter_map(|token| UnverifiedDecision::new(token).verify(view.keys).ok()) {
+        lines.push(decided(&decision));
+    }
+    if matches!(view.status, Status::Cancelled | Status::Expired)
+        && let Some(why) = view.why
+    {
+        lines.push(clip(&visible::line(why), 300));
+    }
+    if let Some(outcome) = view.outcome {
+        lines.push(format!("Outcome: {}", clip(&visible::line(outcome), 300)));
+    }
+    plain(&clip(&lines.join("\n"), MAX_DETAIL))
+}
+
+fn decided(decision: &Decision) -> String {
+    let person = clip(&visible::line(&decision.reviewer.person), 100);
+    let time = clock::readable(decision.decided_at);
+    match decision.verdict {
+        Verdict::Approve => format!("✓ {person} approved at {time}"),
+        Verdict::Deny => {
+            let reason = clip(&visible::line(decision.reason.as_deref().unwrap_or("no reason given")), 600);
+            format!("✗ {person} denied at {time}: {reason}")
+        }
+    }
+}
+
+fn buttons(reference: &str, fits: bool) -> SlackBlock {
+    let button = |id: &str, label: &str| {
+        SlackBlockButtonElement::new(literal(label).into()).with_action_id(id.into()).with_value(reference.to_owned())
+    };
+    let mut elements: Vec<SlackActionBlockElement> = Vec::new();
+    if fits {
+        let style = slack_morphism::blocks::SlackBlockButtonStyle::Primary;
+        elements.push(button(action::APPROVE, "Approve").with_style(style).into());
+    }
+    let style = slack_morphism::blocks::SlackBlockButtonStyle::Danger;
+    elements.push(button(action::DENY, "Deny…").with_style(style).into());
+    if !fits {
+        elements.push(button(action::READ, "Read it whole").into());
+    }
+    SlackActionsBlock::new(elements).into()
+}
+
+fn header(text: &str) -> SlackBlock {
+    SlackHeaderBlock::new(literal(&clip(text, MAX_HEADER)).into()).into()
+}
+
+fn plain(text: &str) -> SlackBlock {
+    SlackSectionBlock::new().with_text(literal(&clip(text, MAX_TEXT)).into()).into()
+}
+
+fn context(text: &str) -> SlackBlock {
+    SlackContextBlock::new(vec![literal(&clip(text, 1_900)).into()]).into()
+}
+
+/// Plain text in which `:smile:` stays `:smile:`.
+fn literal(text: &str) -> SlackBlockPlainText {
+    SlackBlockPlainText::new(text.to_owned()).with_emoji(false)
+}
+
+fn rich(elements: Vec<SlackRichTextElement>) -> SlackBlock {
+    SlackRichTextBlock::new(elements).into()
+}
+
+fn bold(text: &str) -> SlackRichTextInlineElement {
+    SlackRichTextText::new(text.to_owned()).bold().into()
+}
+
+/// Cuts a text that is too long, visibly.
+fn clip(text: &str, limit: usize) -> String {
+    if visible::units(text) <= limit {
+        return text.to_owned();
+    }
+    let mut cut = visible::pieces(text, limit.saturating_sub(2).max(1)).into_iter().next().unwrap_or_default();
+    cut.push('…');
+    cut
+}

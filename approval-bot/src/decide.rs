@@ -1,0 +1,176 @@
+//! Who may decide what: the rules a press must pass before it becomes a decision. No I/O, no clock.
+
+use countersign_approval::item::Status;
+use countersign_approval::v1::{Reviewer, Verdict};
+use countersign_approval::verify::{RequesterIdentity, quorum};
+use countersign_approval::{Decision, Expectation, GrantError, Request, VerifyingKeys};
+use countersign_policy::roster::{Person, Roster};
+
+/// A press, as far as Slack vouches for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Press<'a> {
+    /// Approve or deny.
+    pub verdict: Verdict,
+    /// Reason of a denial.
+    pub reason: Option<&'a str>,
+    /// Workspace of the presser.
+    pub team: &'a str,
+    /// User id of the presser.
+    pub user: &'a str,
+    /// The presser's address as their Slack profile has it.
+    pub email: Option<&'a str>,
+}
+
+/// Where the request stands at the press.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing<'a> {
+    /// The request as the card showed it.
+    pub request: &'a Request,
+    /// Status in the store.
+    pub status: Status,
+    /// Decisions so far.
+    pub tokens: &'a [String],
+    /// Seconds since the epoch.
+    pub now: u64,
+}
+
+/// Why a press is not a decision, in words for the presser.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Not in the roster.
+    #[error("you are not in the roster of reviewers of this policy version")]
+    NotInRoster,
+    /// In the roster, in none of the groups.
+    #[error("you are not in {0}, whose members decide on this request")]
+    NotInGroup(String),
+    /// Four eyes.
+    #[error("you asked for this yourself: somebody else must decide")]
+    Requester,
+    /// Voted before.
+    #[error("you have decided on this request already")]
+    AlreadyVoted,
+    /// Past its time.
+    #[error("too late: the request has expired")]
+    Expired,
+    /// Closed.
+    #[error("too late: the request is {0} already")]
+    Closed(&'static str),
+    /// Nothing more to approve.
+    #[error("nothing to do: the request has all the approvals it needs")]
+    Granted,
+    /// A denial without a reason.
+    #[error("a denial needs a reason")]
+    NoReason,
+}
+
+/// Longest reason that goes into a decision.
+pub const MAX_REASON: usize = 1_000;
+
+/// The expectation a request states about its decisions; the proxy has its own, made from what it holds.
+#[must_use]
+pub fn expectation(request: &Request) -> Expectation {
+    Expectation {
+        request: request.id.clone(),
+        environment: request.environment.clone(),
+        digest: request.digest,
+        requester_issuer: request.requester.issuer.clone(),
+        requester_subject: request.requester.subject.clone(),
+        requester_email: request.requester.email.clone(),
+        database: request.database.clone(),
+        policy: request.policy.clone(),
+        rule: request.rule.clone(),
+        expires_at: request.expires_at,
+        reviewers: request.reviewers.clone(),
+        quorum: request.quorum,
+    }
+}
+
+/// Turns a press into the claims to sign.
+///
+/// # Errors
+/// Says why not.
+pub fn decide(press: &Press<'_>, standing: &Standing<'_>, roster: &Roster, keys: &VerifyingKeys) -> Result<Decision, Refusal> {
+    let request = standing.request;
+    let reviewer = reviewer(press, request, roster)?;
+    match standing.status {
+        Status::Open => {}
+        Status::Expired => return Err(Refusal::Expired),
+        closed => return Err(Refusal::Closed(closed.as_str())),
+    }
+    if standing.now >= request.expires_at {
+        return Err(Refusal::Expired);
+    }
+    let voted = standing.tokens.iter().any(|token| {
+        countersign_approval::UnverifiedDecision::new(token)
+            .verify(keys)
+            .is_ok_and(|decision| decision.reviewer.person == reviewer.person || decision.reviewer.slack == reviewer.slack)
+    });
+    if voted {
+        return Err(Refusal::AlreadyVoted);
+    }
+    match quorum(&expectation(request), standing.tokens, keys, standing.now) {
+        Ok(_) if press.verdict == Verdict::Approve => return Err(Refusal::Granted),
+        Err(GrantError::Denied { .. }) => return Err(Refusal::Closed(Status::Denied.as_str())),
+        _ => {}
+    }
+    let reason = press.reason.map(str::trim).filter(|reason| !reason.is_empty());
+    if press.verdict == Verdict::Deny && reason.is_none() {
+        return Err(Refusal::NoReason);
+    }
+    // INVARIANT: the digest is that of the statement the card was made of; `UnverifiedRequest::parse` computed it.
+    Ok(Decision {
+        version: 1,
+        request: request.id.clone(),
+        environment: request.environment.clone(),
+        digest: request.digest,
+        requester_issuer: request.requester.issuer.clone(),
+        requester_subject: request.requester.subject.clone(),
+        database: request.database.clone(),
+        policy: request.policy.clone(),
+        rule: request.rule.clone(),
+        expires_at: request.expires_at,
+        reviewer,
+        verdict: press.verdict,
+        reason: reason.map(|reason| reason.chars().take(MAX_REASON).collect()),
+        decided_at: standing.now,
+    })
+}
+
+fn reviewer(press: &Press<'_>, request: &Request, roster: &Roster) -> Result<Reviewer, Refusal> {
+    let person = find(press, roster).ok_or(Refusal::NotInRoster)?;
+    let requester = &request.requester;
+    let reviewer = Reviewer {
+        person: person.name.clone(),
+        slack: format!("{}/{}", press.team, press.user),
+        email: person.email.clone(),
+        groups: person.groups.iter().cloned().collect(),
+        subjects: person.subjects.iter().cloned().collect(),
+    };
+    let identity =
+        RequesterIdentity { issuer: &requester.issuer, subject: &requester.subject, email: requester.email.as_deref() };
+    let profile_is_requester = press.email.zip(requester.email.as_deref()).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
+    if identity.is(&reviewer)
+        || profile_is_requester
+        || person.is_principal(&requester.issuer, &requester.subject, requester.email.as_deref())
+    {
+        return Err(Refusal::Requester);
+    }
+    if !person.in_any(&request.reviewers) {
+        return Err(Refusal::NotInGroup(request.reviewers.join(" or ")));
+    }
+    Ok(reviewer)
+}
+
+/// By Slack id; by the profile's address only where the roster names no Slack id for that person.
+fn find<'a>(press: &Press<'_>, roster: &'a Roster) -> Option<&'a Person> {
+    roster.by_slack(press.team, press.user).or_else(|| {
+        let address = press.email?;
+        let mut matches = roster
+            .people()
+            .iter()
+            .filter(|person| person.slack.is_none() && person.email.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(address)));
+        let first = matches.next();
+        if matches.next().is_some() { None } else { first }
+    })
+}
