@@ -50,16 +50,8 @@ fn to_binary(text: &str, oid: u32) -> Option<Vec<u8>> {
         Family::Int2 => out.put_i16(text.parse().ok()?),
         Family::Int4 => out.put_i32(text.parse().ok()?),
         Family::Int8 => out.put_i64(text.parse().ok()?),
-        Family::Float4 => out.put_f32(
-            text.parse()
-                .ok()
-                .filter(|number: &f32| number.is_finite())?,
-        ),
-        Family::Float8 => out.put_f64(
-            text.parse()
-                .ok()
-                .filter(|number: &f64| number.is_finite())?,
-        ),
+        Family::Float4 => out.put_f32(text.parse().ok().filter(|number: &f32| number.is_finite())?),
+        Family::Float8 => out.put_f64(text.parse().ok().filter(|number: &f64| number.is_finite())?),
         Family::Numeric => number::numeric_encode(text.parse().ok()?, &mut out)?,
         Family::Uuid => out.extend_from_slice(&secret::uuid_text(text.as_bytes())?),
         Family::Bytea => {

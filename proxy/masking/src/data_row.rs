@@ -35,21 +35,11 @@ pub struct RowMasker {
 impl RowMasker {
     /// A masker for rows with exactly these columns.
     #[must_use]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the key belongs to the masker's makers, who hand out clones"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "the key belongs to the masker's makers, who hand out clones")]
     pub fn new(columns: Vec<Option<ColumnMask>>, key: MaskKey) -> Self {
-        let maskers = columns
-            .iter()
-            .map(|column| column.as_ref().map(|column| ValueMasker::new(column, &key)))
-            .collect();
+        let maskers = columns.iter().map(|column| column.as_ref().map(|column| ValueMasker::new(column, &key))).collect();
         let masked = vec![0; columns.len()].into_boxed_slice();
-        Self {
-            columns: columns.into_boxed_slice(),
-            maskers,
-            masked,
-        }
+        Self { columns: columns.into_boxed_slice(), maskers, masked }
     }
 
     /// Appends the masked row to `out` as a whole frame (tag, length, body). `body` is the incoming frame's body.
@@ -79,21 +69,13 @@ impl RowMasker {
         &self.columns
     }
 
-    fn append(
-        &mut self,
-        body: &[u8],
-        out: &mut BytesMut,
-        done: &mut usize,
-    ) -> Result<(), MaskError> {
+    fn append(&mut self, body: &[u8], out: &mut BytesMut, done: &mut usize) -> Result<(), MaskError> {
         let start = out.len();
         out.put_u8(b'D');
         out.put_i32(0);
         let mut row = Columns::new(body)?;
         if row.count != self.maskers.len() {
-            return Err(MaskError::ColumnCount {
-                expected: self.maskers.len(),
-                found: row.count,
-            });
+            return Err(MaskError::ColumnCount { expected: self.maskers.len(), found: row.count });
         }
         // Neighbouring clear columns are copied in one piece, from here to the next masked value.
         let mut clear_from = 0;
@@ -112,10 +94,7 @@ impl RowMasker {
             return Err(MaskError::Malformed("bytes after the last column"));
         }
         out.extend_from_slice(body.get(clear_from..).unwrap_or_default());
-        let length = out
-            .len()
-            .checked_sub(start.saturating_add(1))
-            .and_then(|length| i32::try_from(length).ok());
+        let length = out.len().checked_sub(start.saturating_add(1)).and_then(|length| i32::try_from(length).ok());
         let length = length.ok_or(MaskError::Malformed("longer than a message can be"))?;
         set_i32(out, start.saturating_add(1), length);
         Ok(())
@@ -138,15 +117,8 @@ fn put_value(masker: &ValueMasker, value: &[u8], out: &mut BytesMut) -> Result<(
     let at = out.len();
     out.put_i32(-1);
     if masker.mask(value, out).is_some() {
-        let length = out
-            .len()
-            .checked_sub(at.saturating_add(4))
-            .and_then(|length| i32::try_from(length).ok());
-        set_i32(
-            out,
-            at,
-            length.ok_or(MaskError::Malformed("longer than a message can be"))?,
-        );
+        let length = out.len().checked_sub(at.saturating_add(4)).and_then(|length| i32::try_from(length).ok());
+        set_i32(out, at, length.ok_or(MaskError::Malformed("longer than a message can be"))?);
     }
     Ok(())
 }
@@ -166,32 +138,20 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn new(body: &'a [u8]) -> Result<Self, MaskError> {
-        let count = body
-            .first_chunk::<2>()
-            .ok_or(MaskError::Malformed("no column count"))?;
-        let count = usize::try_from(i16::from_be_bytes(*count))
-            .map_err(|_| MaskError::Malformed("negative column count"))?;
-        Ok(Self {
-            body,
-            position: 2,
-            count,
-        })
+        let count = body.first_chunk::<2>().ok_or(MaskError::Malformed("no column count"))?;
+        let count = usize::try_from(i16::from_be_bytes(*count)).map_err(|_| MaskError::Malformed("negative column count"))?;
+        Ok(Self { body, position: 2, count })
     }
 
     fn next(&mut self) -> Result<Option<&'a [u8]>, MaskError> {
         let rest = self.body.get(self.position..).unwrap_or_default();
-        let (length, rest) = rest
-            .split_first_chunk::<4>()
-            .ok_or(MaskError::Malformed("no column length"))?;
+        let (length, rest) = rest.split_first_chunk::<4>().ok_or(MaskError::Malformed("no column length"))?;
         self.position = self.position.saturating_add(4);
         let length = match i32::from_be_bytes(*length) {
             -1 => return Ok(None),
-            length => usize::try_from(length)
-                .map_err(|_| MaskError::Malformed("negative column length"))?,
+            length => usize::try_from(length).map_err(|_| MaskError::Malformed("negative column length"))?,
         };
-        let value = rest
-            .get(..length)
-            .ok_or(MaskError::Malformed("column longer than the row"))?;
+        let value = rest.get(..length).ok_or(MaskError::Malformed("column longer than the row"))?;
         self.position = self.position.saturating_add(length);
         Ok(Some(value))
     }

@@ -127,12 +127,7 @@ impl TryFrom<RawMask> for Mask {
     type Error = InvalidMask;
 
     fn try_from(raw: RawMask) -> Result<Self, InvalidMask> {
-        let RawMask {
-            kind,
-            mut value,
-            mut unit,
-            mut to,
-        } = raw;
+        let RawMask { kind, mut value, mut unit, mut to } = raw;
         let mask = match kind {
             RawKind::Full => Self::Full,
             RawKind::Last4 => Self::Last4,
@@ -141,40 +136,24 @@ impl TryFrom<RawMask> for Mask {
             RawKind::Hash => Self::Hash,
             RawKind::Token => Self::Token,
             RawKind::Constant => {
-                let value = value.take().ok_or(InvalidMask::Missing {
-                    kind: "constant",
-                    setting: "value",
-                })?;
+                let value = value.take().ok_or(InvalidMask::Missing { kind: "constant", setting: "value" })?;
                 Self::Constant { value }
             }
             RawKind::Truncate => {
-                let unit = unit.take().ok_or(InvalidMask::Missing {
-                    kind: "truncate",
-                    setting: "unit",
-                })?;
+                let unit = unit.take().ok_or(InvalidMask::Missing { kind: "truncate", setting: "unit" })?;
                 Self::Truncate { unit }
             }
             RawKind::Round => match to.take() {
                 None => {
-                    return Err(InvalidMask::Missing {
-                        kind: "round",
-                        setting: "to",
-                    });
+                    return Err(InvalidMask::Missing { kind: "round", setting: "to" });
                 }
                 Some(0) => return Err(InvalidMask::RoundToZero),
                 Some(to) => Self::Round { to },
             },
         };
-        let left = [
-            ("value", value.is_some()),
-            ("unit", unit.is_some()),
-            ("to", to.is_some()),
-        ];
+        let left = [("value", value.is_some()), ("unit", unit.is_some()), ("to", to.is_some())];
         match left.into_iter().find(|(_, set)| *set) {
-            Some((setting, _)) => Err(InvalidMask::Unexpected {
-                kind: mask.name(),
-                setting,
-            }),
+            Some((setting, _)) => Err(InvalidMask::Unexpected { kind: mask.name(), setting }),
             None => Ok(mask),
         }
     }
@@ -213,33 +192,13 @@ mod tests {
         let cases: &[(&str, Result<Mask, &str>)] = &[
             (r#"{"kind":"last4"}"#, Ok(Mask::Last4)),
             (r#"{"kind":"full"}"#, Ok(Mask::Full)),
-            (
-                r#"{"kind":"constant","value":"x"}"#,
-                Ok(Mask::Constant { value: "x".into() }),
-            ),
-            (
-                r#"{"kind":"truncate","unit":"year"}"#,
-                Ok(Mask::Truncate {
-                    unit: TimeUnit::Year,
-                }),
-            ),
-            (
-                r#"{"kind":"round","to":1000}"#,
-                Ok(Mask::Round { to: 1000 }),
-            ),
+            (r#"{"kind":"constant","value":"x"}"#, Ok(Mask::Constant { value: "x".into() })),
+            (r#"{"kind":"truncate","unit":"year"}"#, Ok(Mask::Truncate { unit: TimeUnit::Year })),
+            (r#"{"kind":"round","to":1000}"#, Ok(Mask::Round { to: 1000 })),
             (r#"{"kind":"token"}"#, Ok(Mask::Token)),
-            (
-                r#"{"kind":"last4","vlaue":"x"}"#,
-                Err("unknown field `vlaue`"),
-            ),
-            (
-                r#"{"kind":"last4","value":"x"}"#,
-                Err("mask kind `last4` takes no `value`"),
-            ),
-            (
-                r#"{"kind":"constant"}"#,
-                Err("mask kind `constant` needs `value`"),
-            ),
+            (r#"{"kind":"last4","vlaue":"x"}"#, Err("unknown field `vlaue`")),
+            (r#"{"kind":"last4","value":"x"}"#, Err("mask kind `last4` takes no `value`")),
+            (r#"{"kind":"constant"}"#, Err("mask kind `constant` needs `value`")),
             (r#"{"kind":"round","to":0}"#, Err("at least 1")),
             (r#"{"kind":"blur"}"#, Err("unknown variant `blur`")),
             (r"{}", Err("missing field `kind`")),
@@ -248,11 +207,7 @@ mod tests {
             match (serde_json::from_str::<Mask>(text), expected) {
                 (Ok(found), Ok(expected)) => {
                     assert_eq!(&found, expected);
-                    assert_eq!(
-                        serde_json::from_str::<Mask>(&serde_json::to_string(&found).unwrap())
-                            .unwrap(),
-                        found
-                    );
+                    assert_eq!(serde_json::from_str::<Mask>(&serde_json::to_string(&found).unwrap()).unwrap(), found);
                 }
                 (Err(error), Err(part)) => {
                     assert!(error.to_string().contains(part), "{text}: {error}")

@@ -20,10 +20,7 @@ impl Secret {
     pub(crate) fn new(key: &MaskKey) -> Self {
         // A key shorter than the block is padded with zeros (RFC 2104), so this is the MAC under the 32 bytes.
         let mut block = [0; 64];
-        block
-            .iter_mut()
-            .zip(key.bytes())
-            .for_each(|(to, from)| *to = *from);
+        block.iter_mut().zip(key.bytes()).for_each(|(to, from)| *to = *from);
         Self(<Hmac<Sha256> as Mac>::new(&block.into()))
     }
 
@@ -36,21 +33,12 @@ impl Secret {
 
 /// Whether a hash can be a value of the family (the textual ones always can).
 pub(crate) const fn suits(family: Family) -> bool {
-    matches!(
-        family,
-        Family::Json { .. } | Family::Xml | Family::Bytea | Family::Uuid | Family::Int8
-    )
+    matches!(family, Family::Json { .. } | Family::Xml | Family::Bytea | Family::Uuid | Family::Int8)
 }
 
 /// Appends the keyed hash of a value. The same value hashes alike in text and binary format. `None`: the value is not of its
 /// type; hide all of it.
-pub(crate) fn hash(
-    family: Family,
-    binary: bool,
-    value: &[u8],
-    secret: &Secret,
-    out: &mut BytesMut,
-) -> Option<()> {
+pub(crate) fn hash(family: Family, binary: bool, value: &[u8], secret: &Secret, out: &mut BytesMut) -> Option<()> {
     match family {
         Family::Text => hex(&secret.mac(&[value]), out),
         // Trailing spaces are no part of a bpchar's value.
@@ -58,11 +46,7 @@ pub(crate) fn hash(
         // A name has at most 63 bytes.
         Family::Name => hex(secret.mac(&[value]).get(..16)?, out),
         Family::Json { versioned } => {
-            let json = if versioned {
-                value.strip_prefix(&[1])?
-            } else {
-                value
-            };
+            let json = if versioned { value.strip_prefix(&[1])? } else { value };
             out.extend_from_slice(if versioned { b"\x01\"" } else { b"\"" });
             hex(&secret.mac(&[json]), out);
             out.put_u8(b'"');
@@ -78,11 +62,7 @@ pub(crate) fn hash(
             hex(&bytea_text(value, secret)?, out);
         }
         Family::Uuid => {
-            let clear: [u8; 16] = if binary {
-                value.try_into().ok()?
-            } else {
-                uuid_text(value)?
-            };
+            let clear: [u8; 16] = if binary { value.try_into().ok()? } else { uuid_text(value)? };
             let mac = secret.mac(&[&clear]);
             let masked = mac.get(..16)?;
             if binary {
@@ -97,11 +77,8 @@ pub(crate) fn hash(
             }
         }
         Family::Int8 => {
-            let clear: i64 = if binary {
-                i64::from_be_bytes(value.try_into().ok()?)
-            } else {
-                std::str::from_utf8(value).ok()?.parse().ok()?
-            };
+            let clear: i64 =
+                if binary { i64::from_be_bytes(value.try_into().ok()?) } else { std::str::from_utf8(value).ok()?.parse().ok()? };
             let mac = secret.mac(&[&clear.to_be_bytes()]);
             // Non-negative, so that checks like "id > 0" hold on the other side.
             let masked = i64::from_be_bytes(mac.get(..8)?.try_into().ok()?) & i64::MAX;
@@ -120,11 +97,7 @@ pub(crate) fn hash(
 pub(crate) fn hex(bytes: &[u8], out: &mut BytesMut) {
     for byte in bytes {
         for digit in [byte >> 4, byte & 15] {
-            out.put_u8(if digit < 10 {
-                b'0' + digit
-            } else {
-                b'a' + digit - 10
-            });
+            out.put_u8(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
         }
     }
 }
@@ -171,15 +144,7 @@ fn bytea_text(text: &[u8], secret: &Secret) -> Option<[u8; 32]> {
                 mac.update(b"\\");
                 after
             }
-            (
-                b'\\',
-                [
-                    a @ b'0'..=b'3',
-                    b @ b'0'..=b'7',
-                    c @ b'0'..=b'7',
-                    after @ ..,
-                ],
-            ) => {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
                 mac.update(&[(a - b'0') << 6 | (b - b'0') << 3 | (c - b'0')]);
                 after
             }

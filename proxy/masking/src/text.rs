@@ -7,11 +7,7 @@ use crate::secret::Secret;
 /// One `*` for each character but the last four.
 pub(crate) fn last4(value: &[u8], padded: bool, out: &mut BytesMut) -> Option<()> {
     let text = std::str::from_utf8(value).ok()?;
-    let core = if padded {
-        text.trim_end_matches(' ')
-    } else {
-        text
-    };
+    let core = if padded { text.trim_end_matches(' ') } else { text };
     let shown = core.char_indices().rev().nth(3).map(|(index, _)| index)?;
     let hidden = core.get(..shown)?.chars().count();
     if hidden == 0 {
@@ -29,12 +25,7 @@ pub(crate) fn email(value: &[u8], out: &mut BytesMut) -> Option<()> {
         return None;
     }
     let (local, domain) = text.rsplit_once('@')?;
-    if local.is_empty()
-        || !local
-            .chars()
-            .all(|c| c.is_alphanumeric() || "!#$%&'*+/=?^_`{|}~.-".contains(c))
-        || !is_domain(domain)
-    {
+    if local.is_empty() || !local.chars().all(|c| c.is_alphanumeric() || "!#$%&'*+/=?^_`{|}~.-".contains(c)) || !is_domain(domain) {
         return None;
     }
     let mut characters = local.chars();
@@ -49,16 +40,9 @@ pub(crate) fn email(value: &[u8], out: &mut BytesMut) -> Option<()> {
 }
 
 fn is_domain(domain: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
+    let label = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let last = domain.rsplit_once('.').map(|(_, last)| last);
-    domain.split('.').all(label)
-        && last.is_some_and(|last| last.len() >= 2 && last.bytes().any(|b| b.is_ascii_alphabetic()))
+    domain.split('.').all(label) && last.is_some_and(|last| last.len() >= 2 && last.bytes().any(|b| b.is_ascii_alphabetic()))
 }
 
 /// Digits for digits, letters for letters, `*` for everything outside ASCII; ASCII punctuation and spaces stay.

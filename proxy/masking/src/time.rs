@@ -22,8 +22,7 @@ pub(crate) struct Cut {
 impl Cut {
     pub(crate) const fn new(family: Family, unit: TimeUnit) -> Option<Self> {
         match (family, unit) {
-            (Family::Date, TimeUnit::Year | TimeUnit::Month)
-            | (Family::Timestamp | Family::Timestamptz, _) => Some(Self { unit, family }),
+            (Family::Date, TimeUnit::Year | TimeUnit::Month) | (Family::Timestamp | Family::Timestamptz, _) => Some(Self { unit, family }),
             _ => None,
         }
     }
@@ -73,10 +72,7 @@ impl Cut {
         let (year, rest) = text.split_once('-')?;
         let (month, rest) = rest.split_once('-')?;
         let (day, clock) = rest.split_at_checked(2)?;
-        if !(4..=6).contains(&year.len())
-            || month.len() != 2
-            || ![year, month, day].iter().all(|part| digits(part))
-        {
+        if !(4..=6).contains(&year.len()) || month.len() != 2 || ![year, month, day].iter().all(|part| digits(part)) {
             return None;
         }
         let (hour, zone) = match (self.family, clock.strip_prefix(' ')) {
@@ -96,11 +92,7 @@ impl Cut {
             out.extend_from_slice(part.as_bytes());
         }
         if self.family != Family::Date {
-            let hour = if self.unit == TimeUnit::Hour {
-                hour
-            } else {
-                "00"
-            };
+            let hour = if self.unit == TimeUnit::Hour { hour } else { "00" };
             for part in [" ", hour, ":00:00", zone] {
                 out.extend_from_slice(part.as_bytes());
             }
@@ -114,10 +106,7 @@ fn clock_and_zone(clock: &str) -> Option<(&str, &str)> {
     let at = clock.find(['+', '-']).unwrap_or(clock.len());
     let (clock, zone) = clock.split_at_checked(at)?;
     let hour = clock.get(..2)?;
-    let plain = |text: &str| {
-        text.bytes()
-            .all(|b| b.is_ascii_digit() || b == b':' || b == b'.')
-    };
+    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b':' || b == b'.');
     let zone_digits = zone.strip_prefix(['+', '-']).unwrap_or_default();
     (digits(hour) && plain(clock) && plain(zone_digits) && zone.len() <= 9).then_some((hour, zone))
 }
@@ -132,20 +121,12 @@ fn civil_from_days(days: i64) -> Option<(i64, i64, i64)> {
     let days = days.checked_add(719_468)?;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = era
-        .checked_mul(400)?
-        .checked_add(year_of_era)?
-        .checked_add(i64::from(month <= 2))?;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era.checked_mul(400)?.checked_add(year_of_era)?.checked_add(i64::from(month <= 2))?;
     Some((year, month, day))
 }
 
@@ -157,24 +138,17 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
     let shifted = if month > 2 { month - 3 } else { month + 9 };
     let day_of_year = (153 * shifted + 2) / 5 + day - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era.checked_mul(146_097)?
-        .checked_add(day_of_era)?
-        .checked_sub(719_468)
+    era.checked_mul(146_097)?.checked_add(day_of_era)?.checked_sub(719_468)
 }
 
 /// Days since 2000-01-01 of an ISO date, which must exist.
 pub(crate) fn parse_date(text: &str) -> Option<i32> {
     let (year, rest) = text.split_once('-')?;
     let (month, day) = rest.split_once('-')?;
-    if !(4..=6).contains(&year.len())
-        || month.len() != 2
-        || day.len() != 2
-        || ![year, month, day].iter().all(|part| digits(part))
-    {
+    if !(4..=6).contains(&year.len()) || month.len() != 2 || day.len() != 2 || ![year, month, day].iter().all(|part| digits(part)) {
         return None;
     }
-    let (year, month, day): (i64, i64, i64) =
-        (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
+    let (year, month, day): (i64, i64, i64) = (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
     let days = days_from_civil(year, month, day)?;
     // A day that does not exist comes back as another one.
     (year >= 1 && civil_from_days(days)? == (year, month, day)).then_some(())?;

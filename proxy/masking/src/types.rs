@@ -102,23 +102,10 @@ pub(crate) fn zero(oid: u32, binary: bool) -> Option<Vec<u8>> {
         601 => ("[(0,0),(0,0)]", &[0; 32]),
         603 => ("(0,0),(0,0)", &[0; 32]),
         // closed, one point
-        602 => (
-            "((0,0))",
-            &[
-                1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-            ],
-        ),
-        604 => (
-            "((0,0))",
-            &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        ),
+        602 => ("((0,0))", &[1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        604 => ("((0,0))", &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         // x = 0: A and B must not both be zero; 1.0 is 3ff0…
-        628 => (
-            "{1,0,0}",
-            &[
-                0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-            ],
-        ),
+        628 => ("{1,0,0}", &[0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         718 => ("<(0,0),0>", &[0; 24]),
         3614 | 3615 => ("", &[0; 4]),
         // ranges: the flag byte 1 is "empty"; multiranges: no ranges
@@ -127,11 +114,7 @@ pub(crate) fn zero(oid: u32, binary: bool) -> Option<Vec<u8>> {
         2278 => ("", b""),
         _ => return array_element(oid).map(|element| empty_array(element, binary)),
     };
-    Some(if binary {
-        bytes.to_vec()
-    } else {
-        text.as_bytes().to_vec()
-    })
+    Some(if binary { bytes.to_vec() } else { text.as_bytes().to_vec() })
 }
 
 fn empty_array(element: u32, binary: bool) -> Vec<u8> {

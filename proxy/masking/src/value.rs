@@ -34,67 +34,37 @@ enum Action {
     Null,
     Zero,
     Fixed(Box<[u8]>),
-    Last4 {
-        padded: bool,
-    },
+    Last4 { padded: bool },
     Email,
     Token,
-    Hash {
-        family: Family,
-        binary: bool,
-    },
-    Truncate {
-        cut: time::Cut,
-        binary: bool,
-    },
-    Round {
-        to: u64,
-        family: Family,
-        binary: bool,
-    },
+    Hash { family: Family, binary: bool },
+    Truncate { cut: time::Cut, binary: bool },
+    Round { to: u64, family: Family, binary: bool },
 }
 
 impl ValueMasker {
     /// Prepares a column's mask.
     #[must_use]
     pub fn new(column: &ColumnMask, key: &MaskKey) -> Self {
-        let ColumnMask {
-            ref mask,
-            type_oid,
-            binary,
-        } = *column;
+        let ColumnMask { ref mask, type_oid, binary } = *column;
         let family = types::family(type_oid, binary);
         let textual = matches!(family, Family::Text | Family::Padded | Family::Name);
         let action = match mask {
             Mask::Null => Action::Null,
             Mask::Full => Action::Zero,
-            Mask::Last4 if textual => Action::Last4 {
-                padded: family == Family::Padded,
-            },
+            Mask::Last4 if textual => Action::Last4 { padded: family == Family::Padded },
             Mask::Email if textual => Action::Email,
             Mask::Token if textual => Action::Token,
             Mask::Token if family == Family::Uuid => Action::Hash { family, binary },
             Mask::Hash if textual || secret::suits(family) => Action::Hash { family, binary },
-            Mask::Constant { value } => constant::encode(value, type_oid, binary)
-                .map_or(Action::Zero, |bytes| {
-                    Action::Fixed(bytes.into_boxed_slice())
-                }),
-            Mask::Truncate { unit } => time::Cut::new(family, *unit)
-                .map_or(Action::Zero, |cut| Action::Truncate { cut, binary }),
-            Mask::Round { to } if number::suits(family, *to) => Action::Round {
-                to: *to,
-                family,
-                binary,
-            },
-            Mask::Last4 | Mask::Email | Mask::Token | Mask::Hash | Mask::Round { .. } => {
-                Action::Zero
+            Mask::Constant { value } => {
+                constant::encode(value, type_oid, binary).map_or(Action::Zero, |bytes| Action::Fixed(bytes.into_boxed_slice()))
             }
+            Mask::Truncate { unit } => time::Cut::new(family, *unit).map_or(Action::Zero, |cut| Action::Truncate { cut, binary }),
+            Mask::Round { to } if number::suits(family, *to) => Action::Round { to: *to, family, binary },
+            Mask::Last4 | Mask::Email | Mask::Token | Mask::Hash | Mask::Round { .. } => Action::Zero,
         };
-        Self {
-            action,
-            zero: types::zero(type_oid, binary).map(Vec::into_boxed_slice),
-            secret: Secret::new(key),
-        }
+        Self { action, zero: types::zero(type_oid, binary).map(Vec::into_boxed_slice), secret: Secret::new(key) }
     }
 
     /// Appends the masked form of a value that is not NULL to `out`. `None` means NULL; nothing of `value` is then in `out`.
@@ -111,13 +81,9 @@ impl ValueMasker {
             Action::Last4 { padded } => text::last4(value, *padded, out),
             Action::Email => text::email(value, out),
             Action::Token => text::token(value, &self.secret, out),
-            Action::Hash { family, binary } => {
-                secret::hash(*family, *binary, value, &self.secret, out)
-            }
+            Action::Hash { family, binary } => secret::hash(*family, *binary, value, &self.secret, out),
             Action::Truncate { cut, binary } => cut.apply(value, *binary, out),
-            Action::Round { to, family, binary } => {
-                number::round(*family, *binary, *to, value, out)
-            }
+            Action::Round { to, family, binary } => number::round(*family, *binary, *to, value, out),
         };
         if masked.is_some() {
             return masked;

@@ -28,11 +28,7 @@ fn frame(values: &[Option<&[u8]>]) -> Vec<u8> {
 }
 
 fn column(mask: Mask) -> Option<ColumnMask> {
-    Some(ColumnMask {
-        mask,
-        type_oid: 25,
-        binary: false,
-    })
+    Some(ColumnMask { mask, type_oid: 25, binary: false })
 }
 
 fn masker(columns: Vec<Option<ColumnMask>>) -> RowMasker {
@@ -41,29 +37,10 @@ fn masker(columns: Vec<Option<ColumnMask>>) -> RowMasker {
 
 #[test]
 fn masks_its_columns_and_leaves_the_rest() {
-    let mut masker = masker(vec![
-        None,
-        column(Mask::Last4),
-        None,
-        column(Mask::Null),
-        column(Mask::Full),
-    ]);
+    let mut masker = masker(vec![None, column(Mask::Last4), None, column(Mask::Null), column(Mask::Full)]);
     let mut out = BytesMut::from(&b"earlier"[..]);
-    masker
-        .mask(
-            &row(&[
-                Some(b"1"),
-                Some(b"123-45-6789"),
-                None,
-                Some(b"secret"),
-                None,
-            ]),
-            &mut out,
-        )
-        .unwrap();
-    masker
-        .mask(&row(&[None, None, Some(b""), None, Some(b"")]), &mut out)
-        .unwrap();
+    masker.mask(&row(&[Some(b"1"), Some(b"123-45-6789"), None, Some(b"secret"), None]), &mut out).unwrap();
+    masker.mask(&row(&[None, None, Some(b""), None, Some(b"")]), &mut out).unwrap();
     let expected = [
         b"earlier".to_vec(),
         frame(&[Some(b"1"), Some(b"*******6789"), None, None, None]),
@@ -79,17 +56,9 @@ fn a_bad_row_changes_nothing() {
     let mut trailing = good.clone();
     trailing.push(0);
     let mut negative = good.clone();
-    *negative
-        .get_mut(17..21)
-        .unwrap()
-        .first_chunk_mut::<4>()
-        .unwrap() = (-2_i32).to_be_bytes();
+    *negative.get_mut(17..21).unwrap().first_chunk_mut::<4>().unwrap() = (-2_i32).to_be_bytes();
     let mut long = good.clone();
-    *long
-        .get_mut(17..21)
-        .unwrap()
-        .first_chunk_mut::<4>()
-        .unwrap() = 2_i32.to_be_bytes();
+    *long.get_mut(17..21).unwrap().first_chunk_mut::<4>().unwrap() = 2_i32.to_be_bytes();
     let cases: &[(&[u8], &str)] = &[
         (b"", "no column count"),
         (b"\0", "no column count"),
@@ -99,19 +68,13 @@ fn a_bad_row_changes_nothing() {
         (&trailing, "bytes after the last column"),
         (&negative, "negative column length"),
         (&long, "column longer than the row"),
-        (
-            good.get(..good.len() - 1).unwrap(),
-            "column longer than the row",
-        ),
+        (good.get(..good.len() - 1).unwrap(), "column longer than the row"),
     ];
     let mut masker = masker(vec![column(Mask::Last4), None]);
     for (body, message) in cases {
         let mut out = BytesMut::from(&b"earlier"[..]);
         let error: MaskError = masker.mask(body, &mut out).unwrap_err();
-        assert!(
-            error.to_string().contains(message),
-            "{error} is not {message}"
-        );
+        assert!(error.to_string().contains(message), "{error} is not {message}");
         assert_eq!(&out[..], b"earlier");
         assert_eq!(masker.counts(), [0, 0], "{message}");
     }
@@ -126,32 +89,18 @@ fn any_mask() -> impl Strategy<Value = Mask> {
         Just(Mask::Hash),
         Just(Mask::Token),
         ".{0,12}".prop_map(|value| Mask::Constant { value }),
-        prop_oneof![
-            Just(TimeUnit::Year),
-            Just(TimeUnit::Month),
-            Just(TimeUnit::Day),
-            Just(TimeUnit::Hour)
-        ]
-        .prop_map(|unit| Mask::Truncate { unit }),
+        prop_oneof![Just(TimeUnit::Year), Just(TimeUnit::Month), Just(TimeUnit::Day), Just(TimeUnit::Hour)]
+            .prop_map(|unit| Mask::Truncate { unit }),
         (1_u64..).prop_map(|to| Mask::Round { to }),
     ]
 }
 
 fn any_column() -> impl Strategy<Value = Option<ColumnMask>> {
     let oid = prop_oneof![
-        prop::sample::select(vec![
-            16_u32, 17, 18, 19, 20, 21, 23, 25, 114, 142, 700, 701, 1009, 1042, 1082, 1114, 1184,
-            1700, 2950, 3802
-        ]),
+        prop::sample::select(vec![16_u32, 17, 18, 19, 20, 21, 23, 25, 114, 142, 700, 701, 1009, 1042, 1082, 1114, 1184, 1700, 2950, 3802]),
         any::<u32>()
     ];
-    prop::option::of(
-        (any_mask(), oid, any::<bool>()).prop_map(|(mask, type_oid, binary)| ColumnMask {
-            mask,
-            type_oid,
-            binary,
-        }),
-    )
+    prop::option::of((any_mask(), oid, any::<bool>()).prop_map(|(mask, type_oid, binary)| ColumnMask { mask, type_oid, binary }))
 }
 
 fn any_value() -> impl Strategy<Value = Option<Vec<u8>>> {
@@ -159,8 +108,7 @@ fn any_value() -> impl Strategy<Value = Option<Vec<u8>>> {
         prop::collection::vec(any::<u8>(), 0..40),
         ".{0,20}".prop_map(String::into_bytes),
         any::<i64>().prop_map(|number| number.to_string().into_bytes()),
-        "[0-9]{4,6}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2}:[0-9]{2}(\\+[0-9]{2})?)?"
-            .prop_map(String::into_bytes),
+        "[0-9]{4,6}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2}:[0-9]{2}(\\+[0-9]{2})?)?".prop_map(String::into_bytes),
     ];
     prop::option::of(bytes)
 }
@@ -168,14 +116,9 @@ fn any_value() -> impl Strategy<Value = Option<Vec<u8>>> {
 fn parse(frame: &[u8]) -> Vec<Option<Vec<u8>>> {
     let (head, body) = frame.split_at(5);
     assert_eq!(head.first(), Some(&b'D'));
-    assert_eq!(
-        head.get(1..).unwrap(),
-        u32::try_from(frame.len() - 1).unwrap().to_be_bytes()
-    );
+    assert_eq!(head.get(1..).unwrap(), u32::try_from(frame.len() - 1).unwrap().to_be_bytes());
     let mut columns = Columns::new(body).unwrap();
-    let values = (0..columns.count)
-        .map(|_| columns.next().unwrap().map(<[u8]>::to_vec))
-        .collect();
+    let values = (0..columns.count).map(|_| columns.next().unwrap().map(<[u8]>::to_vec)).collect();
     assert_eq!(columns.position, body.len());
     values
 }
