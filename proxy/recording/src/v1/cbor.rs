@@ -18,11 +18,7 @@ pub(crate) struct Writer<'a>(pub(crate) &'a mut Vec<u8>);
 impl Writer<'_> {
     fn head(&mut self, major: u8, value: u64) {
         let major = major << 5;
-        match (
-            u8::try_from(value),
-            u16::try_from(value),
-            u32::try_from(value),
-        ) {
+        match (u8::try_from(value), u16::try_from(value), u32::try_from(value)) {
             (Ok(small @ 0..=23), _, _) => self.0.push(major | small),
             (Ok(byte), _, _) => self.0.extend_from_slice(&[major | 24, byte]),
             (_, Ok(short), _) => {
@@ -102,18 +98,11 @@ pub(crate) fn value(decoder: &mut Decoder<'_>, parent: &Bytes) -> Result<Value, 
     nested(decoder, parent, 0, &mut budget)
 }
 
-fn nested(
-    decoder: &mut Decoder<'_>,
-    parent: &Bytes,
-    depth: u8,
-    budget: &mut u32,
-) -> Result<Value, FormatError> {
+fn nested(decoder: &mut Decoder<'_>, parent: &Bytes, depth: u8, budget: &mut u32) -> Result<Value, FormatError> {
     if depth >= MAX_DEPTH {
         return Err(FormatError::Malformed("nesting too deep"));
     }
-    *budget = budget
-        .checked_sub(1)
-        .ok_or(FormatError::Malformed("too many items"))?;
+    *budget = budget.checked_sub(1).ok_or(FormatError::Malformed("too many items"))?;
     Ok(match decoder.datatype()? {
         Type::U8 | Type::U16 | Type::U32 | Type::U64 => Value::Uint(decoder.u64()?),
         Type::I8 | Type::I16 | Type::I32 | Type::I64 => Value::Int(decoder.i64()?),
@@ -125,9 +114,7 @@ fn nested(
         Type::Bytes => Value::Bytes(parent.slice_ref(decoder.bytes()?)),
         Type::String => Value::Text(decoder.str()?.to_owned()),
         Type::Array => {
-            let length = decoder
-                .array()?
-                .ok_or(FormatError::Malformed("indefinite length"))?;
+            let length = decoder.array()?.ok_or(FormatError::Malformed("indefinite length"))?;
             // Not reserved up front: the length is the sender's word.
             let mut items = Vec::new();
             for _ in 0..length {
@@ -136,15 +123,10 @@ fn nested(
             Value::Array(items)
         }
         Type::Map => {
-            let length = decoder
-                .map()?
-                .ok_or(FormatError::Malformed("indefinite length"))?;
+            let length = decoder.map()?.ok_or(FormatError::Malformed("indefinite length"))?;
             let mut entries = Vec::new();
             for _ in 0..length {
-                entries.push((
-                    decoder.str()?.to_owned(),
-                    nested(decoder, parent, depth + 1, budget)?,
-                ));
+                entries.push((decoder.str()?.to_owned(), nested(decoder, parent, depth + 1, budget)?));
             }
             Value::Map(entries)
         }
@@ -177,10 +159,7 @@ impl Fields {
     fn take(&mut self, name: &'static str) -> Result<Value, FormatError> {
         match self.0.iter().position(|(key, _)| key == name) {
             Some(at) => Ok(self.0.remove(at).1),
-            None => Err(FormatError::Field {
-                name,
-                expected: "to be there",
-            }),
+            None => Err(FormatError::Field { name, expected: "to be there" }),
         }
     }
 
@@ -195,22 +174,13 @@ impl Fields {
     pub(crate) fn int(&mut self, name: &'static str) -> Result<i64, FormatError> {
         match self.take(name)? {
             Value::Int(value) => Ok(value),
-            Value::Uint(value) => i64::try_from(value).map_err(|_| FormatError::Field {
-                name,
-                expected: "an integer of 64 bits",
-            }),
-            _ => Err(FormatError::Field {
-                name,
-                expected: "an integer",
-            }),
+            Value::Uint(value) => i64::try_from(value).map_err(|_| FormatError::Field { name, expected: "an integer of 64 bits" }),
+            _ => Err(FormatError::Field { name, expected: "an integer" }),
         }
     }
 
     pub(crate) fn hash(&mut self, name: &'static str) -> Result<[u8; 32], FormatError> {
-        <[u8; 32]>::try_from(self.bytes(name)?.as_ref()).map_err(|_| FormatError::Field {
-            name,
-            expected: "32 bytes",
-        })
+        <[u8; 32]>::try_from(self.bytes(name)?.as_ref()).map_err(|_| FormatError::Field { name, expected: "32 bytes" })
     }
 
     pub(crate) fn texts(&mut self, name: &'static str) -> Result<Vec<String>, FormatError> {
@@ -218,10 +188,7 @@ impl Fields {
             .into_iter()
             .map(|item| match item {
                 Value::Text(text) => Ok(text),
-                _ => Err(FormatError::Field {
-                    name,
-                    expected: "texts",
-                }),
+                _ => Err(FormatError::Field { name, expected: "texts" }),
             })
             .collect()
     }

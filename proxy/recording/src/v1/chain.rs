@@ -21,21 +21,13 @@ impl Chain {
     /// At the start: the next event is number 0.
     #[must_use]
     pub fn new(session: SessionId) -> Self {
-        Self {
-            session,
-            next: 0,
-            head: Hash::genesis(session),
-        }
+        Self { session, next: 0, head: Hash::genesis(session) }
     }
 
     /// Continuing after `next` events of which the last has the hash `head`.
     #[must_use]
     pub fn resume(session: SessionId, next: u64, head: Hash) -> Self {
-        Self {
-            session,
-            next,
-            head,
-        }
+        Self { session, next, head }
     }
 
     /// The session.
@@ -70,15 +62,10 @@ impl Chain {
     /// Says what does not fit: number or hash.
     pub fn accept(&mut self, event: &RawEvent) -> Result<(), FormatError> {
         if event.number != self.next {
-            return Err(FormatError::OutOfOrder {
-                expected: self.next,
-                found: event.number,
-            });
+            return Err(FormatError::OutOfOrder { expected: self.next, found: event.number });
         }
         if event.previous != self.head {
-            return Err(FormatError::BrokenChain {
-                event: event.number,
-            });
+            return Err(FormatError::BrokenChain { event: event.number });
         }
         self.head = event.hash;
         self.next = self.next.saturating_add(1);
@@ -117,18 +104,9 @@ impl RawEvent {
         let number = decoder.u64()?;
         let time_us = decoder.i64()?;
         let previous =
-            Hash(<[u8; 32]>::try_from(decoder.bytes()?).map_err(|_| {
-                FormatError::Malformed("the hash of the event before has 32 bytes")
-            })?);
+            Hash(<[u8; 32]>::try_from(decoder.bytes()?).map_err(|_| FormatError::Malformed("the hash of the event before has 32 bytes"))?);
         let kind = decoder.str()?.to_owned();
-        Ok(Self {
-            number,
-            time_us,
-            previous,
-            kind,
-            hash: Hash::of(&bytes),
-            bytes,
-        })
+        Ok(Self { number, time_us, previous, kind, hash: Hash::of(&bytes), bytes })
     }
 
     /// All events of a CBOR sequence.
@@ -156,34 +134,20 @@ impl RawEvent {
         }
         let event = decode::event(&self.kind, cbor::value(&mut decoder, &self.bytes)?)?;
         let mut again = Vec::with_capacity(self.bytes.len());
-        encode::encode(
-            self.number,
-            self.time_us,
-            &self.previous,
-            &event,
-            &mut again,
-        );
-        if again == self.bytes {
-            Ok(event)
-        } else {
-            Err(FormatError::Malformed("not the deterministic encoding"))
-        }
+        encode::encode(self.number, self.time_us, &self.previous, &event, &mut again);
+        if again == self.bytes { Ok(event) } else { Err(FormatError::Malformed("not the deterministic encoding")) }
     }
 }
 
 /// Cuts the next item off a CBOR sequence.
 pub(crate) fn next_item(sequence: &Bytes, at: &mut usize) -> Result<Bytes, FormatError> {
-    let rest = sequence
-        .get(*at..)
-        .ok_or(FormatError::Malformed("beyond the end"))?;
+    let rest = sequence.get(*at..).ok_or(FormatError::Malformed("beyond the end"))?;
     if rest.is_empty() {
         return Err(FormatError::Malformed("it ends too early"));
     }
     let mut decoder = Decoder::new(rest);
     decoder.skip()?;
-    let item = rest
-        .get(..decoder.position())
-        .ok_or(FormatError::Malformed("an item goes beyond the end"))?;
+    let item = rest.get(..decoder.position()).ok_or(FormatError::Malformed("an item goes beyond the end"))?;
     *at = at.saturating_add(item.len());
     Ok(sequence.slice_ref(item))
 }

@@ -13,11 +13,7 @@ pub(crate) fn event(kind: &str, body: Value) -> Result<Event, FormatError> {
             statement: f.uint("statement")?,
             extended: f.bool("extended")?,
             text: f.bytes("text")?,
-            parameters: f
-                .array("parameters")?
-                .into_iter()
-                .map(parameter)
-                .collect::<Result<_, _>>()?,
+            parameters: f.array("parameters")?.into_iter().map(parameter).collect::<Result<_, _>>()?,
             digest: f.hash("digest")?,
         },
         "decision" => Event::Decision {
@@ -27,66 +23,32 @@ pub(crate) fn event(kind: &str, body: Value) -> Result<Event, FormatError> {
             policy: f.hash("policy")?,
             facts: f.text("facts")?,
         },
-        "hold" => Event::Hold {
-            statement: f.uint("statement")?,
-            request: f.text("request")?,
-            body: f.text("body")?,
-        },
+        "hold" => Event::Hold { statement: f.uint("statement")?, request: f.text("request")?, body: f.text("body")? },
         "approval" => Event::Approval {
             statement: f.uint("statement")?,
             request: f.text("request")?,
             outcome: f.text("outcome")?,
             decisions: f.texts("decisions")?,
         },
-        "rows" => Event::Rows {
-            statement: f.uint("statement")?,
-            frames: f.bytes("frames")?,
-            count: f.uint("count")?,
-        },
-        "copy-in" => Event::CopyIn {
-            statement: f.uint("statement")?,
-            frames: f.bytes("frames")?,
-        },
+        "rows" => Event::Rows { statement: f.uint("statement")?, frames: f.bytes("frames")?, count: f.uint("count")? },
+        "copy-in" => Event::CopyIn { statement: f.uint("statement")?, frames: f.bytes("frames")? },
         "masked" => Event::Masked {
             statement: f.uint("statement")?,
-            columns: f
-                .array("columns")?
-                .into_iter()
-                .map(masked)
-                .collect::<Result<_, _>>()?,
+            columns: f.array("columns")?.into_iter().map(masked).collect::<Result<_, _>>()?,
         },
-        "completion" => Event::Completion {
-            statement: f.uint("statement")?,
-            tag: f.text("tag")?,
-            duration_us: f.uint("duration_us")?,
-        },
+        "completion" => Event::Completion { statement: f.uint("statement")?, tag: f.text("tag")?, duration_us: f.uint("duration_us")? },
         "error" => Event::Error {
             statement: f.uint("statement")?,
             code: f.text("code")?,
             message: f.text("message")?,
             from_server: f.bool("from_server")?,
         },
-        "notice" => Event::Notice {
-            frame: f.bytes("frame")?,
-        },
-        "parameter" => Event::Parameter {
-            name: f.text("name")?,
-            value: f.text("value")?,
-        },
-        "cancel" => Event::Cancel {
-            statement: f.uint("statement")?,
-        },
-        "gap" => Event::Gap {
-            events: f.uint("events")?,
-            reason: f.text("reason")?,
-        },
-        "anomaly" => Event::Anomaly {
-            statement: f.uint("statement")?,
-            what: f.text("what")?,
-        },
-        "session-end" => Event::SessionEnd {
-            reason: f.text("reason")?,
-        },
+        "notice" => Event::Notice { frame: f.bytes("frame")? },
+        "parameter" => Event::Parameter { name: f.text("name")?, value: f.text("value")? },
+        "cancel" => Event::Cancel { statement: f.uint("statement")? },
+        "gap" => Event::Gap { events: f.uint("events")?, reason: f.text("reason")? },
+        "anomaly" => Event::Anomaly { statement: f.uint("statement")?, what: f.text("what")? },
+        "session-end" => Event::SessionEnd { reason: f.text("reason")? },
         _ => return Err(FormatError::UnknownKind(kind.chars().take(40).collect())),
     };
     f.end()?;
@@ -95,10 +57,7 @@ pub(crate) fn event(kind: &str, body: Value) -> Result<Event, FormatError> {
 
 fn session_start(f: &mut Fields) -> Result<SessionStart, FormatError> {
     if f.uint("format_version")? != 1 {
-        return Err(FormatError::Field {
-            name: "format_version",
-            expected: "1",
-        });
+        return Err(FormatError::Field { name: "format_version", expected: "1" });
     }
     Ok(SessionStart {
         session: f.text("session")?,
@@ -114,15 +73,9 @@ fn session_start(f: &mut Fields) -> Result<SessionStart, FormatError> {
             .map(|claim| match claim {
                 Value::Array(pair) => match <[Value; 2]>::try_from(pair) {
                     Ok([Value::Text(name), Value::Text(value)]) => Ok((name, value)),
-                    _ => Err(FormatError::Field {
-                        name: "claims",
-                        expected: "pairs of texts",
-                    }),
+                    _ => Err(FormatError::Field { name: "claims", expected: "pairs of texts" }),
                 },
-                _ => Err(FormatError::Field {
-                    name: "claims",
-                    expected: "pairs of texts",
-                }),
+                _ => Err(FormatError::Field { name: "claims", expected: "pairs of texts" }),
             })
             .collect::<Result<_, _>>()?,
         client_addr: f.text("client_addr")?,
@@ -140,14 +93,8 @@ fn session_start(f: &mut Fields) -> Result<SessionStart, FormatError> {
 fn parameter(value: Value) -> Result<Parameter, FormatError> {
     let mut f = Fields::of(value)?;
     let parameter = Parameter {
-        type_oid: u32::try_from(f.uint("type_oid")?).map_err(|_| FormatError::Field {
-            name: "type_oid",
-            expected: "32 bits",
-        })?,
-        format: i16::try_from(f.int("format")?).map_err(|_| FormatError::Field {
-            name: "format",
-            expected: "16 bits",
-        })?,
+        type_oid: u32::try_from(f.uint("type_oid")?).map_err(|_| FormatError::Field { name: "type_oid", expected: "32 bits" })?,
+        format: i16::try_from(f.int("format")?).map_err(|_| FormatError::Field { name: "format", expected: "16 bits" })?,
         value: f.optional_bytes("value")?,
     };
     f.end()?;
@@ -156,12 +103,7 @@ fn parameter(value: Value) -> Result<Parameter, FormatError> {
 
 fn masked(value: Value) -> Result<MaskedColumn, FormatError> {
     let mut f = Fields::of(value)?;
-    let column = MaskedColumn {
-        column: f.text("column")?,
-        source: f.text("source")?,
-        mask: f.text("mask")?,
-        values: f.uint("values")?,
-    };
+    let column = MaskedColumn { column: f.text("column")?, source: f.text("source")?, mask: f.text("mask")?, values: f.uint("values")? };
     f.end()?;
     Ok(column)
 }
@@ -171,9 +113,6 @@ fn verdict(text: &str) -> Result<Verdict, FormatError> {
         "allow" => Ok(Verdict::Allow),
         "deny" => Ok(Verdict::Deny),
         "hold" => Ok(Verdict::Hold),
-        _ => Err(FormatError::Field {
-            name: "verdict",
-            expected: "allow, deny or hold",
-        }),
+        _ => Err(FormatError::Field { name: "verdict", expected: "allow, deny or hold" }),
     }
 }

@@ -48,13 +48,7 @@ pub(crate) fn verdict(verdict: Verdict) -> &'static str {
 fn body(w: &mut Writer<'_>, event: &Event) {
     match event {
         Event::SessionStart(start) => session_start(w, start),
-        Event::Statement {
-            statement,
-            extended,
-            text,
-            parameters,
-            digest,
-        } => {
+        Event::Statement { statement, extended, text, parameters, digest } => {
             w.map(5);
             bytes(w, "text", text);
             bytes(w, "digest", digest);
@@ -67,13 +61,7 @@ fn body(w: &mut Writer<'_>, event: &Event) {
                 self::parameter(w, parameter);
             }
         }
-        Event::Decision {
-            statement,
-            verdict,
-            rule,
-            policy,
-            facts,
-        } => {
+        Event::Decision { statement, verdict, rule, policy, facts } => {
             w.map(5);
             text(w, "rule", rule);
             text(w, "facts", facts);
@@ -81,33 +69,20 @@ fn body(w: &mut Writer<'_>, event: &Event) {
             text(w, "verdict", self::verdict(*verdict));
             uint(w, "statement", *statement);
         }
-        Event::Hold {
-            statement,
-            request,
-            body,
-        } => {
+        Event::Hold { statement, request, body } => {
             w.map(3);
             text(w, "body", body);
             text(w, "request", request);
             uint(w, "statement", *statement);
         }
-        Event::Approval {
-            statement,
-            request,
-            outcome,
-            decisions,
-        } => {
+        Event::Approval { statement, request, outcome, decisions } => {
             w.map(4);
             text(w, "outcome", outcome);
             text(w, "request", request);
             texts(w, "decisions", decisions);
             uint(w, "statement", *statement);
         }
-        Event::Rows {
-            statement,
-            frames,
-            count,
-        } => {
+        Event::Rows { statement, frames, count } => {
             w.map(3);
             uint(w, "count", *count);
             bytes(w, "frames", frames);
@@ -127,22 +102,13 @@ fn body(w: &mut Writer<'_>, event: &Event) {
             }
             uint(w, "statement", *statement);
         }
-        Event::Completion {
-            statement,
-            tag,
-            duration_us,
-        } => {
+        Event::Completion { statement, tag, duration_us } => {
             w.map(3);
             text(w, "tag", tag);
             uint(w, "statement", *statement);
             uint(w, "duration_us", *duration_us);
         }
-        Event::Error {
-            statement,
-            code,
-            message,
-            from_server,
-        } => {
+        Event::Error { statement, code, message, from_server } => {
             w.map(4);
             text(w, "code", code);
             text(w, "message", message);

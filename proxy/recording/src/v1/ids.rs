@@ -65,11 +65,7 @@ impl FromStr for Hash {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).map_err(|_| BadName("SHA-256 in hex"))?;
         let hash = Self(bytes);
-        if hash.to_string() == text {
-            Ok(hash)
-        } else {
-            Err(BadName("SHA-256 in lower-case hex"))
-        }
+        if hash.to_string() == text { Ok(hash) } else { Err(BadName("SHA-256 in lower-case hex")) }
     }
 }
 
@@ -89,9 +85,7 @@ impl Serialize for Hash {
 
 impl<'de> Deserialize<'de> for Hash {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

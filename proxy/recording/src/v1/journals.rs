@@ -47,8 +47,6 @@ pub struct SessionJournal {
     pub segments: BTreeMap<u32, Hash>,
     /// Manifest said to be stored.
     pub manifest: Option<Hash>,
-    /// Whether a journal object is missing among the last, so that events after it were never acknowledged.
-    pub open_tail: bool,
 }
 
 /// An event in a journal.
@@ -60,25 +58,19 @@ pub struct Journaled {
     pub event: Option<RawEvent>,
     /// Number of the journal object.
     pub object: u32,
+    /// False when an object before this one was never stored: then this event was never acknowledged.
+    pub acknowledged: bool,
 }
 
 impl Journals {
     /// Reads journal objects and task statements; other objects are passed over. The events themselves are kept only of sessions for which
     /// `keep` is true, of all others their hashes.
-    pub fn read<'a>(
-        objects: impl IntoIterator<Item = &'a Object>,
-        keys: &Keys,
-        limits: &Limits,
-        keep: impl Fn(SessionId) -> bool,
-    ) -> Self {
+    pub fn read<'a>(objects: impl IntoIterator<Item = &'a Object>, keys: &Keys, limits: &Limits, keep: impl Fn(SessionId) -> bool) -> Self {
         let mut journals = Self::default();
-        let mut by_task: BTreeMap<TaskId, (Option<&Object>, BTreeMap<u32, &Object>)> =
-            BTreeMap::new();
+        let mut by_task: BTreeMap<TaskId, (Option<&Object>, BTreeMap<u32, &Object>)> = BTreeMap::new();
         for object in objects {
             match ObjectName::parse(&object.key) {
-                Some(ObjectName::Task { task }) => {
-                    by_task.entry(task).or_default().0 = Some(object)
-                }
+                Some(ObjectName::Task { task }) => by_task.entry(task).or_default().0 = Some(object),
                 Some(ObjectName::Journal { task, number }) => {
                     by_task.entry(task).or_default().1.insert(number, object);
                 }
@@ -123,12 +115,7 @@ impl Journals {
 
     /// Whether a task's key signed a message; none when the task's statement is not at hand.
     #[must_use]
-    pub(crate) fn signed_by(
-        &self,
-        task: TaskId,
-        message: &[u8],
-        signature: &[u8; 64],
-    ) -> Option<bool> {
+    pub(crate) fn signed_by(&self, task: TaskId, message: &[u8], signature: &[u8; 64]) -> Option<bool> {
         let (keys, id) = self.tasks.get(&task)?.keys.as_ref()?;
         Some(keys.verifies(id, message, signature))
     }
@@ -148,55 +135,32 @@ impl Journals {
             Some((object, Ok((statement, _)))) if statement.task == task => {
                 known.keys = statement.keys();
                 if known.keys.is_none() {
-                    self.found(
-                        &object.key,
-                        Problem::TaskStatement("its key is not readable".to_owned()),
-                    );
+                    self.found(&object.key, Problem::TaskStatement("its key is not readable".to_owned()));
                 }
                 known.statement = Some(statement);
                 previous = Some(Hash::of(&object.bytes));
             }
-            Some((object, Ok(_))) => self.found(
-                &object.key,
-                Problem::TaskStatement("it is of another task".to_owned()),
-            ),
-            Some((object, Err(error))) => {
-                self.found(&object.key, Problem::TaskStatement(error.to_string()))
-            }
+            Some((object, Ok(_))) => self.found(&object.key, Problem::TaskStatement("it is of another task".to_owned())),
+            Some((object, Err(error))) => self.found(&object.key, Problem::TaskStatement(error.to_string())),
             None => self.found(&ObjectName::Task { task }.to_string(), Problem::Missing),
         }
         self.tasks.insert(task, known.clone());
 
         let last = objects.keys().next_back().copied();
-        let ended = objects
-            .values()
-            .next_back()
-            .is_some_and(|object| ends(object, limits));
-        let in_flight = known
-            .statement
-            .as_ref()
-            .map_or(1, |statement| statement.in_flight);
+        let ended = objects.values().next_back().is_some_and(|object| ends(object, limits));
+        let in_flight = known.statement.as_ref().map_or(1, |statement| statement.in_flight);
         let mut expected = 0;
         let mut open_tail = false;
         for (&number, object) in objects {
             while expected < number {
                 let missing = Finding {
-                    object: Some(
-                        ObjectName::Journal {
-                            task,
-                            number: expected,
-                        }
-                        .to_string(),
-                    ),
+                    object: Some(ObjectName::Journal { task, number: expected }.to_string()),
                     event: None,
                     problem: Problem::Missing,
                 };
                 // Objects are under way side by side; a crash may lose one and keep the next. Such an object was never acknowledged.
                 if !ended && last.is_some_and(|last| last.saturating_sub(expected) < in_flight) {
-                    self.notes.push(Finding {
-                        problem: Problem::NeverAcknowledged,
-                        ..missing
-                    });
+                    self.notes.push(Finding { problem: Problem::NeverAcknowledged, ..missing });
                     open_tail = true;
                 } else {
                     self.findings.push(missing);
@@ -235,20 +199,11 @@ impl Journals {
         if journal.task != task || journal.number != number {
             self.found(
                 &object.key,
-                Problem::Misplaced(format!(
-                    "it says it is {}",
-                    ObjectName::Journal {
-                        task: journal.task,
-                        number: journal.number
-                    }
-                )),
+                Problem::Misplaced(format!("it says it is {}", ObjectName::Journal { task: journal.task, number: journal.number })),
             );
             return None;
         }
-        let signed = journal
-            .signature
-            .as_ref()
-            .and_then(|signature| self.signed_by(task, &journal.signed, signature));
+        let signed = journal.signature.as_ref().and_then(|signature| self.signed_by(task, &journal.signed, signature));
         if signed != Some(true) {
             self.found(&object.key, Problem::TaskSignature);
             return None;
@@ -263,21 +218,10 @@ impl Journals {
         Some(journal)
     }
 
-    fn entries(
-        &mut self,
-        journal: Journal,
-        object: &Object,
-        open_tail: bool,
-        known: &mut TaskJournal,
-        keep: &impl Fn(SessionId) -> bool,
-    ) {
+    fn entries(&mut self, journal: Journal, object: &Object, open_tail: bool, known: &mut TaskJournal, keep: &impl Fn(SessionId) -> bool) {
         for entry in journal.entries {
             match entry {
-                JournalEntry::Events {
-                    session,
-                    first,
-                    events,
-                } => {
+                JournalEntry::Events { session, first, events } => {
                     let events = match RawEvent::sequence(&events) {
                         Ok(events) => events,
                         Err(error) => {
@@ -287,11 +231,7 @@ impl Journals {
                     };
                     let kept = keep(session);
                     let known = self.session_mut(session, journal.task);
-                    known.open_tail |= open_tail;
-                    let range = known.range.get_or_insert(JournalRange {
-                        first: journal.number,
-                        last: journal.number,
-                    });
+                    let range = known.range.get_or_insert(JournalRange { first: journal.number, last: journal.number });
                     range.last = journal.number;
                     let mut twisted = None;
                     for (offset, event) in (0_u64..).zip(events) {
@@ -301,13 +241,10 @@ impl Journals {
                         let journaled = Journaled {
                             hash: event.hash,
                             object: journal.number,
+                            acknowledged: !open_tail,
                             event: kept.then_some(event.clone()),
                         };
-                        if known
-                            .events
-                            .insert(event.number, journaled)
-                            .is_some_and(|before| before.hash != event.hash)
-                        {
+                        if known.events.insert(event.number, journaled).is_some_and(|before| before.hash != event.hash) {
                             twisted = Some(event.number);
                         }
                     }
@@ -319,47 +256,30 @@ impl Journals {
                         });
                     }
                 }
-                JournalEntry::Segment {
-                    session,
-                    number,
-                    sha256,
-                    ..
-                } => {
-                    self.session_mut(session, journal.task)
-                        .segments
-                        .insert(number, sha256);
+                JournalEntry::Segment { session, number, sha256, .. } => {
+                    self.session_mut(session, journal.task).segments.insert(number, sha256);
                 }
-                JournalEntry::Manifest { session, sha256 } => {
-                    self.session_mut(session, journal.task).manifest = Some(sha256)
-                }
+                JournalEntry::Manifest { session, sha256 } => self.session_mut(session, journal.task).manifest = Some(sha256),
                 JournalEntry::End => known.ended = true,
             }
         }
     }
 
     fn session_mut(&mut self, session: SessionId, task: TaskId) -> &mut SessionJournal {
-        self.sessions
-            .entry(session)
-            .or_insert_with(|| SessionJournal {
-                task,
-                range: None,
-                events: BTreeMap::new(),
-                segments: BTreeMap::new(),
-                manifest: None,
-                open_tail: false,
-            })
+        self.sessions.entry(session).or_insert_with(|| SessionJournal {
+            task,
+            range: None,
+            events: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            manifest: None,
+        })
     }
 
     fn found(&mut self, object: &str, problem: Problem) {
-        self.findings.push(Finding {
-            object: Some(object.to_owned()),
-            event: None,
-            problem,
-        });
+        self.findings.push(Finding { object: Some(object.to_owned()), event: None, problem });
     }
 }
 
 fn ends(object: &Object, limits: &Limits) -> bool {
-    Journal::read(&object.bytes, limits)
-        .is_ok_and(|journal| journal.entries.contains(&JournalEntry::End))
+    Journal::read(&object.bytes, limits).is_ok_and(|journal| journal.entries.contains(&JournalEntry::End))
 }

@@ -15,9 +15,7 @@ use super::object::FormatError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not a private key.
-    #[error(
-        "expected a P-256 private key as PKCS#8 PEM (make one by `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`)"
-    )]
+    #[error("expected a P-256 private key as PKCS#8 PEM (make one by `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`)")]
     Private,
     /// Not a public key.
     #[error("expected a P-256 public key as SPKI (make it by `openssl pkey -pubout`)")]
@@ -53,11 +51,7 @@ impl SigningKey {
     }
 
     fn of(key: p256::ecdsa::SigningKey) -> Result<Self, KeyError> {
-        let spki = key
-            .verifying_key()
-            .to_public_key_der()
-            .map_err(|_| KeyError::Private)?
-            .into_vec();
+        let spki = key.verifying_key().to_public_key_der().map_err(|_| KeyError::Private)?.into_vec();
         let id = KeyId::of_spki(&spki);
         Ok(Self { key, spki, id })
     }
@@ -79,10 +73,7 @@ impl SigningKey {
     /// # Errors
     /// Never for a key that was made here.
     pub fn public_pem(&self) -> Result<String, KeyError> {
-        self.key
-            .verifying_key()
-            .to_public_key_pem(p256::pkcs8::LineEnding::LF)
-            .map_err(|_| KeyError::Public)
+        self.key.verifying_key().to_public_key_pem(p256::pkcs8::LineEnding::LF).map_err(|_| KeyError::Public)
     }
 
     /// Signs a message.
@@ -96,10 +87,7 @@ impl SigningKey {
     }
 
     pub(crate) fn sign_digest(&self, hasher: Sha256) -> Result<[u8; 64], FormatError> {
-        let signature: Signature = self
-            .key
-            .try_sign_digest(hasher)
-            .map_err(|_| FormatError::Malformed("signing failed"))?;
+        let signature: Signature = self.key.try_sign_digest(hasher).map_err(|_| FormatError::Malformed("signing failed"))?;
         Ok(low_s(signature).to_bytes().into())
     }
 }
@@ -170,14 +158,10 @@ impl Keys {
 
     /// Whether the key of that id signed the message.
     pub(crate) fn verifies(&self, id: &KeyId, message: &[u8], signature: &[u8; 64]) -> bool {
-        self.0
-            .get(id)
-            .is_some_and(|key| verifies(key, message, signature))
+        self.0.get(id).is_some_and(|key| verifies(key, message, signature))
     }
 }
 
 pub(crate) fn verifies(key: &VerifyingKey, message: &[u8], signature: &[u8; 64]) -> bool {
-    Signature::from_slice(signature).is_ok_and(|signature| {
-        signature.normalize_s().is_none() && key.verify(message, &signature).is_ok()
-    })
+    Signature::from_slice(signature).is_ok_and(|signature| signature.normalize_s().is_none() && key.verify(message, &signature).is_ok())
 }

@@ -169,11 +169,7 @@ pub trait Payload: Serialize + DeserializeOwned {
     /// # Errors
     /// Never for the types of this format.
     fn unsigned(&self, key: &KeyId) -> Result<Unsigned, FormatError> {
-        let header = Header {
-            alg: "ES256".to_owned(),
-            kid: key.clone(),
-            typ: Self::KIND.to_owned(),
-        };
+        let header = Header { alg: "ES256".to_owned(), kid: key.clone(), typ: Self::KIND.to_owned() };
         let json = |_| FormatError::Malformed("not representable as JSON");
         Ok(Unsigned {
             protected: URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header).map_err(json)?),
@@ -230,9 +226,7 @@ impl TaskStatement {
     #[must_use]
     pub fn keys(&self) -> Option<(Keys, KeyId)> {
         let mut keys = Keys::new();
-        let id = keys
-            .add_der(&URL_SAFE_NO_PAD.decode(&self.key).ok()?)
-            .ok()?;
+        let id = keys.add_der(&URL_SAFE_NO_PAD.decode(&self.key).ok()?).ok()?;
         Some((keys, id))
     }
 
@@ -259,11 +253,7 @@ impl Unsigned {
     /// The object.
     #[must_use]
     pub fn finish(self, signature: &[u8; 64]) -> Vec<u8> {
-        let flat = Flattened {
-            payload: self.payload,
-            protected: self.protected,
-            signature: URL_SAFE_NO_PAD.encode(signature),
-        };
+        let flat = Flattened { payload: self.payload, protected: self.protected, signature: URL_SAFE_NO_PAD.encode(signature) };
         render(&flat)
     }
 
@@ -279,47 +269,30 @@ impl Unsigned {
 
 fn render(flat: &Flattened) -> Vec<u8> {
     // Base64url needs no escapes.
-    format!(
-        "{{\"payload\":\"{}\",\"protected\":\"{}\",\"signature\":\"{}\"}}\n",
-        flat.payload, flat.protected, flat.signature
-    )
-    .into_bytes()
+    format!("{{\"payload\":\"{}\",\"protected\":\"{}\",\"signature\":\"{}\"}}\n", flat.payload, flat.protected, flat.signature).into_bytes()
 }
 
 fn take_apart(object: &[u8]) -> Result<(Flattened, Header, [u8; 64]), SignedError> {
     if object.len() > MAX_JSON {
         return Err(SignedError::Shape("too large"));
     }
-    let flat: Flattened = serde_json::from_slice(object)
-        .map_err(|_| SignedError::Shape("payload, protected, signature"))?;
+    let flat: Flattened = serde_json::from_slice(object).map_err(|_| SignedError::Shape("payload, protected, signature"))?;
     // One value, one spelling: no white space, no other order, no escapes.
     if render(&flat) != object {
         return Err(SignedError::Shape("spelling"));
     }
-    let header = URL_SAFE_NO_PAD
-        .decode(&flat.protected)
-        .map_err(|_| SignedError::Shape("protected"))?;
-    let header: Header =
-        serde_json::from_slice(&header).map_err(|_| SignedError::Shape("protected"))?;
+    let header = URL_SAFE_NO_PAD.decode(&flat.protected).map_err(|_| SignedError::Shape("protected"))?;
+    let header: Header = serde_json::from_slice(&header).map_err(|_| SignedError::Shape("protected"))?;
     if header.alg != "ES256" {
         return Err(SignedError::Shape("alg"));
     }
-    let signature = URL_SAFE_NO_PAD
-        .decode(&flat.signature)
-        .map_err(|_| SignedError::Shape("signature"))?;
+    let signature = URL_SAFE_NO_PAD.decode(&flat.signature).map_err(|_| SignedError::Shape("signature"))?;
     let signature = <[u8; 64]>::try_from(signature).map_err(|_| SignedError::Shape("signature"))?;
     Ok((flat, header, signature))
 }
 
 fn payload<T: Payload>(flat: &Flattened) -> Result<T, SignedError> {
-    let json = URL_SAFE_NO_PAD
-        .decode(&flat.payload)
-        .map_err(|_| SignedError::Shape("payload"))?;
-    let value: T =
-        serde_json::from_slice(&json).map_err(|error| SignedError::Payload(error.to_string()))?;
-    if value.stated() == (T::KIND, 1) {
-        Ok(value)
-    } else {
-        Err(SignedError::Payload("another type or version".to_owned()))
-    }
+    let json = URL_SAFE_NO_PAD.decode(&flat.payload).map_err(|_| SignedError::Shape("payload"))?;
+    let value: T = serde_json::from_slice(&json).map_err(|error| SignedError::Payload(error.to_string()))?;
+    if value.stated() == (T::KIND, 1) { Ok(value) } else { Err(SignedError::Payload("another type or version".to_owned())) }
 }

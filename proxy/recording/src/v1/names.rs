@@ -50,20 +50,11 @@ impl ObjectName {
                 let day = format!("{year}/{month}/{day}");
                 match file {
                     "manifest.json" => Self::Manifest { day, session },
-                    _ => Self::Segment {
-                        day,
-                        session,
-                        number: number(file)?,
-                    },
+                    _ => Self::Segment { day, session, number: number(file)? },
                 }
             }
-            ["journal", task, "task.json"] => Self::Task {
-                task: task.parse().ok()?,
-            },
-            ["journal", task, file] => Self::Journal {
-                task: task.parse().ok()?,
-                number: number(file)?,
-            },
+            ["journal", task, "task.json"] => Self::Task { task: task.parse().ok()? },
+            ["journal", task, file] => Self::Journal { task: task.parse().ok()?, number: number(file)? },
             _ => return None,
         };
         // One object, one name.
@@ -87,11 +78,7 @@ fn number(file: &str) -> Option<u32> {
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Segment {
-                day,
-                session,
-                number,
-            } => write!(f, "sessions/{day}/{session}/{number:08}.rec"),
+            Self::Segment { day, session, number } => write!(f, "sessions/{day}/{session}/{number:08}.rec"),
             Self::Manifest { day, session } => write!(f, "sessions/{day}/{session}/manifest.json"),
             Self::Journal { task, number } => write!(f, "journal/{task}/{number:08}.rec"),
             Self::Task { task } => write!(f, "journal/{task}/task.json"),
@@ -102,13 +89,6 @@ impl fmt::Display for ObjectName {
 /// `yyyy/mm/dd` (UTC) of a time in microseconds since the epoch.
 #[must_use]
 pub fn day(time_us: i64) -> String {
-    let date = OffsetDateTime::from_unix_timestamp(time_us.div_euclid(1_000_000))
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
-        .date();
-    format!(
-        "{:04}/{:02}/{:02}",
-        date.year(),
-        u8::from(date.month()),
-        date.day()
-    )
+    let date = OffsetDateTime::from_unix_timestamp(time_us.div_euclid(1_000_000)).unwrap_or(OffsetDateTime::UNIX_EPOCH).date();
+    format!("{:04}/{:02}/{:02}", date.year(), u8::from(date.month()), date.day())
 }

@@ -25,9 +25,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 1 GiB. Writers cut at a few MiB; only one enormous event makes a larger object.
     fn default() -> Self {
-        Self {
-            decompressed: 1 << 30,
-        }
+        Self { decompressed: 1 << 30 }
     }
 }
 
@@ -164,16 +162,9 @@ impl Segment {
     /// When it is not a segment.
     pub fn read(object: &[u8], limits: &Limits) -> Result<Self, FormatError> {
         let (bytes, mut header, mut at) = open(object, SEGMENT_TYPE, limits)?;
-        let task = header
-            .optional_bytes("task")?
-            .map(|id| task_id(&id))
-            .transpose()?;
+        let task = header.optional_bytes("task")?.map(|id| task_id(&id)).transpose()?;
         let segment_number = number(&mut header)?;
-        let (session, first, previous) = (
-            session_id(&header.bytes("session")?)?,
-            header.uint("first")?,
-            Hash(header.hash("previous")?),
-        );
+        let (session, first, previous) = (session_id(&header.bytes("session")?)?, header.uint("first")?, Hash(header.hash("previous")?));
         header.end()?;
         let mut events = Vec::new();
         let (signed, signature) = loop {
@@ -183,16 +174,7 @@ impl Segment {
             }
             events.push(RawEvent::read(&bytes, &mut at)?);
         };
-        Ok(Self {
-            session,
-            task,
-            number: segment_number,
-            first,
-            previous,
-            events,
-            signature,
-            signed,
-        })
+        Ok(Self { session, task, number: segment_number, first, previous, events, signature, signed })
     }
 }
 
@@ -204,11 +186,7 @@ impl Journal {
     pub fn read(object: &[u8], limits: &Limits) -> Result<Self, FormatError> {
         let (bytes, mut header, mut at) = open(object, JOURNAL_TYPE, limits)?;
         let journal_number = number(&mut header)?;
-        let (task, previous, time_us) = (
-            task_id(&header.bytes("task")?)?,
-            Hash(header.hash("previous")?),
-            header.int("time_us")?,
-        );
+        let (task, previous, time_us) = (task_id(&header.bytes("task")?)?, Hash(header.hash("previous")?), header.int("time_us")?);
         header.end()?;
         let mut entries = Vec::new();
         let (signed, signature) = loop {
@@ -219,15 +197,7 @@ impl Journal {
             let item = next_item(&bytes, &mut at)?;
             entries.push(entry(&item)?);
         };
-        Ok(Self {
-            task,
-            number: journal_number,
-            previous,
-            time_us,
-            entries,
-            signature,
-            signed,
-        })
+        Ok(Self { task, number: journal_number, previous, time_us, entries, signature, signed })
     }
 }
 
@@ -243,62 +213,34 @@ fn entry(item: &Bytes) -> Result<JournalEntry, FormatError> {
     };
     let rest: Vec<Value> = values.collect();
     Ok(match (kind.as_str(), rest.as_slice()) {
-        (
-            "events",
-            [
-                Value::Bytes(session),
-                Value::Uint(first),
-                Value::Bytes(events),
-            ],
-        ) => JournalEntry::Events {
-            session: session_id(session)?,
-            first: *first,
-            events: events.clone(),
-        },
-        (
-            "segment",
-            [
-                Value::Bytes(session),
-                Value::Uint(number),
-                Value::Bytes(sha256),
-                Value::Uint(events),
-            ],
-        ) => JournalEntry::Segment {
+        ("events", [Value::Bytes(session), Value::Uint(first), Value::Bytes(events)]) => {
+            JournalEntry::Events { session: session_id(session)?, first: *first, events: events.clone() }
+        }
+        ("segment", [Value::Bytes(session), Value::Uint(number), Value::Bytes(sha256), Value::Uint(events)]) => JournalEntry::Segment {
             session: session_id(session)?,
             number: u32::try_from(*number).map_err(|_| FormatError::Malformed("segment number"))?,
             sha256: hash(sha256)?,
             events: *events,
         },
-        ("manifest", [Value::Bytes(session), Value::Bytes(sha256)]) => JournalEntry::Manifest {
-            session: session_id(session)?,
-            sha256: hash(sha256)?,
-        },
+        ("manifest", [Value::Bytes(session), Value::Bytes(sha256)]) => {
+            JournalEntry::Manifest { session: session_id(session)?, sha256: hash(sha256)? }
+        }
         ("end", []) => JournalEntry::End,
         _ => return Err(FormatError::UnknownKind(kind.chars().take(40).collect())),
     })
 }
 
 /// Decompresses, reads the header and checks its type and version.
-fn open(
-    object: &[u8],
-    kind: &'static str,
-    limits: &Limits,
-) -> Result<(Bytes, Fields, usize), FormatError> {
+fn open(object: &[u8], kind: &'static str, limits: &Limits) -> Result<(Bytes, Fields, usize), FormatError> {
     let bytes = Bytes::from(decompress(object, limits)?);
     let mut at = 0;
     let header = next_item(&bytes, &mut at)?;
     let mut fields = Fields::of(cbor::value(&mut Decoder::new(&header), &header)?)?;
     if fields.text("type")? != kind {
-        return Err(FormatError::Field {
-            name: "type",
-            expected: kind,
-        });
+        return Err(FormatError::Field { name: "type", expected: kind });
     }
     if fields.uint("version")? != 1 {
-        return Err(FormatError::Field {
-            name: "version",
-            expected: "1; use a newer reader",
-        });
+        return Err(FormatError::Field { name: "version", expected: "1; use a newer reader" });
     }
     Ok((bytes, fields, at))
 }
@@ -306,17 +248,37 @@ fn open(
 /// Decompresses every frame, never beyond the limit.
 fn decompress(object: &[u8], limits: &Limits) -> Result<Vec<u8>, FormatError> {
     let zstd = |error: std::io::Error| FormatError::Zstd(error.to_string());
+    plain_frames(object)?;
     let mut decoder = zstd::stream::read::Decoder::with_buffer(object).map_err(zstd)?;
     decoder.window_log_max(MAX_WINDOW_LOG).map_err(zstd)?;
     let mut out = Vec::new();
-    decoder
-        .take(limits.decompressed.saturating_add(1))
-        .read_to_end(&mut out)
-        .map_err(zstd)?;
+    decoder.take(limits.decompressed.saturating_add(1)).read_to_end(&mut out).map_err(zstd)?;
     if u64::try_from(out.len()).unwrap_or(u64::MAX) > limits.decompressed {
         return Err(FormatError::TooLarge(limits.decompressed));
     }
     Ok(out)
+}
+
+/// Nothing may hide where decoders do not look: no skippable frames, and the bit of the frame header descriptor that decoders ignore
+/// (RFC 8878 section 3.1.1.1.1.3) is zero.
+fn plain_frames(object: &[u8]) -> Result<(), FormatError> {
+    let mut rest = object;
+    while !rest.is_empty() {
+        let hidden = match rest {
+            [0x28, 0xb5, 0x2f, 0xfd, descriptor, ..] => descriptor & 0x10 != 0,
+            _ => return Err(FormatError::Zstd("no frame".to_owned())),
+        };
+        if hidden {
+            return Err(FormatError::Zstd("a bit is set that is never set".to_owned()));
+        }
+        let length = zstd::zstd_safe::find_frame_compressed_size(rest)
+            .map_err(|code| FormatError::Zstd(zstd::zstd_safe::get_error_name(code).to_owned()))?;
+        rest = match rest.get(length..) {
+            Some(after) if length > 0 => after,
+            _ => return Err(FormatError::Zstd("a frame goes beyond the end".to_owned())),
+        };
+    }
+    Ok(())
 }
 
 /// The trailer is the one item that is no array: a byte string of 64, or null.
@@ -324,47 +286,33 @@ fn is_trailer(bytes: &Bytes, at: usize) -> bool {
     bytes.get(at).is_none_or(|first| first >> 5 != 4)
 }
 
-fn trailer(
-    bytes: &Bytes,
-    start: usize,
-    at: &mut usize,
-) -> Result<(Bytes, Option<[u8; 64]>), FormatError> {
+fn trailer(bytes: &Bytes, start: usize, at: &mut usize) -> Result<(Bytes, Option<[u8; 64]>), FormatError> {
     let item = next_item(bytes, at)?;
     if *at != bytes.len() {
         return Err(FormatError::Malformed("something follows the signature"));
     }
     let signature = match cbor::value(&mut Decoder::new(&item), &item)? {
         Value::Null => None,
-        Value::Bytes(signature) => Some(
-            <[u8; 64]>::try_from(signature.as_ref())
-                .map_err(|_| FormatError::Malformed("a signature has 64 bytes"))?,
-        ),
+        Value::Bytes(signature) => {
+            Some(<[u8; 64]>::try_from(signature.as_ref()).map_err(|_| FormatError::Malformed("a signature has 64 bytes"))?)
+        }
         _ => return Err(FormatError::Malformed("expected an event or a signature")),
     };
     Ok((bytes.slice(..start.min(bytes.len())), signature))
 }
 
 fn number(header: &mut Fields) -> Result<u32, FormatError> {
-    u32::try_from(header.uint("number")?).map_err(|_| FormatError::Field {
-        name: "number",
-        expected: "32 bits",
-    })
+    u32::try_from(header.uint("number")?).map_err(|_| FormatError::Field { name: "number", expected: "32 bits" })
 }
 
 fn session_id(bytes: &Bytes) -> Result<SessionId, FormatError> {
-    <[u8; 16]>::try_from(bytes.as_ref())
-        .map(SessionId::from_bytes)
-        .map_err(|_| FormatError::Malformed("a session id has 16 bytes"))
+    <[u8; 16]>::try_from(bytes.as_ref()).map(SessionId::from_bytes).map_err(|_| FormatError::Malformed("a session id has 16 bytes"))
 }
 
 fn task_id(bytes: &Bytes) -> Result<TaskId, FormatError> {
-    <[u8; 16]>::try_from(bytes.as_ref())
-        .map(TaskId::from_bytes)
-        .map_err(|_| FormatError::Malformed("a task id has 16 bytes"))
+    <[u8; 16]>::try_from(bytes.as_ref()).map(TaskId::from_bytes).map_err(|_| FormatError::Malformed("a task id has 16 bytes"))
 }
 
 fn hash(bytes: &Bytes) -> Result<Hash, FormatError> {
-    <[u8; 32]>::try_from(bytes.as_ref())
-        .map(Hash)
-        .map_err(|_| FormatError::Malformed("a hash has 32 bytes"))
+    <[u8; 32]>::try_from(bytes.as_ref()).map(Hash).map_err(|_| FormatError::Malformed("a hash has 32 bytes"))
 }

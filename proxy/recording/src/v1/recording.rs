@@ -57,12 +57,7 @@ pub struct StoredSegment {
 impl Recording {
     /// Puts together what there is. Journals must have been read keeping the events of this session for its tail to be found.
     #[must_use]
-    pub fn assemble(
-        session: SessionId,
-        objects: &[Object],
-        journals: &Journals,
-        limits: &Limits,
-    ) -> Self {
+    pub fn assemble(session: SessionId, objects: &[Object], journals: &Journals, limits: &Limits) -> Self {
         let mut recording = Self {
             session,
             events: Vec::new(),
@@ -74,21 +69,11 @@ impl Recording {
         };
         let mut found: BTreeMap<u32, &Object> = BTreeMap::new();
         for object in objects {
-            if let Some(ObjectName::Segment {
-                day,
-                session: of,
-                number,
-            }) = ObjectName::parse(&object.key)
+            if let Some(ObjectName::Segment { day, session: of, number }) = ObjectName::parse(&object.key)
                 && of == session
             {
-                if recording.day.as_ref().is_some_and(|known| *known != day)
-                    || found.insert(number, object).is_some()
-                {
-                    recording.found(
-                        &object.key,
-                        None,
-                        Problem::Misplaced("the session has objects under two days".to_owned()),
-                    );
+                if recording.day.as_ref().is_some_and(|known| *known != day) || found.insert(number, object).is_some() {
+                    recording.found(&object.key, None, Problem::Misplaced("the session has objects under two days".to_owned()));
                 }
                 recording.day = Some(day);
             }
@@ -111,23 +96,11 @@ impl Recording {
     }
 
     fn key_of(&self, number: u32) -> String {
-        ObjectName::Segment {
-            day: self.day.clone().unwrap_or_default(),
-            session: self.session,
-            number,
-        }
-        .to_string()
+        ObjectName::Segment { day: self.day.clone().unwrap_or_default(), session: self.session, number }.to_string()
     }
 
     /// Takes a segment in; false when its events could not all be linked.
-    fn segment(
-        &mut self,
-        number: u32,
-        object: &Object,
-        journals: &Journals,
-        limits: &Limits,
-        linked: bool,
-    ) -> bool {
+    fn segment(&mut self, number: u32, object: &Object, journals: &Journals, limits: &Limits, linked: bool) -> bool {
         let key = object.key.clone();
         let segment = match Segment::read(&object.bytes, limits) {
             Ok(segment) => segment,
@@ -147,14 +120,7 @@ impl Recording {
             },
         );
         if segment.session != self.session || segment.number != number {
-            self.found(
-                &key,
-                None,
-                Problem::Misplaced(format!(
-                    "it says it is segment {} of session {}",
-                    segment.number, segment.session
-                )),
-            );
+            self.found(&key, None, Problem::Misplaced(format!("it says it is segment {} of session {}", segment.number, segment.session)));
             return false;
         }
         if let (Some(task), Some(signature)) = (segment.task, &segment.signature)
@@ -166,14 +132,7 @@ impl Recording {
             return false;
         }
         if segment.first != self.chain.next() || segment.previous != self.chain.head() {
-            self.found(
-                &key,
-                Some(segment.first),
-                Problem::Misplaced(format!(
-                    "it does not continue after event {}",
-                    self.chain.next()
-                )),
-            );
+            self.found(&key, Some(segment.first), Problem::Misplaced(format!("it does not continue after event {}", self.chain.next())));
             return false;
         }
         for event in segment.events {
@@ -195,36 +154,23 @@ impl Recording {
             let Some(event) = &journaled.event else {
                 return;
             };
-            let key = ObjectName::Journal {
-                task: known.task,
-                number: journaled.object,
-            }
-            .to_string();
+            let key = ObjectName::Journal { task: known.task, number: journaled.object }.to_string();
             if *number != self.chain.next() {
-                if !known.open_tail {
-                    self.found(
-                        &key,
-                        Some(*number),
-                        Problem::EventsMissing {
-                            first: self.chain.next(),
-                        },
-                    );
+                if journaled.acknowledged {
+                    self.found(&key, Some(*number), Problem::EventsMissing { first: self.chain.next() });
                 }
                 return;
             }
-            if let Err(error) = self.chain.accept(event) {
-                self.found(&key, Some(*number), Problem::Unreadable(error));
-                return;
+            match self.chain.accept(event) {
+                Ok(()) => self.events.push(event.clone()),
+                Err(error) if journaled.acknowledged => return self.found(&key, Some(*number), Problem::Unreadable(error)),
+                // Somebody sealed the session without what nobody was ever told about.
+                Err(_) => return,
             }
-            self.events.push(event.clone());
         }
     }
 
     fn found(&mut self, object: &str, event: Option<u64>, problem: Problem) {
-        self.findings.push(Finding {
-            object: Some(object.to_owned()),
-            event,
-            problem,
-        });
+        self.findings.push(Finding { object: Some(object.to_owned()), event, problem });
     }
 }

@@ -60,10 +60,7 @@ pub fn seal_orphan(
         return Err(SealError::Sealed(session));
     }
     if !report.findings.is_empty() {
-        return Err(SealError::Damaged {
-            session,
-            findings: report.findings,
-        });
+        return Err(SealError::Damaged { session, findings: report.findings });
     }
     let recording = super::recording::Recording::assemble(session, objects, journals, limits);
     let mut summary = Summary::default();
@@ -99,27 +96,18 @@ pub fn seal_orphan(
         })
         .collect();
     let mut chain = recording.chain.clone();
-    let tail = report
-        .events
-        .get(usize::try_from(recording.in_segments).unwrap_or(usize::MAX)..)
-        .unwrap_or_default();
+    let tail = report.events.get(usize::try_from(recording.in_segments).unwrap_or(usize::MAX)..).unwrap_or_default();
     let mut segment = None;
     if reason.is_none() || !tail.is_empty() {
-        let number = u32::try_from(segments.len())
-            .map_err(|_| FormatError::Malformed("too many segments"))?;
-        let previous = tail
-            .first()
-            .map_or_else(|| chain.head(), |event| event.previous);
-        let mut writer =
-            SegmentWriter::new(session, None, number, recording.in_segments, &previous);
+        let number = u32::try_from(segments.len()).map_err(|_| FormatError::Malformed("too many segments"))?;
+        let previous = tail.first().map_or_else(|| chain.head(), |event| event.previous);
+        let mut writer = SegmentWriter::new(session, None, number, recording.in_segments, &previous);
         for raw in tail {
             writer.push(&raw.bytes, 1)?;
         }
         if reason.is_none() {
             let mut end = Vec::new();
-            let event = Event::SessionEnd {
-                reason: "orphan".to_owned(),
-            };
+            let event = Event::SessionEnd { reason: "orphan".to_owned() };
             chain.append(now_us, &event, &mut end);
             writer.push(&end, 1)?;
         }
@@ -132,22 +120,12 @@ pub fn seal_orphan(
             first_event: recording.in_segments,
             events,
         });
-        segment = Some((
-            ObjectName::Segment {
-                day: started_day.clone(),
-                session,
-                number,
-            },
-            object,
-        ));
+        segment = Some((ObjectName::Segment { day: started_day.clone(), session, number }, object));
     }
     let known = journals.session(session);
     Ok(OrphanSeal {
         segment,
-        manifest_name: ObjectName::Manifest {
-            day: started_day,
-            session,
-        },
+        manifest_name: ObjectName::Manifest { day: started_day, session },
         manifest: Manifest {
             kind: Manifest::KIND.to_owned(),
             version: 1,

@@ -83,9 +83,7 @@ impl Summary {
             Event::Approval { outcome, .. } if outcome == "granted" => add(&mut self.granted, 1),
             Event::Error { .. } => add(&mut self.errors, 1),
             Event::Rows { count, .. } => add(&mut self.rows, *count),
-            Event::Masked { columns, .. } => columns
-                .iter()
-                .for_each(|column| add(&mut self.masked, column.values)),
+            Event::Masked { columns, .. } => columns.iter().for_each(|column| add(&mut self.masked, column.values)),
             Event::Cancel { .. } => add(&mut self.cancels, 1),
             Event::Anomaly { .. } => add(&mut self.anomalies, 1),
             Event::Gap { events, .. } => add(&mut self.lost, *events),
@@ -110,11 +108,7 @@ impl Summary {
         }
         for statement in serde_json::from_str::<Vec<Facts>>(facts).unwrap_or_default() {
             for Relation { schema, name } in statement.reads.into_iter().chain(statement.writes) {
-                let table = if schema.is_empty() {
-                    name
-                } else {
-                    format!("{schema}.{name}")
-                };
+                let table = if schema.is_empty() { name } else { format!("{schema}.{name}") };
                 if self.tables.len() < MAX_TABLES {
                     self.tables.insert(table);
                 } else if !self.tables.contains(&table) {

@@ -144,21 +144,14 @@ impl Report {
 /// Verifies a session: `objects` are those under its `sessions/…/<id>/`, others are passed over. Journals are checked against as far as they are at
 /// hand; give an empty [`Journals`] for a recording on its own.
 #[must_use]
-pub fn verify_session(
-    session: SessionId,
-    objects: &[Object],
-    journals: &Journals,
-    keys: &Keys,
-    limits: &Limits,
-) -> Report {
+pub fn verify_session(session: SessionId, objects: &[Object], journals: &Journals, keys: &Keys, limits: &Limits) -> Report {
     let recording = Recording::assemble(session, objects, journals, limits);
-    let mut check = Check {
-        findings: recording.findings.clone(),
-        recording: &recording,
-    };
+    let mut check = Check { findings: recording.findings.clone(), recording: &recording };
     let (summary, last) = check.events();
-    let manifests: Vec<&Object> =
-        objects.iter().filter(|object| matches!(ObjectName::parse(&object.key), Some(ObjectName::Manifest { session: of, .. }) if of == session)).collect();
+    let manifests: Vec<&Object> = objects
+        .iter()
+        .filter(|object| matches!(ObjectName::parse(&object.key), Some(ObjectName::Manifest { session: of, .. }) if of == session))
+        .collect();
     let mut manifest = None;
     for object in &manifests {
         match Manifest::verified(&object.bytes, keys) {
@@ -171,14 +164,7 @@ pub fn verify_session(
     }
     check.journals(journals, manifests.as_slice());
     let findings = check.findings;
-    Report {
-        session,
-        manifest,
-        in_segments: recording.in_segments,
-        events: recording.events,
-        findings,
-        sealed: !manifests.is_empty(),
-    }
+    Report { session, manifest, in_segments: recording.in_segments, events: recording.events, findings, sealed: !manifests.is_empty() }
 }
 
 /// Verifies everything among `objects`: journals first, then each session that objects or journals mention.
@@ -186,19 +172,13 @@ pub fn verify_session(
 pub fn verify_store(objects: &[Object], keys: &Keys, limits: &Limits) -> (Journals, Vec<Report>) {
     let journals = Journals::read(objects, keys, limits, |_| true);
     let mut sessions: BTreeSet<SessionId> = journals.sessions();
-    sessions.extend(
-        objects
-            .iter()
-            .filter_map(|object| ObjectName::parse(&object.key)?.session()),
-    );
+    sessions.extend(objects.iter().filter_map(|object| ObjectName::parse(&object.key)?.session()));
     let reports = sessions
         .into_iter()
         .map(|session| {
             let own: Vec<Object> = objects
                 .iter()
-                .filter(|object| {
-                    ObjectName::parse(&object.key).and_then(|name| name.session()) == Some(session)
-                })
+                .filter(|object| ObjectName::parse(&object.key).and_then(|name| name.session()) == Some(session))
                 .cloned()
                 .collect();
             verify_session(session, &own, &journals, keys, limits)
@@ -224,33 +204,17 @@ impl Check<'_> {
         let mut summary = Summary::default();
         let mut last = None;
         for raw in &self.recording.events {
-            if matches!(
-                last,
-                Some(Last {
-                    reason: Some(_),
-                    ..
-                })
-            ) {
+            if matches!(last, Some(Last { reason: Some(_), .. })) {
                 self.event(raw.number, Problem::End);
             }
-            last = Some(Last {
-                time_us: raw.time_us,
-                reason: None,
-            });
+            last = Some(Last { time_us: raw.time_us, reason: None });
             match raw.event() {
                 Ok(event) => {
                     match &event {
-                        Event::SessionStart(start)
-                            if raw.number == 0
-                                && start.session == self.recording.session.to_string() => {}
+                        Event::SessionStart(start) if raw.number == 0 && start.session == self.recording.session.to_string() => {}
                         Event::SessionStart(_) => self.event(raw.number, Problem::NoStart),
                         _ if raw.number == 0 => self.event(0, Problem::NoStart),
-                        Event::SessionEnd { reason } => {
-                            last = Some(Last {
-                                time_us: raw.time_us,
-                                reason: Some(reason.clone()),
-                            })
-                        }
+                        Event::SessionEnd { reason } => last = Some(Last { time_us: raw.time_us, reason: Some(reason.clone()) }),
                         _ => {}
                     }
                     summary.observe(&event);
@@ -259,81 +223,34 @@ impl Check<'_> {
             }
         }
         if self.recording.events.is_empty() {
-            self.findings.push(Finding {
-                object: None,
-                event: None,
-                problem: Problem::Empty,
-            });
+            self.findings.push(Finding { object: None, event: None, problem: Problem::Empty });
         }
         (summary, last)
     }
 
-    fn manifest(
-        &mut self,
-        object: &Object,
-        manifest: &Manifest,
-        summary: &Summary,
-        last: Option<&Last>,
-    ) {
+    fn manifest(&mut self, object: &Object, manifest: &Manifest, summary: &Summary, last: Option<&Last>) {
         let recording = self.recording;
         if manifest.session != recording.session {
-            self.found(
-                &object.key,
-                None,
-                Problem::Misplaced(format!("it is of session {}", manifest.session)),
-            );
+            self.found(&object.key, None, Problem::Misplaced(format!("it is of session {}", manifest.session)));
             return;
         }
         let listed_day = day(manifest.started_us);
-        if (ObjectName::Manifest {
-            day: listed_day.clone(),
-            session: manifest.session,
-        })
-        .to_string()
-            != object.key
-        {
-            self.found(
-                &object.key,
-                None,
-                Problem::Misplaced(format!("it is of {listed_day}")),
-            );
+        if (ObjectName::Manifest { day: listed_day.clone(), session: manifest.session }).to_string() != object.key {
+            self.found(&object.key, None, Problem::Misplaced(format!("it is of {listed_day}")));
         }
         for (number, entry) in (0_u32..).zip(&manifest.segments) {
-            let key = ObjectName::Segment {
-                day: listed_day.clone(),
-                session: manifest.session,
-                number: entry.number,
-            }
-            .to_string();
+            let key = ObjectName::Segment { day: listed_day.clone(), session: manifest.session, number: entry.number }.to_string();
             if entry.number != number {
-                self.found(
-                    &object.key,
-                    None,
-                    Problem::ManifestDisagrees("list of segments"),
-                );
+                self.found(&object.key, None, Problem::ManifestDisagrees("list of segments"));
             }
             match recording.segments.get(&entry.number) {
                 // Unreadable ones are found already, and are not in this map.
                 None => self.missing(&key),
                 Some(stored) if stored.sha256 != entry.sha256 || stored.length != entry.length => {
-                    self.found(
-                        &stored.key,
-                        None,
-                        Problem::Changed {
-                            expected: entry.sha256,
-                            length: entry.length,
-                            found: stored.sha256,
-                        },
-                    );
+                    self.found(&stored.key, None, Problem::Changed { expected: entry.sha256, length: entry.length, found: stored.sha256 });
                 }
-                Some(stored)
-                    if stored.first != entry.first_event || stored.events != entry.events =>
-                {
-                    self.found(
-                        &object.key,
-                        None,
-                        Problem::ManifestDisagrees("count of events in a segment"),
-                    );
+                Some(stored) if stored.first != entry.first_event || stored.events != entry.events => {
+                    self.found(&object.key, None, Problem::ManifestDisagrees("count of events in a segment"));
                 }
                 Some(_) => {}
             }
@@ -341,12 +258,7 @@ impl Check<'_> {
         let unlisted: Vec<String> = recording
             .segments
             .iter()
-            .filter(|(number, _)| {
-                !manifest
-                    .segments
-                    .iter()
-                    .any(|entry| entry.number == **number)
-            })
+            .filter(|(number, _)| !manifest.segments.iter().any(|entry| entry.number == **number))
             .map(|(_, stored)| stored.key.clone())
             .collect();
         for key in unlisted {
@@ -354,45 +266,22 @@ impl Check<'_> {
         }
         if manifest.events < recording.chain.next() {
             self.event(manifest.events, Problem::SealedTooEarly);
-        } else if manifest.events != recording.chain.next()
-            || manifest.head != recording.chain.head()
-        {
-            self.found(
-                &object.key,
-                None,
-                Problem::ManifestDisagrees("count of events and hash of the last"),
-            );
+        } else if manifest.events != recording.chain.next() || manifest.head != recording.chain.head() {
+            self.found(&object.key, None, Problem::ManifestDisagrees("count of events and hash of the last"));
         } else {
             if recording.in_segments != manifest.events {
-                self.found(
-                    &object.key,
-                    None,
-                    Problem::ManifestDisagrees("list of segments"),
-                );
+                self.found(&object.key, None, Problem::ManifestDisagrees("list of segments"));
             }
             if *summary != manifest.summary {
                 self.found(&object.key, None, Problem::ManifestDisagrees("summary"));
             }
             match last {
-                Some(Last {
-                    time_us,
-                    reason: Some(reason),
-                }) if *time_us == manifest.ended_us && *reason == manifest.reason => {}
-                Some(Last { reason: None, .. }) | None => {
-                    self.event(manifest.events.saturating_sub(1), Problem::End)
-                }
-                Some(_) => self.found(
-                    &object.key,
-                    None,
-                    Problem::ManifestDisagrees("end of the session"),
-                ),
+                Some(Last { time_us, reason: Some(reason) }) if *time_us == manifest.ended_us && *reason == manifest.reason => {}
+                Some(Last { reason: None, .. }) | None => self.event(manifest.events.saturating_sub(1), Problem::End),
+                Some(_) => self.found(&object.key, None, Problem::ManifestDisagrees("end of the session")),
             }
             if recording.events.first().map(|event| event.time_us) != Some(manifest.started_us) {
-                self.found(
-                    &object.key,
-                    None,
-                    Problem::ManifestDisagrees("start of the session"),
-                );
+                self.found(&object.key, None, Problem::ManifestDisagrees("start of the session"));
             }
         }
     }
@@ -402,60 +291,36 @@ impl Check<'_> {
             return;
         };
         for event in &self.recording.events {
-            if known
-                .events
-                .get(&event.number)
-                .is_some_and(|journaled| journaled.hash != event.hash)
-            {
+            if known.events.get(&event.number).is_some_and(|journaled| journaled.acknowledged && journaled.hash != event.hash) {
                 self.event(event.number, Problem::JournalDiffers);
             }
         }
-        let day = self.recording.day.clone().unwrap_or_else(|| {
-            self.recording
-                .events
-                .first()
-                .map_or_else(String::new, |event| super::names::day(event.time_us))
-        });
+        let day = self
+            .recording
+            .day
+            .clone()
+            .unwrap_or_else(|| self.recording.events.first().map_or_else(String::new, |event| super::names::day(event.time_us)));
         for (number, sha256) in &known.segments {
             match self.recording.segments.get(number) {
                 Some(stored) if stored.sha256 == *sha256 => {}
-                Some(stored) => self.found(
-                    &stored.key.clone(),
-                    None,
-                    Problem::JournalDisagrees(*sha256),
-                ),
-                None => self.missing(
-                    &ObjectName::Segment {
-                        day: day.clone(),
-                        session: self.recording.session,
-                        number: *number,
-                    }
-                    .to_string(),
-                ),
+                Some(stored) => self.found(&stored.key.clone(), None, Problem::JournalDisagrees(*sha256)),
+                None => {
+                    self.missing(&ObjectName::Segment { day: day.clone(), session: self.recording.session, number: *number }.to_string())
+                }
             }
         }
         if let Some(sha256) = known.manifest {
             match manifests.first() {
                 Some(object) if Hash::of(&object.bytes) == sha256 => {}
                 Some(object) => self.found(&object.key, None, Problem::JournalDisagrees(sha256)),
-                None => self.missing(
-                    &ObjectName::Manifest {
-                        day,
-                        session: self.recording.session,
-                    }
-                    .to_string(),
-                ),
+                None => self.missing(&ObjectName::Manifest { day, session: self.recording.session }.to_string()),
             }
         }
     }
 
     fn missing(&mut self, key: &str) {
         // Once is enough, and an unreadable object is not missing.
-        if !self
-            .findings
-            .iter()
-            .any(|finding| finding.object.as_deref() == Some(key))
-        {
+        if !self.findings.iter().any(|finding| finding.object.as_deref() == Some(key)) {
             self.found(key, None, Problem::Missing);
         }
     }
@@ -467,18 +332,10 @@ impl Check<'_> {
             .values()
             .find(|segment| number >= segment.first && number - segment.first < segment.events)
             .map(|segment| segment.key.clone());
-        self.findings.push(Finding {
-            object,
-            event: Some(number),
-            problem,
-        });
+        self.findings.push(Finding { object, event: Some(number), problem });
     }
 
     fn found(&mut self, object: &str, event: Option<u64>, problem: Problem) {
-        self.findings.push(Finding {
-            object: Some(object.to_owned()),
-            event,
-            problem,
-        });
+        self.findings.push(Finding { object: Some(object.to_owned()), event, problem });
     }
 }

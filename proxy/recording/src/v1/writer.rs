@@ -30,13 +30,7 @@ pub struct SegmentWriter {
 impl SegmentWriter {
     /// Begins a segment. `task` is none when somebody else than the session's task seals it.
     #[must_use]
-    pub fn new(
-        session: SessionId,
-        task: Option<TaskId>,
-        number: u32,
-        first: u64,
-        previous: &Hash,
-    ) -> Self {
+    pub fn new(session: SessionId, task: Option<TaskId>, number: u32, first: u64, previous: &Hash) -> Self {
         let mut plain = Vec::new();
         let mut w = Writer(&mut plain);
         w.map(7);
@@ -57,15 +51,7 @@ impl SegmentWriter {
         w.uint(1);
         w.text("previous");
         w.bytes(previous.as_bytes());
-        Self {
-            number,
-            plain,
-            frames: Vec::new(),
-            hasher: Sha256::new(),
-            size: 0,
-            first,
-            events: 0,
-        }
+        Self { number, plain, frames: Vec::new(), hasher: Sha256::new(), size: 0, first, events: 0 }
     }
 
     /// Appends `count` events.
@@ -76,11 +62,7 @@ impl SegmentWriter {
         self.plain.extend_from_slice(events);
         self.size = self.size.saturating_add(events.len());
         self.events = self.events.saturating_add(count);
-        if self.plain.len() >= FRAME {
-            self.frame()
-        } else {
-            Ok(())
-        }
+        if self.plain.len() >= FRAME { self.frame() } else { Ok(()) }
     }
 
     fn frame(&mut self) -> Result<(), FormatError> {
@@ -165,23 +147,14 @@ impl JournalWriter {
     pub fn push(&mut self, entry: &JournalEntry) {
         let mut w = Writer(&mut self.plain);
         match entry {
-            JournalEntry::Events {
-                session,
-                first,
-                events,
-            } => {
+            JournalEntry::Events { session, first, events } => {
                 w.array(4);
                 w.text("events");
                 w.bytes(session.as_bytes());
                 w.uint(*first);
                 w.bytes(events);
             }
-            JournalEntry::Segment {
-                session,
-                number,
-                sha256,
-                events,
-            } => {
+            JournalEntry::Segment { session, number, sha256, events } => {
                 w.array(5);
                 w.text("segment");
                 w.bytes(session.as_bytes());
@@ -222,11 +195,7 @@ impl JournalWriter {
     }
 }
 
-fn trailer(
-    plain: &mut Vec<u8>,
-    hasher: Sha256,
-    key: Option<&SigningKey>,
-) -> Result<(), FormatError> {
+fn trailer(plain: &mut Vec<u8>, hasher: Sha256, key: Option<&SigningKey>) -> Result<(), FormatError> {
     let signature = key.map(|key| key.sign_digest(hasher)).transpose()?;
     match signature {
         Some(signature) => Writer(plain).bytes(&signature),
