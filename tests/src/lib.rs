@@ -15,5 +15,6 @@ pub mod oidc;
 pub mod pki;
 pub mod process;
 pub mod programs;
+pub mod scenario;
 pub mod slack;
 pub mod stack;

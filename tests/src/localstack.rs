@@ -6,6 +6,9 @@
 //! Everybody who uses an instance holds a shared lock on its users file for as long as they live. The instance ends by itself once
 //! nobody has held that lock for a while, so a killed test run leaves nothing running.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs::{File, OpenOptions},
     net::SocketAddr,
@@ -15,6 +18,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::config::Credentials;
 use serde::Deserialize;
 
 /// How long the shared instance stays when no test binary uses it: longer than the pause between two of them.
@@ -177,8 +182,7 @@ impl LocalStack {
         if let Some(policy) = deployment.policy {
             command.arg("--policy").arg(policy);
         }
-        let output =
-            command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot run localstack/deploy")?;
+        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot run localstack/deploy")?;
         ensure!(output.status.success(), "localstack/deploy failed ({}); what it said is above", output.status);
         serde_json::from_slice(&output.stdout).context("localstack/deploy printed no outputs")
     }
@@ -193,6 +197,16 @@ impl LocalStack {
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
         ]
+    }
+
+    /// What an AWS SDK client made in this process needs.
+    pub async fn sdk_config(&self) -> SdkConfig {
+        aws_config::defaults(BehaviorVersion::latest())
+            .endpoint_url(&self.endpoint)
+            .region(Region::new(self.region.clone()))
+            .credentials_provider(Credentials::new("test", "test", None, None, "localstack"))
+            .load()
+            .await
     }
 
     /// An HTTP client that finds a stack's Function URL here.
@@ -244,23 +258,23 @@ pub fn lambda_zip(program: &Path) -> Result<PathBuf> {
         bail!("{} is not there (cargo build --package countersign-bot)", program.display());
     }
     let zip = run_directory()?.join(format!("bootstrap-{}.zip", std::process::id()));
+    zip_program(program, &zip)
+}
+
+fn zip_program(program: &Path, zip: &Path) -> Result<PathBuf> {
     let status = Command::new(root().join("target/localstack/venv/bin/python"))
         .arg(root().join("localstack/zip_bootstrap.py"))
         .arg(program)
-        .arg(&zip)
+        .arg(zip)
         .stdin(Stdio::null())
         .status()
         .context("cannot run the Python that localstack/up installed")?;
     ensure!(status.success(), "the bot's zip could not be written");
-    Ok(zip)
+    Ok(zip.to_owned())
 }
 
 fn open_lock(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .with_context(|| format!("cannot open {}", path.display()))
+    OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
 fn run_directory() -> Result<PathBuf> {

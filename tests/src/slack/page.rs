@@ -138,7 +138,7 @@ fn rich(element: &Value, out: &mut String) {
         Some("rich_text_list") => ("<ul>", "</ul>"),
         Some("text") => {
             let style = |name: &str| element.get("style").and_then(|style| style.get(name)).and_then(Value::as_bool) == Some(true);
-            let mut html = escape(text_of(element, "text").unwrap_or_default());
+            let mut html = emoji(&escape(text_of(element, "text").unwrap_or_default())).replace('\n', "<br>");
             for (name, tag) in [("code", "code"), ("bold", "b"), ("italic", "i"), ("strike", "s")] {
                 if style(name) {
                     html = format!("<{tag}>{html}</{tag}>");
