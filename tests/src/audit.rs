@@ -21,15 +21,14 @@ impl Audit {
     /// For the recordings of `stack`.
     #[must_use]
     pub fn new(stack: &Stack) -> Self {
-        let (store, keys) = match &stack.stores {
-            Stores::Directory { recordings, .. } => (recordings.display().to_string(), stack.keys.display().to_string()),
-            Stores::Aws { deployed, .. } => (format!("s3://{}", deployed.bucket), String::new()),
+        let store = match &stack.stores {
+            Stores::Directory { recordings, .. } => format!("directory:{}", recordings.display()),
+            Stores::Aws { deployed, .. } => format!("s3://{}/", deployed.bucket),
         };
-        let keys = if keys.is_empty() { Vec::new() } else { vec!["--keys".to_owned(), keys] };
         Self {
             program: stack.programs.audit.clone(),
             store: vec!["--store".to_owned(), store],
-            keys,
+            keys: vec!["--keys".to_owned(), stack.keys.display().to_string()],
             environment: stack.environment.clone(),
         }
     }
@@ -37,7 +36,7 @@ impl Audit {
     /// The same for another folder of recordings.
     #[must_use]
     pub fn over(&self, recordings: &Path) -> Self {
-        Self { store: vec!["--store".to_owned(), recordings.display().to_string()], ..self.clone() }
+        Self { store: vec!["--store".to_owned(), format!("directory:{}", recordings.display())], ..self.clone() }
     }
 
     /// Runs a subcommand.
@@ -57,16 +56,7 @@ impl Audit {
     pub async fn sessions(&self) -> Result<Vec<Value>> {
         let output = self.run("list", &["--json"]).await?;
         ensure!(output.status == 0, "countersign-audit list failed: {}", output.stderr);
-        // One document, or one line a session.
-        let parsed = match serde_json::from_str::<Value>(&output.stdout) {
-            Ok(Value::Array(sessions)) => sessions,
-            Ok(Value::Object(mut fields)) => match fields.remove("sessions") {
-                Some(Value::Array(sessions)) => sessions,
-                _ => vec![Value::Object(fields)],
-            },
-            _ => output.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("list --json is not JSON")?,
-        };
-        Ok(parsed)
+        serde_json::from_str(&output.stdout).context("list --json is not a list")
     }
 
     /// Verifies everything there is, or one session.
@@ -74,7 +64,6 @@ impl Audit {
     /// # Errors
     /// The program cannot run.
     pub async fn verify(&self, session: Option<&str>) -> Result<Output> {
-        let arguments: Vec<&str> = session.into_iter().collect();
-        self.run("verify", &arguments).await
+        self.run("verify", &[session.unwrap_or("--all")]).await
     }
 }

@@ -101,7 +101,7 @@ pub struct Stack {
     pub stores: Stores,
     /// The policy file in force.
     pub policy: PathBuf,
-    /// The key decisions are signed with; on LocalStack KMS has it, and this one is not in force.
+    /// The key decisions are signed with; on LocalStack KMS has it, and only the public half here is in force.
     pub decision_key: SigningKey,
     /// The key manifests are signed with; as above.
     pub recording_key: SigningKey,
@@ -170,6 +170,8 @@ impl Stack {
             Some(instance) => {
                 say("deploying the stacks to LocalStack");
                 let deployed = deploy(Arc::clone(instance), &programs, &slack, &policy).await?;
+                kms_public_key(instance, &deployed.decision_key, &decision_key.public).await?;
+                kms_public_key(instance, &deployed.recording_key, &recording_key.public).await?;
                 let url = deployed.function_url.clone().context("the deployment has no function URL")?;
                 slack.set_interactions(&format!("{url}slack/interactions"), instance.client(&deployed)?);
                 environment.extend(instance.environment().into_iter().map(|(name, value)| (name.to_owned(), value)));
@@ -361,6 +363,22 @@ async fn deploy(instance: Arc<LocalStack>, programs: &Programs, slack: &Slack, p
         deployed
     })
     .await?
+}
+
+/// Writes the public half of a KMS key as PEM: what an auditor is given.
+async fn kms_public_key(instance: &LocalStack, key: &str, file: &Path) -> Result<()> {
+    let aws = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/localstack/venv/bin/aws");
+    let mut command = tokio::process::Command::new(aws);
+    command
+        .args(["kms", "get-public-key", "--key-id", key, "--query", "PublicKey", "--output", "text"])
+        .args(["--endpoint-url", &instance.endpoint, "--region", &instance.region])
+        .envs(instance.environment());
+    let output = crate::client::run(command, "aws kms get-public-key").await?;
+    anyhow::ensure!(output.status == 0, "cannot read the public key {key}: {}", output.stderr);
+    let body: String = output.stdout.split_whitespace().collect();
+    let lines: Vec<&str> = body.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    std::fs::write(file, format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n")))?;
+    Ok(())
 }
 
 struct ConfigParts<'a> {

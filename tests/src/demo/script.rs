@@ -136,24 +136,25 @@ async fn approve(stack: &Stack, options: &Options, console: &Console) -> Result<
 
 async fn evidence(stack: &Stack, console: &Console) -> Result<()> {
     let audit = stack.audit();
+    crate::scenario::recordings_sealed(stack).await?;
     let listed = step(console, "list", audit.run("list", &[]).await?)?;
     console.output(&listed.stdout);
     // The session that was held is the one to replay.
     let sessions = audit.sessions().await?;
     let mut held = None;
     for session in &sessions {
-        let id = ["session", "id", "session_id"].iter().find_map(|name| session.get(name)).and_then(|id| id.as_str());
+        let id = session.get("session").and_then(|id| id.as_str());
         let id = id.context("a listed session has no id")?.to_owned();
-        let shown = audit.run("show", &[&id]).await?;
-        ensure!(shown.status == 0, "countersign-audit show {id} failed: {}", shown.stderr);
+        let shown = audit.run("replay", &[&id, "--no-wait"]).await?;
+        ensure!(shown.status == 0, "countersign-audit replay {id} failed: {}", shown.stderr);
         if shown.stdout.contains("delete from transactions") {
             held = Some((id, shown));
         }
     }
     let (id, shown) = held.context("no recording carries the held statement")?;
-    console.command(&format!("countersign-audit show {id}"));
+    console.command(&format!("countersign-audit replay {id} --no-wait"));
     console.output(&shown.stdout);
-    let verified = step(console, "verify", audit.verify(None).await?)?;
+    let verified = step(console, "verify --all", audit.verify(None).await?)?;
     console.output(&verified.stdout);
     console.done(&format!("{} sessions, all of them verified", sessions.len()));
     Ok(())

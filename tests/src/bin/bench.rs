@@ -1,0 +1,215 @@
+//! `./run bench`: the gateway beside plain Postgres and PgBouncer, interleaved in one run; prints medians and ratios.
+//!
+//! These figures compare, they do not judge: no test depends on them.
+
+#![expect(clippy::print_stdout, reason = "a command line program")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use countersign_e2e::cluster::{Server, find_program};
+use countersign_e2e::process::Scratch;
+use countersign_e2e::stack::{Stack, StackOptions};
+
+/// Compares throughput and latency.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Rounds; each measures every mode through every path once, in turn.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of one pgbench run.
+    #[arg(long, default_value_t = 3)]
+    seconds: u32,
+    /// Clients of one pgbench run.
+    #[arg(long, default_value_t = 8)]
+    clients: u32,
+    /// Scale of pgbench's tables.
+    #[arg(long, default_value_t = 10)]
+    scale: u32,
+}
+
+/// A way to the server.
+struct Route {
+    name: &'static str,
+    port: u16,
+    user: String,
+    password: String,
+}
+
+const MODES: [(&str, &[&str]); 4] = [
+    ("select-only, simple", &["-S", "-M", "simple"]),
+    ("select-only, prepared", &["-S", "-M", "prepared"]),
+    ("TPC-B, extended", &["-M", "extended"]),
+    ("TPC-B, simple", &["-M", "simple"]),
+];
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/bench.toml");
+    let options = StackOptions {
+        policy: Some(policy),
+        asynchronous: true,
+        plaintext: true,
+        pgbench: Some(arguments.scale),
+        show_build: true,
+        ..StackOptions::default()
+    };
+    let stack = Stack::start(options, &|step| println!("{step}")).await?;
+    let scratch = Scratch::new("bench")?;
+    let pooler = Pooler::start(&stack.upstream, scratch.path()).await?;
+    let dba = stack.principals.get("dba").context("no dba")?;
+    let service = |name, port| Route { name, port, user: stack.upstream.user.clone(), password: stack.upstream.password.clone() };
+    let mut routes = vec![service("direct", stack.upstream.port)];
+    match &pooler {
+        Some(pooler) => routes.push(service("pgbouncer", pooler.port)),
+        None => println!("pgbouncer is not installed, so it is left out (apt-get install pgbouncer)"),
+    }
+    routes.push(Route { name: "countersign", port: stack.gateway.port, user: dba.user.clone(), password: dba.token.clone() });
+
+    let mut figures: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
+    for round in 1..=arguments.rounds {
+        for (mode, flags) in MODES {
+            for route in &routes {
+                println!("round {round} of {}: {mode} through {}", arguments.rounds, route.name);
+                let tps = pgbench(&stack.upstream, route, flags, arguments.clients, arguments.seconds).await?;
+                figures.entry((mode, route.name)).or_default().push(tps);
+            }
+        }
+        for route in &routes {
+            println!("round {round} of {}: latency and a million rows through {}", arguments.rounds, route.name);
+            let client = connect(&stack.upstream, route).await?;
+            figures.entry(("one client, select 1, p50 µs", route.name)).or_default().push(latency(&client).await?);
+            figures.entry(("a million rows, rows/s", route.name)).or_default().push(million(&client).await?);
+        }
+    }
+    report(&routes, &mut figures);
+    Ok(())
+}
+
+fn report(routes: &[Route], figures: &mut BTreeMap<(&str, &str), Vec<f64>>) {
+    println!("\nmedians of the rounds; in brackets the ratio to direct");
+    print!("{:<30}", "");
+    for route in routes {
+        print!("{:>22}", route.name);
+    }
+    println!();
+    let mut modes: Vec<&str> = figures.keys().map(|(mode, _)| *mode).collect();
+    modes.dedup();
+    for mode in modes {
+        print!("{mode:<30}");
+        let direct = figures.get_mut(&(mode, "direct")).map_or(0.0, |values| median(values));
+        for route in routes {
+            let value = figures.get_mut(&(mode, route.name)).map_or(0.0, |values| median(values));
+            print!("{:>22}", format!("{value:.0} ({:.2})", value / direct));
+        }
+        println!();
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+async fn pgbench(server: &Server, route: &Route, flags: &[&str], clients: u32, seconds: u32) -> Result<f64> {
+    let output = tokio::process::Command::new(find_program("pgbench")?)
+        .args(flags)
+        .args(["--no-vacuum", "--jobs=2", &format!("--client={clients}"), &format!("--time={seconds}")])
+        .args(["--host=127.0.0.1", &format!("--port={}", route.port), &format!("--username={}", route.user), &server.database])
+        .env("PGPASSWORD", &route.password)
+        .env("PGSSLMODE", "disable")
+        .stdin(Stdio::null())
+        .output()
+        .await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "pgbench through {} failed: {}{text}", route.name, String::from_utf8_lossy(&output.stderr));
+    let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")).and_then(|rest| rest.split(' ').next()).context("pgbench printed no tps")?;
+    Ok(tps.parse()?)
+}
+
+async fn connect(server: &Server, route: &Route) -> Result<tokio_postgres::Client> {
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(route.port).user(&route.user).password(&route.password).dbname(&server.database);
+    config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.with_context(|| format!("through {}", route.name))?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+async fn latency(client: &tokio_postgres::Client) -> Result<f64> {
+    let mut taken = Vec::new();
+    for _ in 0..3000 {
+        let start = Instant::now();
+        client.simple_query("select 1").await?;
+        taken.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(median(&mut taken))
+}
+
+async fn million(client: &tokio_postgres::Client) -> Result<f64> {
+    use std::pin::pin;
+    let start = Instant::now();
+    let sql = "select aid, bid, abalance, filler from pgbench_accounts limit 1000000";
+    let mut rows = pin!(client.query_raw(sql, std::iter::empty::<i32>()).await?);
+    let mut count = 0_u32;
+    while std::future::poll_fn(|cx| futures_next(rows.as_mut(), cx)).await.transpose()?.is_some() {
+        count += 1;
+    }
+    Ok(f64::from(count) / start.elapsed().as_secs_f64())
+}
+
+fn futures_next(
+    stream: std::pin::Pin<&mut tokio_postgres::RowStream>,
+    cx: &mut std::task::Context<'_>,
+) -> std::task::Poll<Option<Result<tokio_postgres::Row, tokio_postgres::Error>>> {
+    use futures_util::Stream as _;
+    stream.poll_next(cx)
+}
+
+/// PgBouncer in session mode, on a port of its own.
+struct Pooler {
+    port: u16,
+    _process: tokio::process::Child,
+}
+
+impl Pooler {
+    async fn start(server: &Server, dir: &Path) -> Result<Option<Self>> {
+        let Some(program) = ["/usr/sbin/pgbouncer"].iter().map(PathBuf::from).find(|path| path.exists()) else { return Ok(None) };
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let users = dir.join("users.txt");
+        std::fs::write(&users, format!("\"{}\" \"{}\"\n", server.user, server.password))?;
+        let ini = dir.join("pgbouncer.ini");
+        std::fs::write(
+            &ini,
+            format!(
+                "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = plain\n\
+                 auth_file = {}\npool_mode = session\ndefault_pool_size = 64\nmax_client_conn = 200\nignore_startup_parameters = extra_float_digits\n",
+                server.host,
+                server.port,
+                users.display()
+            ),
+        )?;
+        let mut command = tokio::process::Command::new(program);
+        if is_root() {
+            std::process::Command::new("chown").args(["-R", "postgres"]).arg(dir).status()?;
+            command.args(["-u", "postgres"]);
+        }
+        let process = command.arg("-q").arg(&ini).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
+        for _ in 0..100 {
+            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+                return Ok(Some(Self { port, _process: process }));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::bail!("PgBouncer does not listen")
+    }
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
+}

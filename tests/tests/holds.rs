@@ -1,0 +1,269 @@
+//! Holds: who and what opens one, what ends one, and what must not open one whatever lies in the store.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use countersign_approval::StatementDigest;
+use countersign_e2e::client::{full_text, sqlstate};
+use countersign_e2e::pki;
+use countersign_e2e::scenario::{core, count, forge, hold, hold_on, on_shared, wait_for_card_text, wait_for_count};
+use countersign_e2e::slack::{Press, Signing};
+
+#[test]
+fn an_approval_lets_it_run_once() -> Result<()> {
+    on_shared(|stack| core::hold_and_approve(stack, 101))
+}
+
+#[test]
+fn a_denial_ends_it_with_the_reviewers_reason() -> Result<()> {
+    on_shared(|stack| core::hold_and_deny(stack, 102))
+}
+
+#[test]
+fn the_recording_carries_hold_and_approval() -> Result<()> {
+    on_shared(|stack| core::evidence_is_complete(stack, 103))
+}
+
+#[test]
+fn bound_parameters_are_shown_and_bound_to_the_approval() -> Result<()> {
+    on_shared(|stack| async move {
+        let session = stack.connect("ci").await?;
+        let call = tokio::spawn(async move { session.execute("update ledger set note = $1 where id = $2", &[&"seen by the reviewer", &104_i32]).await });
+        let shows = |card: &countersign_e2e::slack::Card| card.plain.contains("seen by the reviewer") && card.plain.contains("104");
+        let card = stack.slack.wait_for_card(Duration::from_secs(60), shows).await?;
+        ensure!(count(stack, "select count(*) from ledger where note = 'seen by the reviewer'").await? == 0, "it ran before anybody approved");
+        let press = Press { request: card.request.context("no request")?, action: "approve".to_owned(), user: "U0DANA".to_owned(), reason: None };
+        let outcome = stack.slack.press(&press).await;
+        ensure!(outcome.ok, "{outcome:?}");
+        ensure!(call.await?? == 1, "one row");
+        ensure!(count(stack, "select count(*) from ledger where id = 104 and note = 'seen by the reviewer'").await? == 1, "it did not run");
+        Ok(())
+    })
+}
+
+#[test]
+fn nobody_decides_and_it_expires() -> Result<()> {
+    on_shared(|stack| async move {
+        let pending = hold(stack, "ci", "delete from short_lived where id = 3").await?;
+        let request = pending.request.clone();
+        let (session, result) = pending.ended().await?;
+        let error = result.err().context("an expired statement ran")?;
+        ensure!(sqlstate(&error) == "42501" && full_text(&error).contains(&request), "{}", full_text(&error));
+        ensure!(full_text(&error).contains("expire"), "{}", full_text(&error));
+        ensure!(session.query_one("select 1", &[]).await?.try_get::<_, i32>(0)? == 1, "the session must live on");
+        ensure!(count(stack, "select count(*) from short_lived").await? == 10, "nothing may be gone");
+        wait_for_card_text(stack, &request, "expired").await?;
+        // A late press changes nothing.
+        let press = Press { request, action: "approve".to_owned(), user: "U0DANA".to_owned(), reason: None };
+        let outcome = stack.slack.press(&press).await;
+        ensure!(!outcome.ok || count(stack, "select count(*) from short_lived").await? == 10, "{outcome:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_client_that_goes_away_ends_it() -> Result<()> {
+    on_shared(|stack| async move {
+        let ci = stack.principal("ci")?;
+        let mut psql = stack.gateway.psql(&ci.user, &ci.token)?;
+        let mut client = psql.args(["-c", "delete from ledger where id = 105"]).spawn()?;
+        let card = stack.slack.wait_for_card(Duration::from_secs(60), |card| card.plain.contains("where id = 105")).await?;
+        let request = card.request.context("no request")?;
+        client.kill().await?;
+        wait_for_card_text(stack, &request, "cancelled").await?;
+        let press = Press { request: request.clone(), action: "approve".to_owned(), user: "U0DANA".to_owned(), reason: None };
+        let _ = stack.slack.press(&press).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        ensure!(count(stack, "select count(*) from ledger where id = 105").await? == 1, "it ran without its client");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_cancel_request_ends_it() -> Result<()> {
+    on_shared(|stack| async move {
+        let session = stack.connect("ci").await?;
+        let (token, tls) = session.canceller();
+        let pending = hold_on(stack, session, "delete from ledger where id = 106").await?;
+        let request = pending.request.clone();
+        token.cancel_query(tls).await?;
+        let (session, result) = pending.ended().await?;
+        let error = result.err().context("a cancelled statement ran")?;
+        ensure!(sqlstate(&error) == "57014", "{error:?}");
+        ensure!(session.query_one("select 1", &[]).await?.try_get::<_, i32>(0)? == 1, "the session must live on");
+        wait_for_card_text(stack, &request, "cancelled").await?;
+        ensure!(count(stack, "select count(*) from ledger where id = 106").await? == 1, "nothing may be gone");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_hold_inside_a_transaction_keeps_the_transaction() -> Result<()> {
+    on_shared(|stack| async move {
+        let session = stack.connect("ci").await?;
+        session.batch_execute("begin").await?;
+        let pending = hold_on(stack, session, "delete from ledger where id = 107").await?;
+        let outcome = pending.press(stack, "approve", "U0LEE", None).await;
+        ensure!(outcome.ok, "{outcome:?}");
+        let (session, result) = pending.ended().await?;
+        ensure!(result? == 1, "one row");
+        session.batch_execute("rollback").await?;
+        ensure!(count(stack, "select count(*) from ledger where id = 107").await? == 1, "the rollback must undo it");
+        // Denied inside a transaction: it has failed, as after a native error.
+        session.batch_execute("begin").await?;
+        let pending = hold_on(stack, session, "delete from ledger where id = 108").await?;
+        let outcome = pending.press(stack, "deny", "U0LEE", Some("no")).await;
+        ensure!(outcome.ok, "{outcome:?}");
+        let (session, result) = pending.ended().await?;
+        ensure!(result.is_err_and(|error| sqlstate(&error) == "42501"), "it must be refused");
+        let failed = session.batch_execute("select 1").await.err().context("the transaction must have failed")?;
+        ensure!(sqlstate(&failed) == "25P02", "{failed:?}");
+        session.batch_execute("rollback").await?;
+        Ok(())
+    })
+}
+
+/// I6: the requester never counts, nor does somebody in no roster, a guest, or a bot.
+#[test]
+fn who_may_not_decide_changes_nothing() -> Result<()> {
+    on_shared(|stack| async move {
+        let pending = hold(stack, "ci", "delete from ledger where id = 109").await?;
+        for user in ["U0CI", "U0MALLORY", "U0GUEST"] {
+            let _ = pending.press(stack, "approve", user, None).await;
+            let _ = pending.press(stack, "deny", user, Some("spite")).await;
+        }
+        pending.must_wait().await?;
+        let outcome = pending.press(stack, "approve", "U0DANA", None).await;
+        ensure!(outcome.ok, "{outcome:?}");
+        ensure!(pending.ended().await?.1? == 1, "one row");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_quorum_of_two_takes_two_people() -> Result<()> {
+    on_shared(|stack| async move {
+        let pending = hold(stack, "ci", "delete from vault where id = 1").await?;
+        for _ in 0..2 {
+            let _ = pending.press(stack, "approve", "U0DANA", None).await;
+        }
+        pending.must_wait().await?;
+        let outcome = pending.press(stack, "approve", "U0LEE", None).await;
+        ensure!(outcome.ok, "{outcome:?}");
+        ensure!(pending.ended().await?.1? == 1, "one row");
+        Ok(())
+    })
+}
+
+/// I2: what an attacker writes into the store opens nothing, and does not keep the right decision from working.
+#[test]
+fn forged_decisions_in_the_store_open_nothing() -> Result<()> {
+    on_shared(|stack| async move {
+        let approvals = stack.approvals()?;
+        let pending = hold(stack, "ci", "delete from ledger where id = 110").await?;
+        let request = forge::read_request(approvals, &pending.request)?;
+        let claims = forge::approval(&request, "dana", "T0BANK/U0DANA")?;
+        let stranger = pki::signing_key(&stack.dir().join("attacker"), "decision")?;
+        let ours = &stack.decision_key;
+
+        let mut other_statement = claims.clone();
+        other_statement.digest = StatementDigest::compute(b"select 1", std::iter::empty());
+        let mut other_environment = claims.clone();
+        other_environment.environment = "production".to_owned();
+        let mut other_policy = claims.clone();
+        other_policy.policy = "0".repeat(64);
+        let mut other_database = claims.clone();
+        other_database.database = "postgres".to_owned();
+        let mut other_principal = claims.clone();
+        other_principal.requester_subject = "dba".to_owned();
+        let mut not_on_call = claims.clone();
+        not_on_call.reviewer.groups = vec!["interns".to_owned()];
+        let own = forge::approval(&request, "casey", "T0BANK/U0CI")?;
+        let mut own = own;
+        own.reviewer.email = Some("ci@bank.example".to_owned());
+        own.reviewer.subjects = vec![format!("{}|ci", request.requester.issuer)];
+
+        for (name, token) in [
+            ("a stranger's key under our key id", forge::sign(&claims, &stranger.pem, &ours.id)?),
+            ("a stranger's key under its own id", forge::sign(&claims, &stranger.pem, &stranger.id)?),
+            ("no signature", forge::unsigned(&claims, &ours.id)?),
+            ("our key, another statement", forge::sign(&other_statement, &ours.pem, &ours.id)?),
+            ("our key, another environment", forge::sign(&other_environment, &ours.pem, &ours.id)?),
+            ("our key, another policy", forge::sign(&other_policy, &ours.pem, &ours.id)?),
+            ("our key, another database", forge::sign(&other_database, &ours.pem, &ours.id)?),
+            ("our key, another principal", forge::sign(&other_principal, &ours.pem, &ours.id)?),
+            ("our key, a reviewer of no right group", forge::sign(&not_on_call, &ours.pem, &ours.id)?),
+            ("our key, the requester as reviewer", forge::sign(&own, &ours.pem, &ours.id)?),
+            ("no token at all", "not a token".to_owned()),
+        ] {
+            forge::plant(approvals, &pending.request, &token).with_context(|| name.to_owned())?;
+        }
+        pending.must_wait().await?;
+        ensure!(count(stack, "select count(*) from ledger where id = 110").await? == 1, "a forged decision opened the hold");
+
+        // The harness's own oracle: a token signed as the bot signs does open it, so the ones above failed for what they say.
+        forge::plant(approvals, &pending.request, &forge::sign(&claims, &ours.pem, &ours.id)?)?;
+        ensure!(pending.ended().await?.1? == 1, "one row");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_decision_on_another_request_opens_nothing() -> Result<()> {
+    on_shared(|stack| async move {
+        let approvals = stack.approvals()?;
+        let first = hold(stack, "ci", "delete from ledger where id = 111").await?;
+        let first_request = first.request.clone();
+        let outcome = first.press(stack, "approve", "U0DANA", None).await;
+        ensure!(outcome.ok, "{outcome:?}");
+        ensure!(first.ended().await?.1? == 1, "one row");
+        let genuine = forge::tokens(approvals, &first_request)?;
+        ensure!(!genuine.is_empty(), "the approved request carries no decision");
+
+        // The grant of the first, replayed: for another statement, and for the very same one asked again.
+        for sql in ["delete from ledger where id = 112", "delete from ledger where id = 111"] {
+            let pending = hold(stack, "ci", sql).await?;
+            ensure!(pending.request != first_request, "a consumed request must not be used again");
+            for token in &genuine {
+                forge::plant(approvals, &pending.request, token)?;
+            }
+            pending.must_wait().await?;
+            let outcome = pending.press(stack, "deny", "U0LEE", Some("replayed")).await;
+            ensure!(outcome.ok, "{outcome:?}");
+            ensure!(pending.ended().await?.1.is_err(), "{sql} ran on a replayed grant");
+        }
+        wait_for_count(stack, "select count(*) from ledger where id = 112", 1).await
+    })
+}
+
+/// The bot takes nothing that Slack did not sign just now, for this app and workspace.
+#[test]
+fn presses_slack_did_not_sign_are_refused() -> Result<()> {
+    on_shared(|stack| async move {
+        let pending = hold(stack, "ci", "delete from ledger where id = 113").await?;
+        let press = Press { request: pending.request.clone(), action: "approve".to_owned(), user: "U0DANA".to_owned(), reason: None };
+        let payload = stack.slack.payload(&press).map_err(anyhow::Error::msg)?;
+        let cases = [
+            ("another secret", Signing { secret: Some("0123456789abcdef".to_owned()), ..Signing::default() }),
+            ("six minutes old", Signing { age_seconds: 360, ..Signing::default() }),
+            ("six minutes early", Signing { age_seconds: -360, ..Signing::default() }),
+            ("no signature", Signing { header: Some(String::new()), ..Signing::default() }),
+            ("a signature of zeros", Signing { header: Some(format!("v0={}", "0".repeat(64))), ..Signing::default() }),
+        ];
+        for (name, signing) in cases {
+            let (status, body) = stack.slack.send(&payload, &signing).await?;
+            ensure!((400..500).contains(&status), "{name}: {status} {body}");
+            ensure!(!body.contains("v0="), "{name}: the answer must not carry a signature: {body}");
+        }
+        for (pointer, value) in [("/team/id", "T0OTHER"), ("/api_app_id", "A0OTHER")] {
+            let mut foreign = payload.clone();
+            *foreign.pointer_mut(pointer).context("no such field")? = value.into();
+            let _ = stack.slack.send(&foreign, &Signing::default()).await?;
+        }
+        pending.must_wait().await?;
+        let outcome = pending.press(stack, "deny", "U0LEE", Some("enough")).await;
+        ensure!(outcome.ok, "{outcome:?}");
+        ensure!(pending.ended().await?.1.is_err(), "it must be refused");
+        Ok(())
+    })
+}
