@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::ViewColumn;
+use crate::analysis::ViewFacts;
 use crate::state::SearchPath;
 
 mod load;
@@ -72,8 +72,8 @@ pub(crate) struct Relation {
     pub(crate) write_code: Vec<u32>,
     /// Relations that foreign keys change along with this one.
     pub(crate) cascades: Vec<u32>,
-    /// What a view's columns are made of, found out once.
-    pub(crate) lineage: OnceLock<Option<Vec<ViewColumn>>>,
+    /// What reading the view amounts to, found out once.
+    pub(crate) view: OnceLock<Option<ViewFacts>>,
 }
 
 impl Relation {

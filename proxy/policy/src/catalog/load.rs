@@ -131,7 +131,7 @@ fn relation(catalog: &mut Catalog, row: &Row<'_>) -> Result<(), CatalogError> {
         read_code: Vec::new(),
         write_code: Vec::new(),
         cascades: Vec::new(),
-        lineage: OnceLock::new(),
+        view: OnceLock::new(),
     };
     catalog.relation_names.entry(relation.schema.clone()).or_default().insert(relation.name.clone(), relation.oid);
     if relation.row_type != 0 {

@@ -1,0 +1,296 @@
+//! Function calls and type names.
+
+use pg_query::protobuf::{FuncCall, TypeName, WindowDef};
+use pg_query::{Node, NodeEnum};
+
+use super::{Interest, Lineage, Scope, Walk, path_effect, strings};
+use crate::StatementKind;
+use crate::builtin::{self, Setting};
+use crate::catalog::FIRST_USER_OID;
+use crate::state::{parse_path, truncate};
+
+impl<'a> Walk<'a> {
+    pub(super) fn call(&mut self, call: &FuncCall, scope: &Scope<'a, '_>) -> Lineage {
+        let Some(names) = strings(&call.funcname) else {
+            self.unknown(|| "a function without a name".to_owned());
+            return Lineage::opaque();
+        };
+        let mut arguments = self.expressions(&call.args, scope);
+        for order in &call.agg_order {
+            let lineage = self.sort(order, scope);
+            arguments.absorb(&lineage);
+        }
+        self.condition(call.agg_filter.as_deref(), scope, "a protected column decides in FILTER");
+        if let Some(window) = call.over.as_deref() {
+            self.window(window, scope);
+        }
+        if call.agg_distinct {
+            self.operator_named("=");
+        }
+        if matches!(names.as_slice(), ["set_config"] | ["pg_catalog", "set_config"]) && self.set_config(&call.args) {
+            return arguments.derived();
+        }
+        let count = call.args.len();
+        let star = call.agg_star;
+        let result = self.call_named(&names, count, &arguments);
+        if star { Lineage::default() } else { result }
+    }
+
+    pub(super) fn window(&mut self, window: &WindowDef, scope: &Scope<'a, '_>) {
+        let partition = self.expressions(&window.partition_clause, scope);
+        self.expose(&partition, "a protected column decides in PARTITION BY");
+        for order in &window.order_clause {
+            let lineage = self.sort(order, scope);
+            self.expose(&lineage, "a protected column decides in ORDER BY");
+        }
+        self.condition(window.start_offset.as_deref(), scope, "a protected column decides a window's frame");
+        self.condition(window.end_offset.as_deref(), scope, "a protected column decides a window's frame");
+    }
+
+    pub(super) fn sort(&mut self, node: &Node, scope: &Scope<'a, '_>) -> Lineage {
+        match &node.node {
+            Some(NodeEnum::SortBy(sort)) => {
+                match strings(&sort.use_op).as_deref() {
+                    Some([name]) => self.operator_named(name),
+                    Some([schema, name]) => {
+                        self.operators.insert((Some((*schema).to_owned()), (*name).to_owned()));
+                    }
+                    _ => {}
+                }
+                self.optional(sort.node.as_deref(), scope)
+            }
+            _ => self.expression(node, scope),
+        }
+    }
+
+    /// A call by name, with so many arguments of that lineage.
+    pub(super) fn call_named(&mut self, names: &[&str], count: usize, arguments: &Lineage) -> Lineage {
+        let (schema, name) = match names {
+            [name] => (None, truncate(name)),
+            [schema, name] => (Some(truncate(schema)), truncate(name)),
+            [_, schema, name] => (Some(truncate(schema)), truncate(name)),
+            _ => {
+                self.unknown(|| "a function name with too many parts".to_owned());
+                return Lineage::opaque();
+            }
+        };
+        let mut result = arguments.clone().derived();
+        if builtin::takes_time(name) {
+            self.expose(arguments, "a protected column decides how long a function takes");
+        }
+        if builtin::returns_set(name) {
+            self.expose(arguments, "a protected column decides how many rows there are");
+        }
+        let in_builtin = schema.is_none_or(|schema| schema == "pg_catalog");
+        let known_builtin = in_builtin && builtin::is_harmless(name);
+        let harmful = if in_builtin { builtin::harm(name) } else { None };
+        let visible: Vec<u32> = self
+            .catalog
+            .functions_named(name)
+            .filter(|function| function.accepts(count))
+            .filter(|function| match schema {
+                Some(schema) => function.schema == schema,
+                None => self.paths.iter().any(|path| path.contains(&function.schema.as_str())),
+            })
+            // An overload of a built-in function is chosen only for arguments of its own types.
+            .filter(|function| !known_builtin || function.arguments.iter().all(|argument| *argument < FIRST_USER_OID || self.types.contains(argument)))
+            .map(|function| function.oid)
+            .collect();
+        let mut called_user = false;
+        for oid in &visible {
+            let Some(function) = self.catalog.function(*oid) else { continue };
+            if function.oid < FIRST_USER_OID && function.schema == "information_schema" {
+                continue;
+            }
+            called_user = true;
+            self.calls.insert(*oid);
+            if function.returns_set {
+                self.expose(arguments, "a protected column decides how many rows there are");
+            }
+            if function.result >= FIRST_USER_OID {
+                self.types.insert(function.result);
+            }
+        }
+        if called_user && !self.trusts_all(&visible) {
+            result.opaque = true;
+            self.opaque = true;
+        }
+        if let Some((kind, why)) = harmful {
+            let full = name.to_owned();
+            self.builtin_calls.insert(full.clone());
+            self.raise(kind, || format!("{full} {why}"));
+            self.expose(arguments, "a protected column is handed to a function with effects");
+            result.opaque = true;
+            self.opaque = true;
+            return result;
+        }
+        if known_builtin || !visible.is_empty() {
+            if known_builtin && builtin::is_count(name) {
+                return Lineage::default();
+            }
+            return result;
+        }
+        // `type(value)` is a cast.
+        if count == 1 && self.is_known_type(schema, name) {
+            self.has_cast = true;
+            return result;
+        }
+        if schema == Some("pg_catalog") || (schema.is_none() && self.catalog.functions_named(name).next().is_none()) {
+            // `column(whole row)` is a column.
+            let is_column = schema.is_none() && count == 1 && !arguments.sources.is_empty();
+            self.unresolved(|| format!("function {name} is neither on the list of harmless functions nor in the catalog"));
+            if !is_column {
+                result.opaque = true;
+                self.opaque = true;
+            }
+            return result;
+        }
+        self.unresolved(|| format!("function {} does not resolve under the session's search path", names.join(".")));
+        result.opaque = true;
+        self.opaque = true;
+        result
+    }
+
+    fn trusts_all(&self, functions: &[u32]) -> bool {
+        match self.interest {
+            Interest::All => false,
+            Interest::Protected(protection) => functions.iter().all(|oid| {
+                self.catalog.function(*oid).is_some_and(|function| {
+                    protection.policy().trusted_functions().iter().any(|trusted| trusted.name.matches(&function.schema, &function.name))
+                })
+            }),
+        }
+    }
+
+    /// `(value).name` where the value's type is not followed: every function it could call is called.
+    pub(super) fn attribute(&mut self, name: &str) {
+        let callable: Vec<u32> = self
+            .catalog
+            .functions_named(name)
+            .filter(|function| function.accepts(1))
+            .filter(|function| self.paths.iter().any(|path| path.contains(&function.schema.as_str())))
+            .map(|function| function.oid)
+            .collect();
+        self.calls.extend(callable);
+        if let Some((kind, why)) = builtin::harm(name) {
+            self.raise(kind, || format!("{name} {why}"));
+        }
+    }
+
+    /// `set_config(name, value, local)` with constants is SET; says whether it was understood.
+    fn set_config(&mut self, arguments: &[Node]) -> bool {
+        let [name, value, _] = arguments else { return false };
+        let (Some(name), value) = (constant(name), constant(value)) else { return false };
+        match (builtin::setting(&name), value) {
+            (Setting::SearchPath, value) => {
+                self.effects.push(path_effect(value.as_deref().and_then(parse_path)));
+            }
+            (Setting::Only(only), Some(value)) if value.eq_ignore_ascii_case(only) => {}
+            (Setting::Harmless, Some(_)) => {}
+            _ => return false,
+        }
+        self.raise(StatementKind::Session, || format!("sets {name}"));
+        true
+    }
+
+    pub(super) fn type_name(&mut self, name: &TypeName) {
+        let Some(names) = strings(&name.names) else {
+            self.unknown(|| "a type without a name".to_owned());
+            return;
+        };
+        if name.pct_type {
+            self.unknown(|| "a type given by %TYPE".to_owned());
+            return;
+        }
+        let (schema, base) = match names.as_slice() {
+            [base] => (None, *base),
+            [schema, base] => (Some(*schema), *base),
+            [_, schema, base] => (Some(*schema), *base),
+            _ => (None, ""),
+        };
+        if !self.is_known_type(schema.map(truncate), truncate(base)) {
+            self.unresolved(|| format!("type {} is not in the catalog", names.join(".")));
+        }
+    }
+
+    /// Whether a type is known; what using it runs is taken account of.
+    fn is_known_type(&mut self, schema: Option<&str>, name: &str) -> bool {
+        match schema {
+            Some("pg_catalog") => return builtin::is_type(name) || self.catalog.relation_in("pg_catalog", name).is_some(),
+            None if builtin::is_type(name) && self.paths.iter().all(|path| path.first() == Some(&"pg_catalog")) => return true,
+            _ => {}
+        }
+        let catalog = self.catalog;
+        let mut found: Vec<u32> = Vec::new();
+        match schema {
+            Some(schema) => found.extend(catalog.type_in(schema, name)),
+            None => {
+                for path in &self.paths {
+                    if let Some(oid) = path.iter().find_map(|schema| catalog.type_in(schema, name)) {
+                        found.push(oid);
+                    }
+                }
+            }
+        }
+        for oid in &found {
+            self.use_type(*oid, 0);
+        }
+        !found.is_empty() || (schema.is_none() && builtin::is_type(name)) || (schema.is_none() && catalog.relation_in("pg_catalog", name).is_some())
+    }
+
+    /// A user type is used: its checks run, its operators and casts come into question.
+    pub(super) fn use_type(&mut self, oid: u32, level: usize) {
+        if oid < FIRST_USER_OID || !self.types.insert(oid) || level > 16 {
+            return;
+        }
+        let catalog = self.catalog;
+        if let Some(relation) = catalog.relation_of_row_type(oid) {
+            for column in &relation.columns {
+                self.use_type(column.type_oid, level + 1);
+            }
+            return;
+        }
+        let Some(found) = catalog.type_by_oid(oid) else { return };
+        if found.relation != 0
+            && let Some(relation) = catalog.relation(found.relation)
+        {
+            for column in &relation.columns {
+                self.use_type(column.type_oid, level + 1);
+            }
+        }
+        self.use_type(found.element, level + 1);
+        if found.class == 'd' {
+            self.use_type(found.base, level + 1);
+            if let Some(check) = &found.check {
+                self.domain_check(check);
+            }
+        }
+    }
+
+    fn domain_check(&mut self, check: &str) {
+        let text = format!("SELECT {check} FROM (SELECT NULL) AS domain(value)");
+        match crate::grammar::parse(&text, 1 << 16).as_deref() {
+            Ok([statement]) => {
+                if let Some(node) = statement.stmt.as_deref() {
+                    let outer = self.kind;
+                    self.query(node, None);
+                    self.kind = self.kind.max(outer);
+                }
+            }
+            _ => self.unknown(|| "the check of a domain cannot be parsed".to_owned()),
+        }
+    }
+}
+
+/// The text of a string constant, casts to text seen through.
+fn constant(node: &Node) -> Option<String> {
+    match node.node.as_ref()? {
+        NodeEnum::AConst(value) => match value.val.as_ref()? {
+            pg_query::protobuf::a_const::Val::Sval(text) => Some(text.sval.clone()),
+            pg_query::protobuf::a_const::Val::Ival(number) => Some(number.ival.to_string()),
+            _ => None,
+        },
+        NodeEnum::TypeCast(cast) => constant(cast.arg.as_deref()?),
+        _ => None,
+    }
+}

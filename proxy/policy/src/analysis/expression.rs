@@ -1,0 +1,418 @@
+//! Expressions: every node kind that can stand in one, and where its value comes from.
+
+use pg_query::protobuf::{AExprKind, ColumnRef, SubLinkType};
+use pg_query::{Node, NodeEnum};
+
+use super::{ColumnId, Interest, Lineage, Range, Scope, Source, Walk, strings};
+use crate::catalog::Relation;
+
+const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
+
+impl<'a> Walk<'a> {
+    /// The lineage of a value.
+    pub(super) fn expression(&mut self, node: &Node, scope: &Scope<'a, '_>) -> Lineage {
+        self.deeper(|walk| walk.expression_node(node, scope)).unwrap_or_else(Lineage::opaque)
+    }
+
+    pub(super) fn expressions(&mut self, nodes: &[Node], scope: &Scope<'a, '_>) -> Lineage {
+        let mut lineage = Lineage::default();
+        for node in nodes {
+            let part = self.expression(node, scope);
+            lineage.absorb(&part);
+        }
+        lineage
+    }
+
+    pub(super) fn optional(&mut self, node: Option<&Node>, scope: &Scope<'a, '_>) -> Lineage {
+        node.map(|node| self.expression(node, scope)).unwrap_or_default()
+    }
+
+    /// A value that decides something: which rows, in which order, how many.
+    pub(super) fn condition(&mut self, node: Option<&Node>, scope: &Scope<'a, '_>, how: &str) {
+        if let Some(node) = node {
+            let lineage = self.expression(node, scope);
+            self.expose(&lineage, how);
+        }
+    }
+
+    fn expression_node(&mut self, node: &Node, scope: &Scope<'a, '_>) -> Lineage {
+        let Some(node) = &node.node else {
+            return Lineage::default();
+        };
+        match node {
+            NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_) | NodeEnum::SetToDefault(_) => Lineage::default(),
+            NodeEnum::Integer(_) | NodeEnum::Float(_) | NodeEnum::Boolean(_) | NodeEnum::String(_) | NodeEnum::BitString(_) => Lineage::default(),
+            NodeEnum::ColumnRef(column) => self.column(column, scope),
+            NodeEnum::AExpr(operation) => self.operation(operation, scope),
+            NodeEnum::BoolExpr(logic) => self.expressions(&logic.args, scope),
+            NodeEnum::NullTest(test) => self.optional(test.arg.as_deref(), scope).derived(),
+            NodeEnum::BooleanTest(test) => self.optional(test.arg.as_deref(), scope).derived(),
+            NodeEnum::TypeCast(cast) => {
+                if let Some(name) = &cast.type_name {
+                    self.type_name(name);
+                }
+                self.has_cast = true;
+                self.optional(cast.arg.as_deref(), scope).derived()
+            }
+            NodeEnum::CollateClause(clause) => self.optional(clause.arg.as_deref(), scope).derived(),
+            NodeEnum::FuncCall(call) => self.call(call, scope),
+            NodeEnum::AIndirection(indirection) => self.indirection(indirection, scope),
+            NodeEnum::AIndices(indices) => {
+                let mut lineage = self.optional(indices.lidx.as_deref(), scope).derived();
+                let upper = self.optional(indices.uidx.as_deref(), scope);
+                lineage.absorb(&upper);
+                lineage
+            }
+            NodeEnum::AArrayExpr(array) => self.expressions(&array.elements, scope),
+            NodeEnum::RowExpr(row) => self.expressions(&row.args, scope),
+            NodeEnum::List(list) => self.expressions(&list.items, scope),
+            NodeEnum::SubLink(link) => self.sub_link(link, scope),
+            NodeEnum::CaseExpr(case) => self.case(case, scope),
+            NodeEnum::CoalesceExpr(coalesce) => self.expressions(&coalesce.args, scope),
+            NodeEnum::MinMaxExpr(min_max) => {
+                self.operator_named("<");
+                self.expressions(&min_max.args, scope)
+            }
+            NodeEnum::XmlExpr(xml) => {
+                let mut lineage = self.expressions(&xml.named_args, scope);
+                let rest = self.expressions(&xml.args, scope);
+                lineage.absorb(&rest);
+                lineage
+            }
+            NodeEnum::XmlSerialize(xml) => {
+                if let Some(name) = &xml.type_name {
+                    self.type_name(name);
+                }
+                self.optional(xml.expr.as_deref(), scope).derived()
+            }
+            NodeEnum::ResTarget(target) => self.optional(target.val.as_deref(), scope).derived(),
+            NodeEnum::NamedArgExpr(argument) => self.optional(argument.arg.as_deref(), scope).derived(),
+            NodeEnum::GroupingFunc(grouping) => self.expressions(&grouping.args, scope),
+            NodeEnum::GroupingSet(set) => self.expressions(&set.content, scope),
+            NodeEnum::CurrentOfExpr(current) => {
+                if self.state.cursor(&current.cursor_name).is_none() {
+                    self.unknown(|| format!("cursor {} is not known to the proxy", current.cursor_name));
+                }
+                Lineage::default()
+            }
+            NodeEnum::MultiAssignRef(assign) => self.optional(assign.source.as_deref(), scope).derived(),
+            NodeEnum::JsonIsPredicate(test) => self.optional(test.expr.as_deref(), scope).derived(),
+            other => {
+                let name = variant(other);
+                self.unknown(|| format!("expression {name} is not on the list of known ones"));
+                Lineage::opaque()
+            }
+        }
+    }
+
+    fn operation(&mut self, operation: &pg_query::protobuf::AExpr, scope: &Scope<'a, '_>) -> Lineage {
+        match AExprKind::try_from(operation.kind) {
+            Ok(AExprKind::AexprSimilar) => self.operator_named("~"),
+            Ok(AExprKind::AexprBetween | AExprKind::AexprNotBetween | AExprKind::AexprBetweenSym | AExprKind::AexprNotBetweenSym) => {
+                self.operator_named(">=");
+                self.operator_named("<=");
+                self.operator_named(">");
+                self.operator_named("<");
+            }
+            Ok(AExprKind::Undefined) | Err(_) => self.unknown(|| "an operation of a kind that is not on the list".to_owned()),
+            Ok(_) => match strings(&operation.name).as_deref() {
+                Some([name]) => self.operator_named(name),
+                Some([schema, name]) => {
+                    self.operators.insert((Some((*schema).to_owned()), (*name).to_owned()));
+                }
+                _ => self.unknown(|| "an operator without a name".to_owned()),
+            },
+        }
+        let mut lineage = self.optional(operation.lexpr.as_deref(), scope).derived();
+        let right = self.optional(operation.rexpr.as_deref(), scope);
+        lineage.absorb(&right);
+        lineage
+    }
+
+    pub(super) fn operator_named(&mut self, name: &str) {
+        if !self.catalog.operators_named(name).is_empty() {
+            self.operators.insert((None, name.to_owned()));
+        }
+    }
+
+    fn case(&mut self, case: &pg_query::protobuf::CaseExpr, scope: &Scope<'a, '_>) -> Lineage {
+        if case.arg.is_some() {
+            self.operator_named("=");
+        }
+        let mut lineage = self.optional(case.arg.as_deref(), scope).derived();
+        for arm in &case.args {
+            if let Some(NodeEnum::CaseWhen(when)) = &arm.node {
+                let test = self.optional(when.expr.as_deref(), scope);
+                lineage.absorb(&test);
+                let result = self.optional(when.result.as_deref(), scope);
+                lineage.absorb(&result);
+            } else {
+                self.unknown(|| "a CASE arm that is not WHEN".to_owned());
+            }
+        }
+        let otherwise = self.optional(case.defresult.as_deref(), scope);
+        lineage.absorb(&otherwise);
+        lineage
+    }
+
+    fn sub_link(&mut self, link: &pg_query::protobuf::SubLink, scope: &Scope<'a, '_>) -> Lineage {
+        if link.testexpr.is_some() {
+            match strings(&link.oper_name).as_deref() {
+                None | Some([]) => self.operator_named("="),
+                Some([name]) => self.operator_named(name),
+                Some([schema, name]) => {
+                    self.operators.insert((Some((*schema).to_owned()), (*name).to_owned()));
+                }
+                Some(_) => self.unknown(|| "an operator with too many parts".to_owned()),
+            }
+        }
+        let mut lineage = self.optional(link.testexpr.as_deref(), scope).derived();
+        if let Some(query) = link.subselect.as_deref() {
+            let items = self.query(query, Some(scope));
+            if SubLinkType::try_from(link.sub_link_type) != Ok(SubLinkType::ExistsSublink) {
+                lineage.absorb(&items.all());
+            }
+        }
+        lineage
+    }
+
+    fn indirection(&mut self, indirection: &pg_query::protobuf::AIndirection, scope: &Scope<'a, '_>) -> Lineage {
+        // `(c).ssn` is a column; `(expression).name` may be a function call in attribute notation.
+        if let (Some(NodeEnum::ColumnRef(inner)), [first, ..]) = (indirection.arg.as_ref().and_then(|arg| arg.node.as_ref()), indirection.indirection.as_slice())
+            && let (Some([name]), Some(NodeEnum::String(field))) = (strings(&inner.fields).as_deref(), &first.node)
+            && self.lookup_column(name, scope).is_none()
+            && let Some(range) = find_range(name, None, scope)
+        {
+            let lineage = self.field(range, &field.sval, scope);
+            return if indirection.indirection.len() == 1 { lineage } else { lineage.derived() };
+        }
+        let mut lineage = self.optional(indirection.arg.as_deref(), scope).derived();
+        for part in &indirection.indirection {
+            match &part.node {
+                Some(NodeEnum::String(field)) => self.attribute(&field.sval),
+                Some(NodeEnum::AIndices(_)) => {
+                    let index = self.expression(part, scope);
+                    lineage.absorb(&index);
+                }
+                Some(NodeEnum::AStar(_)) => {}
+                _ => self.unknown(|| "a field that is none".to_owned()),
+            }
+        }
+        lineage
+    }
+
+    fn column(&mut self, column: &ColumnRef, scope: &Scope<'a, '_>) -> Lineage {
+        if let Some(star) = column.fields.iter().position(|field| matches!(field.node, Some(NodeEnum::AStar(_)))) {
+            // A star where one value is expected: `count(c.*)`, `row(c.*)`.
+            let prefix = column.fields.get(..star).and_then(strings);
+            return self.whole(prefix.as_deref().unwrap_or_default(), scope);
+        }
+        let Some(fields) = strings(&column.fields) else {
+            self.unknown(|| "a column reference that cannot be read".to_owned());
+            return Lineage::opaque();
+        };
+        match fields.as_slice() {
+            [name] => {
+                if let Some(lineage) = self.lookup_column(name, scope) {
+                    return lineage;
+                }
+                if find_range(name, None, scope).is_some() {
+                    return self.whole(&[name], scope).derived();
+                }
+                if SYSTEM_COLUMNS.contains(name) {
+                    return Lineage::default();
+                }
+                self.unresolved(|| format!("column {name} is not in the catalog"));
+                Lineage::opaque()
+            }
+            [relation, name] => self.qualified(None, relation, name, scope),
+            [schema, relation, name] => self.qualified(Some(schema), relation, name, scope),
+            [_, schema, relation, name] => self.qualified(Some(schema), relation, name, scope),
+            _ => {
+                self.unknown(|| "a column reference with too many parts".to_owned());
+                Lineage::opaque()
+            }
+        }
+    }
+
+    fn qualified(&mut self, schema: Option<&str>, relation: &str, name: &str, scope: &Scope<'a, '_>) -> Lineage {
+        if let Some(range) = find_range(relation, schema, scope) {
+            return self.field(range, name, scope);
+        }
+        self.unresolved(|| format!("{relation}.{name} names nothing in the query"));
+        Lineage::opaque()
+    }
+
+    /// `range.name`: a column, or a function call in attribute notation.
+    fn field(&mut self, range: &Range<'a>, name: &str, scope: &Scope<'a, '_>) -> Lineage {
+        if let Some(lineage) = self.range_column(range, name) {
+            return lineage;
+        }
+        if SYSTEM_COLUMNS.contains(&name) && matches!(range.source, Source::Relation(..)) {
+            return Lineage::default();
+        }
+        let whole = self.range_whole(range).derived();
+        match &range.source {
+            Source::Items(items) if !items.complete => {
+                self.attribute(name);
+                return whole;
+            }
+            Source::Function(..) => {
+                self.attribute(name);
+                return whole;
+            }
+            _ => {}
+        }
+        let _ = scope;
+        self.call_named(&[name], 1, &whole)
+    }
+
+    /// The value of a column in one range.
+    pub(super) fn range_column(&self, range: &Range<'a>, name: &str) -> Option<Lineage> {
+        match &range.source {
+            Source::Relation(relation, aliases) => {
+                let index = match aliases.iter().position(|alias| alias == name) {
+                    Some(index) => index,
+                    None => relation.columns.iter().position(|column| column.name == name).filter(|index| *index >= aliases.len())?,
+                };
+                Some(self.base_column(relation, relation.columns.get(index)?.number))
+            }
+            Source::Items(items) => {
+                let mut found: Option<Lineage> = None;
+                for item in items.columns.iter().filter(|item| item.name == name) {
+                    match &mut found {
+                        None => found = Some(item.lineage.clone()),
+                        Some(lineage) => lineage.absorb(&item.lineage),
+                    }
+                }
+                found
+            }
+            Source::Function(columns, lineage, alias) => {
+                (columns.iter().any(|item| item.name == name) || alias == name).then(|| lineage.clone())
+            }
+        }
+    }
+
+    pub(super) fn range_whole(&self, range: &Range<'a>) -> Lineage {
+        match &range.source {
+            Source::Relation(relation, _) => {
+                let mut lineage = Lineage::default();
+                for column in &relation.columns {
+                    lineage.absorb(&self.base_column(relation, column.number));
+                }
+                lineage
+            }
+            Source::Items(items) => items.all(),
+            Source::Function(_, lineage, _) => lineage.clone(),
+        }
+    }
+
+    fn whole(&mut self, prefix: &[&str], scope: &Scope<'a, '_>) -> Lineage {
+        let (schema, name) = match prefix {
+            [] => {
+                let mut lineage = Lineage::default();
+                for range in &scope.ranges {
+                    lineage.absorb(&self.range_whole(range));
+                }
+                return lineage;
+            }
+            [name] => (None, *name),
+            [.., schema, name] => (Some(*schema), *name),
+        };
+        match find_range(name, schema, scope) {
+            Some(range) => self.range_whole(range),
+            None => {
+                self.unresolved(|| format!("{name} names nothing in the query"));
+                Lineage::opaque()
+            }
+        }
+    }
+
+    fn lookup_column(&self, name: &str, scope: &Scope<'a, '_>) -> Option<Lineage> {
+        let mut level = Some(scope);
+        while let Some(scope) = level {
+            let mut found: Option<Lineage> = None;
+            let mut fallback: Option<Lineage> = None;
+            for range in &scope.ranges {
+                let lineage = match (self.range_column(range, name), &range.source) {
+                    (Some(lineage), _) => lineage,
+                    (None, Source::Items(items)) if !items.complete => items.all(),
+                    (None, Source::Function(_, lineage, _)) => {
+                        fallback.get_or_insert_with(Lineage::default).absorb(lineage);
+                        continue;
+                    }
+                    _ => continue,
+                };
+                match &mut found {
+                    None => found = Some(lineage),
+                    Some(known) => known.absorb(&lineage),
+                }
+            }
+            // A name that no other range has is a column of a function, unless it is the name of a range.
+            if found.is_none() && scope.ranges.iter().all(|range| range.alias != name) && !self.outer_has(name, scope.parent) {
+                found = fallback;
+            }
+            if found.is_some() {
+                return found;
+            }
+            level = scope.parent;
+        }
+        None
+    }
+
+    fn outer_has(&self, name: &str, scope: Option<&Scope<'a, '_>>) -> bool {
+        let mut level = scope;
+        while let Some(scope) = level {
+            if scope.ranges.iter().any(|range| self.range_column(range, name).is_some()) {
+                return true;
+            }
+            level = scope.parent;
+        }
+        false
+    }
+
+    /// The lineage of a relation's column, through views, as far as it is of interest.
+    pub(super) fn base_column(&self, relation: &'a Relation, number: i16) -> Lineage {
+        let id: ColumnId = (relation.oid, number);
+        let mut lineage = Lineage { direct: Some(id), ..Lineage::default() };
+        match self.interest {
+            Interest::Protected(protection) => {
+                if protection.is_protected(id) {
+                    lineage.sources.push(id);
+                }
+            }
+            Interest::All => match relation.view.get() {
+                Some(Some(view)) => match usize::try_from(number - 1).ok().and_then(|index| view.columns.get(index)) {
+                    Some(column) => {
+                        lineage.sources.clone_from(&column.sources);
+                        lineage.opaque = column.opaque;
+                        lineage.direct = column.direct;
+                    }
+                    None => lineage.opaque = true,
+                },
+                Some(None) => lineage.opaque = true,
+                None => lineage.sources.push(id),
+            },
+        }
+        lineage
+    }
+}
+
+/// The range that a name means, innermost first.
+pub(super) fn find_range<'s, 'a>(name: &str, schema: Option<&str>, scope: &'s Scope<'a, '_>) -> Option<&'s Range<'a>> {
+    let mut level = Some(scope);
+    while let Some(scope) = level {
+        let found = scope.ranges.iter().find(|range| range.alias == name && (schema.is_none() || range.schema.as_deref() == schema));
+        if found.is_some() {
+            return found;
+        }
+        level = scope.parent;
+    }
+    None
+}
+
+/// The name of a node's kind, for notes.
+pub(super) fn variant(node: &NodeEnum) -> String {
+    let text = format!("{node:?}");
+    text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
+}

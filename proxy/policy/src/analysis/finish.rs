@@ -1,0 +1,170 @@
+//! From the walk's findings to facts: user functions, operators, casts and protection are weighed at the end.
+
+use super::{Analysis, Items, Reach, Walk};
+use crate::StatementKind;
+use crate::catalog::FIRST_USER_OID;
+use crate::decision::Output;
+use crate::facts::{RelationName, StatementFacts};
+use crate::masks::Protection;
+
+impl<'a> Walk<'a> {
+    pub(super) fn finish(mut self, protection: &Protection<'_>) -> Analysis {
+        self.weigh_operators();
+        self.weigh_casts();
+        let functions = self.weigh_calls(protection);
+        if let Some(poison) = self.state.poisoned
+            && self.kind > StatementKind::Empty
+        {
+            self.unknown(|| poison.to_owned());
+        }
+        let named = self.named();
+        let reads = self.names(&self.reads);
+        let mut writes = self.names(&self.writes);
+        let mut reads_all = reads;
+        if self.kind >= StatementKind::Write {
+            writes.extend(self.unresolved.iter().cloned());
+        } else {
+            reads_all.extend(self.unresolved.iter().cloned());
+        }
+        let masked = protection.any();
+        let touches = self.reads.keys().chain(self.writes.keys()).any(|oid| protection.touches(*oid));
+        let opaque = masked && (self.opaque || self.kind >= StatementKind::Procedural);
+        let outputs = self.outputs.take().map(|items| foreseen(items, masked));
+        Analysis {
+            facts: StatementFacts {
+                kind: self.kind,
+                reads: reads_all,
+                writes,
+                functions,
+                missing_where: self.missing_where,
+                limit: self.limit,
+                notes: self.notes,
+                action: self.action,
+            },
+            named,
+            outputs: outputs.flatten(),
+            effects: self.effects,
+            stale: self.stale,
+            protected: touches || opaque,
+            exposed: self.exposed,
+            copies_protected: self.copies_protected && masked,
+        }
+    }
+
+    fn names(&self, touched: &std::collections::BTreeMap<u32, Reach>) -> Vec<RelationName> {
+        let mut names: Vec<RelationName> = touched
+            .keys()
+            .filter_map(|oid| self.catalog.relation(*oid))
+            .map(|relation| RelationName { schema: relation.schema.clone(), name: relation.name.clone() })
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// What an allow rule must cover: everything named, but for harmless system relations.
+    fn named(&self) -> Vec<RelationName> {
+        let mut named: Vec<RelationName> = self
+            .reads
+            .iter()
+            .chain(&self.writes)
+            .filter(|(_, reach)| **reach == Reach::Named)
+            .filter_map(|(oid, _)| self.catalog.relation(*oid))
+            .filter(|relation| !relation.is_system() || self.kind >= StatementKind::Write)
+            .map(|relation| RelationName { schema: relation.schema.clone(), name: relation.name.clone() })
+            .collect();
+        named.extend(self.unresolved.iter().cloned());
+        named
+    }
+
+    fn weigh_operators(&mut self) {
+        let operators = std::mem::take(&mut self.operators);
+        let implicit: Vec<u32> = self.catalog.casts().iter().filter(|cast| cast.implicit && cast.source < FIRST_USER_OID).map(|cast| cast.target).collect();
+        for (schema, name) in operators {
+            for operator in self.catalog.operators_named(&name) {
+                let visible = match &schema {
+                    Some(schema) => operator.schema == *schema,
+                    None => self.paths.iter().any(|path| path.contains(&operator.schema.as_str())),
+                };
+                let possible = |oid: u32| oid < FIRST_USER_OID || self.types.contains(&oid) || implicit.contains(&oid);
+                if visible && possible(operator.left) && possible(operator.right) {
+                    self.calls.insert(operator.function);
+                }
+            }
+            if let Some(schema) = schema
+                && schema != "pg_catalog"
+                && !self.catalog.operators_named(&name).iter().any(|operator| operator.schema == schema)
+            {
+                self.unresolved(|| format!("operator {schema}.{name} is not in the catalog"));
+            }
+        }
+    }
+
+    fn weigh_casts(&mut self) {
+        for cast in self.catalog.casts() {
+            let possible = |oid: u32| oid < FIRST_USER_OID || self.types.contains(&oid);
+            let in_play = cast.implicit || self.has_cast;
+            if cast.function != 0 && in_play && possible(cast.source) && possible(cast.target) && self.kind > StatementKind::Session {
+                self.calls.insert(cast.function);
+            }
+        }
+    }
+
+    fn weigh_calls(&mut self, protection: &Protection<'_>) -> Vec<String> {
+        let mut functions: Vec<String> = self.builtin_calls.iter().map(|name| format!("pg_catalog.{name}")).collect();
+        let calls = std::mem::take(&mut self.calls);
+        for oid in calls {
+            let catalog = self.catalog;
+            let Some(function) = catalog.function(oid) else {
+                if oid >= FIRST_USER_OID {
+                    self.unresolved(|| format!("function {oid} is not in the catalog"));
+                }
+                continue;
+            };
+            if function.oid < FIRST_USER_OID {
+                continue;
+            }
+            let full = format!("{}.{}", function.schema, function.name);
+            match protection.policy().trusted_functions().iter().find(|trusted| trusted.name.matches(&function.schema, &function.name)) {
+                Some(trusted) => {
+                    self.raise(trusted.kind, || format!("calls {full}, which the policy vouches for"));
+                    for (schema, name) in &trusted.reads {
+                        match catalog.relation_in(schema, name) {
+                            Some(relation) => {
+                                self.opaque |= protection.touches(relation.oid);
+                                self.read(relation);
+                            }
+                            None => self.unresolved(|| format!("relation {schema}.{name} of a trusted function is not in the catalog")),
+                        }
+                    }
+                    for (schema, name) in &trusted.writes {
+                        match catalog.relation_in(schema, name) {
+                            Some(relation) => self.write(relation),
+                            None => self.unresolved(|| format!("relation {schema}.{name} of a trusted function is not in the catalog")),
+                        }
+                    }
+                }
+                None => {
+                    let language = function.language.clone();
+                    let definer = if function.security_definer { ", security definer" } else { "" };
+                    let volatility = function.volatility;
+                    self.raise(StatementKind::Procedural, || format!("runs the user function {full} (language {language}, volatility {volatility}{definer})"));
+                    self.opaque = true;
+                }
+            }
+            functions.push(full);
+        }
+        functions
+    }
+}
+
+fn foreseen(items: Items, masked: bool) -> Option<Vec<Output>> {
+    if !items.complete {
+        return None;
+    }
+    let output = |item: super::Item| Output {
+        tainted: !item.lineage.sources.is_empty() || (item.lineage.opaque && masked),
+        direct: item.lineage.direct.is_some(),
+        name: item.name,
+    };
+    Some(items.columns.into_iter().map(output).collect())
+}

@@ -1,0 +1,326 @@
+//! Queries: SELECT, VALUES, set operations and their WITH clauses.
+
+use pg_query::protobuf::{SelectStmt, SetOperation, WithClause};
+use pg_query::{Node, NodeEnum};
+
+use super::{Cte, Item, Items, Lineage, Scope, Source, Walk, strings};
+use crate::StatementKind;
+
+impl<'a> Walk<'a> {
+    /// A query or a data-modifying statement where a query may stand; its columns.
+    pub(super) fn query(&mut self, node: &Node, outer: Option<&Scope<'a, '_>>) -> Items {
+        self.deeper(|walk| match &node.node {
+            Some(NodeEnum::SelectStmt(select)) => walk.select(select, outer),
+            Some(NodeEnum::InsertStmt(insert)) => walk.insert(insert, outer),
+            Some(NodeEnum::UpdateStmt(update)) => walk.update(update, outer),
+            Some(NodeEnum::DeleteStmt(delete)) => walk.delete(delete, outer),
+            Some(NodeEnum::MergeStmt(merge)) => walk.merge(merge, outer),
+            _ => {
+                walk.unknown(|| "a sub-query of a kind that is not on the list".to_owned());
+                Items::default()
+            }
+        })
+        .unwrap_or_default()
+    }
+
+    /// Puts the WITH clause's names in scope; returns how many to take out again.
+    pub(super) fn with(&mut self, with: Option<&WithClause>, outer: Option<&Scope<'a, '_>>) -> usize {
+        let before = self.ctes.len();
+        let Some(with) = with else { return before };
+        if with.recursive {
+            // A recursive name means itself, and those after it: its own rows are of the lineage of its first part, found by a
+            // second look with the first look's result in scope.
+            for node in &with.ctes {
+                if let Some(NodeEnum::CommonTableExpr(cte)) = &node.node {
+                    let items = Items { columns: Vec::new(), complete: true };
+                    self.ctes.push(Cte { name: cte.ctename.clone(), items: Items { complete: false, ..items } });
+                }
+            }
+        }
+        for (index, node) in with.ctes.iter().enumerate() {
+            let Some(NodeEnum::CommonTableExpr(cte)) = &node.node else {
+                self.unknown(|| "a WITH entry that is none".to_owned());
+                continue;
+            };
+            let Some(query) = cte.ctequery.as_deref() else { continue };
+            let names = strings(&cte.aliascolnames).unwrap_or_default();
+            let mut items = if with.recursive { self.recursive(query, &cte.ctename, &names, outer, before + index) } else { self.query(query, outer) };
+            rename(&mut items, &names);
+            if let Some(search) = &cte.search_clause {
+                let all = items.all().derived();
+                items.columns.push(Item { name: search.search_seq_column.clone(), lineage: all });
+            }
+            if let Some(cycle) = cte.cycle_clause.as_deref() {
+                let all = items.all().derived();
+                items.columns.push(Item { name: cycle.cycle_mark_column.clone(), lineage: all.clone() });
+                items.columns.push(Item { name: cycle.cycle_path_column.clone(), lineage: all });
+            }
+            if with.recursive {
+                if let Some(slot) = self.ctes.get_mut(before + index) {
+                    slot.items = items;
+                }
+            } else {
+                self.ctes.push(Cte { name: cte.ctename.clone(), items });
+            }
+        }
+        before
+    }
+
+    fn recursive(&mut self, query: &Node, name: &str, names: &[&str], outer: Option<&Scope<'a, '_>>, slot: usize) -> Items {
+        let Some(NodeEnum::SelectStmt(select)) = &query.node else {
+            return self.query(query, outer);
+        };
+        let uses_itself = SetOperation::try_from(select.op) == Ok(SetOperation::SetopUnion);
+        let (Some(first), true) = (select.larg.as_deref(), uses_itself) else {
+            return self.query(query, outer);
+        };
+        let mut items = self.deeper(|walk| walk.select(first, outer)).unwrap_or_default();
+        rename(&mut items, names);
+        let _ = name;
+        // Lineage grows by each look until it stays: at most as many times as there are columns.
+        for _ in 0..=items.columns.len().min(16) {
+            for item in &mut items.columns {
+                item.lineage.direct = None;
+            }
+            if let Some(slot) = self.ctes.get_mut(slot) {
+                slot.items = items.clone();
+            }
+            let mut next = self.query(query, outer);
+            rename(&mut next, names);
+            let same = next.columns.len() == items.columns.len()
+                && next.columns.iter().zip(&items.columns).all(|(a, b)| a.lineage.sources.len() == b.lineage.sources.len() && a.lineage.opaque == b.lineage.opaque);
+            items = next;
+            if same {
+                break;
+            }
+        }
+        items
+    }
+
+    pub(super) fn select(&mut self, select: &SelectStmt, outer: Option<&Scope<'a, '_>>) -> Items {
+        self.kind = self.kind.max(StatementKind::Read);
+        let before = self.with(select.with_clause.as_ref(), outer);
+        let items = match SetOperation::try_from(select.op) {
+            Ok(SetOperation::SetopNone) => self.simple_select(select, outer),
+            Ok(operation @ (SetOperation::SetopUnion | SetOperation::SetopIntersect | SetOperation::SetopExcept)) => self.set_operation(select, operation, outer),
+            _ => {
+                self.unknown(|| "a set operation that is not on the list".to_owned());
+                Items::default()
+            }
+        };
+        self.ctes.truncate(before);
+        items
+    }
+
+    fn set_operation(&mut self, select: &SelectStmt, operation: SetOperation, outer: Option<&Scope<'a, '_>>) -> Items {
+        let mut sides = Vec::with_capacity(2);
+        for side in [select.larg.as_deref(), select.rarg.as_deref()] {
+            sides.push(side.and_then(|side| self.deeper(|walk| walk.select(side, outer))).unwrap_or_default());
+        }
+        let right = sides.pop().unwrap_or_default();
+        let mut items = sides.pop().unwrap_or_default();
+        if !(select.all && operation == SetOperation::SetopUnion) {
+            self.operator_named("=");
+            for lineage in [items.all(), right.all()] {
+                self.expose(&lineage, "a protected column decides which rows a set operation keeps");
+            }
+        }
+        items.complete &= right.complete && right.columns.len() == items.columns.len();
+        for (item, other) in items.columns.iter_mut().zip(&right.columns) {
+            item.lineage.absorb(&other.lineage);
+        }
+        let scope = Scope { ranges: vec![super::Range { alias: String::new(), schema: None, source: Source::Items(items.clone()) }], parent: outer, merged: false };
+        self.tail(select, &scope, &items);
+        items
+    }
+
+    fn simple_select(&mut self, select: &SelectStmt, outer: Option<&Scope<'a, '_>>) -> Items {
+        let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
+        self.from_clause(&select.from_clause, &mut scope);
+        self.condition(select.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
+        let items = if select.values_lists.is_empty() { self.targets(&select.target_list, &scope) } else { self.values(&select.values_lists, &scope) };
+        for node in &select.group_clause {
+            self.group(node, &scope, &items, "a protected column decides in GROUP BY");
+        }
+        self.condition(select.having_clause.as_deref(), &scope, "a protected column decides in HAVING");
+        for node in &select.window_clause {
+            match &node.node {
+                Some(NodeEnum::WindowDef(window)) => self.window(window, &scope),
+                _ => self.unknown(|| "a window that is none".to_owned()),
+            }
+        }
+        for node in &select.distinct_clause {
+            if node.node.is_some() {
+                self.group(node, &scope, &items, "a protected column decides in DISTINCT");
+            } else {
+                for item in &items.columns {
+                    if item.lineage.direct.is_none() {
+                        self.expose(&item.lineage, "a value made of a protected column decides in DISTINCT");
+                    }
+                }
+            }
+        }
+        if select.into_clause.is_some() {
+            self.into(select.into_clause.as_deref(), &items);
+        }
+        self.tail(select, &scope, &items);
+        items
+    }
+
+    /// ORDER BY, LIMIT and locking.
+    fn tail(&mut self, select: &SelectStmt, scope: &Scope<'a, '_>, items: &Items) {
+        for node in &select.sort_clause {
+            let output = match &node.node {
+                Some(NodeEnum::SortBy(sort)) => sort.node.as_deref().and_then(|node| output(node, items)),
+                _ => None,
+            };
+            let lineage = match output {
+                Some(lineage) => lineage,
+                None => self.sort(node, scope),
+            };
+            self.expose(&lineage, "a protected column decides in ORDER BY");
+        }
+        self.condition(select.limit_offset.as_deref(), scope, "a protected column decides in OFFSET");
+        self.condition(select.limit_count.as_deref(), scope, "a protected column decides in LIMIT");
+        if !select.locking_clause.is_empty() {
+            self.raise(StatementKind::Write, || "locks the rows it reads".to_owned());
+        }
+    }
+
+    /// GROUP BY and DISTINCT ON: a protected column as it stands only sorts rows into groups; what is made of one decides.
+    fn group(&mut self, node: &Node, scope: &Scope<'a, '_>, items: &Items, how: &str) {
+        if let Some(NodeEnum::GroupingSet(set)) = &node.node {
+            for inner in &set.content {
+                let _ = self.deeper(|walk| walk.group(inner, scope, items, how));
+            }
+            return;
+        }
+        let lineage = match output(node, items) {
+            Some(lineage) => lineage,
+            None => self.expression(node, scope),
+        };
+        if lineage.direct.is_none() {
+            self.expose(&lineage, how);
+        }
+    }
+
+    fn values(&mut self, lists: &[Node], scope: &Scope<'a, '_>) -> Items {
+        let mut items = Items { columns: Vec::new(), complete: true };
+        for list in lists {
+            let Some(NodeEnum::List(list)) = &list.node else {
+                self.unknown(|| "a VALUES list that is none".to_owned());
+                continue;
+            };
+            for (index, value) in list.items.iter().enumerate() {
+                let lineage = self.expression(value, scope).derived();
+                match items.columns.get_mut(index) {
+                    Some(item) => item.lineage.absorb(&lineage),
+                    None => items.columns.push(Item { name: format!("column{}", index + 1), lineage }),
+                }
+            }
+        }
+        items
+    }
+
+    /// A target list, stars opened out.
+    pub(super) fn targets(&mut self, nodes: &[Node], scope: &Scope<'a, '_>) -> Items {
+        let mut items = Items { columns: Vec::with_capacity(nodes.len()), complete: true };
+        for node in nodes {
+            let Some(NodeEnum::ResTarget(target)) = &node.node else {
+                self.unknown(|| "a result column that is none".to_owned());
+                continue;
+            };
+            let Some(value) = target.val.as_deref() else { continue };
+            if let Some(NodeEnum::ColumnRef(column)) = &value.node
+                && let Some((last, prefix)) = column.fields.split_last()
+                && matches!(last.node, Some(NodeEnum::AStar(_)))
+            {
+                let prefix = strings(prefix).unwrap_or_default();
+                self.star(&prefix, scope, &mut items);
+                continue;
+            }
+            let before = self.depth;
+            let lineage = self.expression(value, scope);
+            self.depth = before;
+            if let Some(NodeEnum::AIndirection(indirection)) = &value.node
+                && matches!(indirection.indirection.last().and_then(|last| last.node.as_ref()), Some(NodeEnum::AStar(_)))
+            {
+                items.complete = false;
+            }
+            let name = if target.name.is_empty() { figure_name(value) } else { target.name.clone() };
+            items.columns.push(Item { name, lineage });
+        }
+        items
+    }
+
+    fn star(&mut self, prefix: &[&str], scope: &Scope<'a, '_>, items: &mut Items) {
+        match prefix {
+            [] => {
+                items.complete &= !scope.merged;
+                for range in &scope.ranges {
+                    let part = self.range_items(range);
+                    items.complete &= part.complete;
+                    items.columns.extend(part.columns);
+                    if !part.complete {
+                        items.columns.push(Item { name: String::new(), lineage: self.range_whole(range).derived() });
+                    }
+                }
+            }
+            [.., name] => {
+                let schema = prefix.len().checked_sub(2).and_then(|index| prefix.get(index)).copied();
+                match super::expression::find_range(name, schema, scope) {
+                    Some(range) => {
+                        let part = self.range_items(range);
+                        items.complete &= part.complete;
+                        if !part.complete {
+                            items.columns.push(Item { name: String::new(), lineage: self.range_whole(range).derived() });
+                        }
+                        items.columns.extend(part.columns);
+                    }
+                    None => {
+                        items.complete = false;
+                        self.unresolved(|| format!("{name}.* names nothing in the query"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn rename(items: &mut Items, names: &[&str]) {
+    for (item, name) in items.columns.iter_mut().zip(names) {
+        (*name).clone_into(&mut item.name);
+    }
+}
+
+/// `ORDER BY 1` and `ORDER BY name` mean a result column.
+fn output(node: &Node, items: &Items) -> Option<Lineage> {
+    match node.node.as_ref()? {
+        NodeEnum::AConst(value) => match value.val.as_ref()? {
+            pg_query::protobuf::a_const::Val::Ival(number) => {
+                let index = usize::try_from(number.ival).ok()?.checked_sub(1)?;
+                Some(if items.complete { items.columns.get(index)?.lineage.clone() } else { items.all() })
+            }
+            _ => None,
+        },
+        NodeEnum::ColumnRef(column) => match strings(&column.fields)?.as_slice() {
+            [name] => items.columns.iter().find(|item| item.name == *name).map(|item| item.lineage.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The name the server gives a result column without one, where it matters.
+fn figure_name(node: &Node) -> String {
+    match node.node.as_ref() {
+        Some(NodeEnum::ColumnRef(column)) => strings(&column.fields).and_then(|names| names.last().map(|name| (*name).to_owned())).unwrap_or_default(),
+        Some(NodeEnum::FuncCall(call)) => strings(&call.funcname).and_then(|names| names.last().map(|name| (*name).to_owned())).unwrap_or_default(),
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().map(figure_name).unwrap_or_default(),
+        Some(NodeEnum::AIndirection(indirection)) => match indirection.indirection.last().and_then(|last| last.node.as_ref()) {
+            Some(NodeEnum::String(field)) => field.sval.clone(),
+            _ => indirection.arg.as_deref().map(figure_name).unwrap_or_default(),
+        },
+        _ => String::new(),
+    }
+}

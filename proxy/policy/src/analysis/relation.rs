@@ -1,0 +1,246 @@
+//! Relations: what a name means under the session's search paths, and what touching it touches besides.
+
+use pg_query::protobuf::RangeVar;
+
+use super::{Interest, Items, MOST_DEPTH, Reach, ViewColumn, ViewFacts, Walk};
+use crate::catalog::{FIRST_USER_OID, Relation};
+use crate::facts::RelationName;
+use crate::state::{SessionState, truncate};
+use crate::{StatementKind, builtin, grammar};
+
+const MOST_VIEW_DEPTH: usize = 24;
+const MOST_VIEW_BYTES: usize = 1 << 20;
+
+impl<'a> Walk<'a> {
+    /// The relations that a name may mean; more than one when the session's search path is not certain.
+    pub(super) fn resolve(&mut self, range: &RangeVar) -> Vec<&'a Relation> {
+        let catalog = self.catalog;
+        let name = truncate(&range.relname);
+        let mut found: Vec<&'a Relation> = Vec::new();
+        if range.schemaname.is_empty() {
+            for path in &self.paths {
+                if let Some(relation) = path.iter().find_map(|schema| catalog.relation_in(schema, name))
+                    && !found.iter().any(|known| known.oid == relation.oid)
+                {
+                    found.push(relation);
+                }
+            }
+            if self.state.path_unknown {
+                self.unknown(|| format!("what {name} means depends on a search path that is not known"));
+            }
+            if self.state.temporary {
+                self.opaque = true;
+            }
+        } else {
+            found.extend(catalog.relation_in(truncate(&range.schemaname), name));
+        }
+        if found.is_empty() {
+            let temporary = self.state.temporary && (range.schemaname.is_empty() || range.schemaname == "pg_temp");
+            let schema = if temporary { "pg_temp" } else { range.schemaname.as_str() };
+            self.unresolved.insert(RelationName { schema: schema.to_owned(), name: name.to_owned() });
+            if temporary {
+                self.opaque = true;
+            } else {
+                self.unresolved(|| format!("relation {} is not in the catalog", display(range)));
+            }
+        }
+        if found.len() > 1 {
+            let shown = name.to_owned();
+            self.unknown(|| format!("{shown} may mean more than one relation, since the session's search path changed"));
+        }
+        found
+    }
+
+    /// A relation is read.
+    pub(super) fn read(&mut self, relation: &'a Relation) {
+        self.kind = self.kind.max(StatementKind::Read);
+        if relation.is_system() {
+            if let Some(why) = builtin::sensitive_relation(&relation.name)
+                && relation.schema == "pg_catalog"
+            {
+                self.raise(StatementKind::Dcl, || format!("pg_catalog.{} {why}", relation.name));
+            }
+            self.reads.insert(relation.oid, Reach::Named);
+            return;
+        }
+        if self.reads.insert(relation.oid, Reach::Named) == Some(Reach::Named) {
+            return;
+        }
+        self.use_columns(relation);
+        self.calls.extend(relation.read_code.iter().copied());
+        self.kin(relation, false);
+        if relation.definition.is_some() || matches!(relation.kind, 'v' | 'm') {
+            self.read_view(relation);
+        }
+        if relation.kind == 'f' {
+            self.raise(StatementKind::Read, || format!("{}.{} is a foreign table", relation.schema, relation.name));
+        }
+    }
+
+    fn use_columns(&mut self, relation: &'a Relation) {
+        self.types.insert(relation.row_type);
+        for column in &relation.columns {
+            if column.type_oid >= FIRST_USER_OID {
+                self.types.insert(column.type_oid);
+            }
+        }
+    }
+
+    /// Children hold rows of their parents, parents show rows of their children.
+    fn kin(&mut self, relation: &'a Relation, writes: bool) {
+        let catalog = self.catalog;
+        let mut pending: Vec<(&'a Relation, bool)> = vec![(relation, true), (relation, false)];
+        while let Some((relation, down)) = pending.pop() {
+            let next = if down { &relation.children } else { &relation.parents };
+            for oid in next {
+                let touched = if writes { &mut self.writes } else { &mut self.reads };
+                if touched.contains_key(oid) {
+                    continue;
+                }
+                touched.insert(*oid, Reach::Kin);
+                if let Some(kin) = catalog.relation(*oid) {
+                    if down && writes {
+                        self.calls.extend(kin.write_code.iter().copied());
+                    }
+                    if down && !writes {
+                        self.calls.extend(kin.read_code.iter().copied());
+                    }
+                    pending.push((kin, down));
+                }
+            }
+        }
+    }
+
+    fn read_view(&mut self, relation: &'a Relation) {
+        self.understand_view(relation, 0);
+        match relation.view.get() {
+            Some(Some(view)) => {
+                let materialized = relation.kind == 'm';
+                for oid in &view.reads {
+                    let reach = self.reads.entry(*oid).or_insert(Reach::Named);
+                    *reach = Reach::Named;
+                }
+                if !materialized {
+                    self.kind = self.kind.max(view.kind);
+                    for note in &view.notes {
+                        let note = format!("{}.{}: {note}", relation.schema, relation.name);
+                        self.raise(view.kind, || note);
+                    }
+                    self.calls.extend(view.calls.iter().copied());
+                    self.operators.extend(view.operators.iter().cloned());
+                    self.types.extend(view.types.iter().copied());
+                }
+            }
+            _ => {
+                self.opaque = true;
+                for oid in &relation.rule_relations {
+                    self.reads.insert(*oid, Reach::Named);
+                }
+                self.calls.extend(relation.rule_functions.iter().copied());
+                self.unknown(|| format!("the definition of view {}.{} could not be judged", relation.schema, relation.name));
+            }
+        }
+    }
+
+    /// Makes sure that a view's facts are there.
+    pub(super) fn understand_view(&self, relation: &'a Relation, level: usize) {
+        understand(self.catalog, relation, level);
+    }
+
+    /// A relation is written.
+    pub(super) fn write(&mut self, relation: &'a Relation) {
+        self.kind = self.kind.max(StatementKind::Write);
+        let catalog = self.catalog;
+        if relation.is_system() {
+            self.raise(StatementKind::Dcl, || format!("writes {}.{}", relation.schema, relation.name));
+        }
+        if self.writes.insert(relation.oid, Reach::Named) == Some(Reach::Named) {
+            return;
+        }
+        self.use_columns(relation);
+        self.calls.extend(relation.write_code.iter().chain(&relation.read_code).copied());
+        self.kin(relation, true);
+        if relation.write_rules {
+            self.calls.extend(relation.rule_functions.iter().copied());
+            self.raise(StatementKind::Procedural, || format!("{}.{} has rules on writing", relation.schema, relation.name));
+            for oid in &relation.rule_relations {
+                self.writes.insert(*oid, Reach::Named);
+            }
+        } else if relation.kind == 'v' {
+            self.read_view(relation);
+            for oid in &relation.rule_relations {
+                if let Some(base) = catalog.relation(*oid) {
+                    self.write(base);
+                }
+            }
+        }
+        let mut pending = relation.cascades.clone();
+        while let Some(oid) = pending.pop() {
+            if self.writes.contains_key(&oid) {
+                continue;
+            }
+            self.writes.insert(oid, Reach::Kin);
+            if let Some(referencing) = catalog.relation(oid) {
+                self.calls.extend(referencing.write_code.iter().copied());
+                pending.extend(referencing.cascades.iter().copied());
+            }
+        }
+    }
+}
+
+/// Finds out, once, what reading a view amounts to.
+pub(crate) fn understand(catalog: &crate::Catalog, relation: &Relation, level: usize) {
+    if relation.view.get().is_some() || !matches!(relation.kind, 'v' | 'm') || relation.is_system() {
+        return;
+    }
+    let facts = if level >= MOST_VIEW_DEPTH { None } else { view_facts(catalog, relation, level) };
+    // Views can be made to contain each other; whoever comes second finds the first answer.
+    let _ = relation.view.set(facts);
+}
+
+fn view_facts(catalog: &crate::Catalog, relation: &Relation, level: usize) -> Option<ViewFacts> {
+    for oid in &relation.rule_relations {
+        if let Some(base) = catalog.relation(*oid) {
+            understand(catalog, base, level + 1);
+        }
+    }
+    let statements = grammar::parse(relation.definition.as_deref()?, MOST_VIEW_BYTES).ok()?;
+    let [statement] = statements.as_slice() else { return None };
+    let state = SessionState::default();
+    let mut walk = Walk::new(catalog, &state, Interest::All);
+    walk.depth = MOST_DEPTH / 2;
+    walk.kind = StatementKind::Read;
+    let items: Items = walk.query(statement.stmt.as_deref()?, None);
+    let complete = items.complete && items.columns.len() == relation.columns.len();
+    let columns = if complete {
+        items
+            .columns
+            .into_iter()
+            .map(|item| ViewColumn { sources: item.lineage.sources, direct: item.lineage.direct, opaque: item.lineage.opaque })
+            .collect()
+    } else {
+        let all = items.all();
+        relation.columns.iter().map(|_| ViewColumn { sources: all.sources.clone(), direct: None, opaque: true }).collect()
+    };
+    let mut reads: Vec<u32> = walk.reads.into_keys().collect();
+    for oid in &relation.rule_relations {
+        if !reads.contains(oid) {
+            reads.push(*oid);
+        }
+    }
+    let mut calls: Vec<u32> = walk.calls.into_iter().collect();
+    calls.extend(relation.rule_functions.iter().copied());
+    Some(ViewFacts {
+        columns,
+        kind: walk.kind,
+        notes: walk.notes,
+        reads,
+        calls,
+        operators: walk.operators.into_iter().collect(),
+        types: walk.types.into_iter().collect(),
+    })
+}
+
+fn display(range: &RangeVar) -> String {
+    if range.schemaname.is_empty() { range.relname.clone() } else { format!("{}.{}", range.schemaname, range.relname) }
+}

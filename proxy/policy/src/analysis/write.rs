@@ -1,0 +1,170 @@
+//! INSERT, UPDATE, DELETE, MERGE and SELECT INTO.
+
+use pg_query::protobuf::{DeleteStmt, InsertStmt, IntoClause, MergeStmt, RangeVar, ReturningClause, UpdateStmt};
+use pg_query::{Node, NodeEnum};
+
+use super::{Item, Items, Lineage, Range, Scope, Source, Walk};
+use crate::StatementKind;
+use crate::facts::RelationName;
+
+const FEEDS: &str = "a protected column feeds a write";
+
+impl<'a> Walk<'a> {
+    pub(super) fn insert(&mut self, insert: &InsertStmt, outer: Option<&Scope<'a, '_>>) -> Items {
+        let before = self.with(insert.with_clause.as_ref(), outer);
+        let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
+        self.target(insert.relation.as_ref(), &mut scope);
+        if let Some(source) = insert.select_stmt.as_deref() {
+            let items = self.query(source, outer);
+            self.expose(&items.all(), FEEDS);
+        }
+        if let Some(conflict) = insert.on_conflict_clause.as_deref() {
+            let proposed = scope.ranges.iter().flat_map(|range| self.range_items(range).columns).map(|item| Item { name: item.name, lineage: Lineage::default() });
+            let proposed = Items { columns: proposed.collect(), complete: true };
+            if let Some(infer) = conflict.infer.as_deref() {
+                for element in &infer.index_elems {
+                    match &element.node {
+                        Some(NodeEnum::IndexElem(element)) => {
+                            let _ = self.optional(element.expr.as_deref(), &scope);
+                        }
+                        _ => self.unknown(|| "a conflict target that is none".to_owned()),
+                    }
+                }
+                self.condition(infer.where_clause.as_deref(), &scope, "a protected column decides a conflict");
+            }
+            scope.ranges.push(Range { alias: "excluded".to_owned(), schema: None, source: Source::Items(proposed) });
+            self.assignments(&conflict.target_list, &scope);
+            self.condition(conflict.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
+            scope.ranges.pop();
+        }
+        let items = self.returning(insert.returning_clause.as_ref(), &scope);
+        self.ctes.truncate(before);
+        items
+    }
+
+    pub(super) fn update(&mut self, update: &UpdateStmt, outer: Option<&Scope<'a, '_>>) -> Items {
+        let before = self.with(update.with_clause.as_ref(), outer);
+        let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
+        self.target(update.relation.as_ref(), &mut scope);
+        self.from_clause(&update.from_clause, &mut scope);
+        self.missing_where |= update.where_clause.is_none();
+        self.condition(update.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
+        self.assignments(&update.target_list, &scope);
+        let items = self.returning(update.returning_clause.as_ref(), &scope);
+        self.ctes.truncate(before);
+        items
+    }
+
+    pub(super) fn delete(&mut self, delete: &DeleteStmt, outer: Option<&Scope<'a, '_>>) -> Items {
+        let before = self.with(delete.with_clause.as_ref(), outer);
+        let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
+        self.target(delete.relation.as_ref(), &mut scope);
+        self.from_clause(&delete.using_clause, &mut scope);
+        self.missing_where |= delete.where_clause.is_none();
+        self.condition(delete.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
+        let items = self.returning(delete.returning_clause.as_ref(), &scope);
+        self.ctes.truncate(before);
+        items
+    }
+
+    pub(super) fn merge(&mut self, merge: &MergeStmt, outer: Option<&Scope<'a, '_>>) -> Items {
+        let before = self.with(merge.with_clause.as_ref(), outer);
+        let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
+        self.target(merge.relation.as_ref(), &mut scope);
+        if let Some(source) = merge.source_relation.as_deref() {
+            self.from_clause(std::slice::from_ref(source), &mut scope);
+        }
+        self.condition(merge.join_condition.as_deref(), &scope, "a protected column decides in MERGE");
+        for clause in &merge.merge_when_clauses {
+            match &clause.node {
+                Some(NodeEnum::MergeWhenClause(when)) => {
+                    self.condition(when.condition.as_deref(), &scope, "a protected column decides in MERGE");
+                    self.assignments(&when.target_list, &scope);
+                    let values = self.expressions(&when.values, &scope);
+                    self.expose(&values, FEEDS);
+                }
+                _ => self.unknown(|| "a MERGE clause that is none".to_owned()),
+            }
+        }
+        let items = self.returning(merge.returning_clause.as_ref(), &scope);
+        self.ctes.truncate(before);
+        items
+    }
+
+    /// SELECT INTO and the target of CREATE TABLE AS.
+    pub(super) fn into(&mut self, into: Option<&IntoClause>, items: &Items) {
+        self.raise(StatementKind::Ddl, || "creates a table from a query".to_owned());
+        self.expose(&items.all(), FEEDS);
+        if let Some(relation) = into.and_then(|into| into.rel.as_ref()) {
+            self.created(relation);
+        }
+    }
+
+    /// A relation that the statement makes.
+    pub(super) fn created(&mut self, relation: &RangeVar) {
+        let temporary = relation.relpersistence == "t" || relation.schemaname.starts_with("pg_temp");
+        let schema = match (temporary, relation.schemaname.as_str()) {
+            (true, _) => "pg_temp".to_owned(),
+            (false, "") => self.creation_schema(),
+            (false, schema) => schema.to_owned(),
+        };
+        self.unresolved.insert(RelationName { schema, name: relation.relname.clone() });
+        if temporary {
+            self.effects.push(crate::decision::Effect::TemporaryObjects);
+        }
+    }
+
+    /// Where a name without a schema is created.
+    pub(super) fn creation_schema(&self) -> String {
+        let first = self.paths.first().and_then(|path| path.iter().find(|schema| **schema != "pg_catalog"));
+        first.map(|schema| (*schema).to_owned()).unwrap_or_default()
+    }
+
+    /// The relation a statement writes, as the first range of its scope.
+    pub(super) fn target(&mut self, relation: Option<&RangeVar>, scope: &mut Scope<'a, '_>) {
+        self.kind = self.kind.max(StatementKind::Write);
+        let Some(range) = relation else {
+            self.unknown(|| "a write without a target".to_owned());
+            return;
+        };
+        let alias = range.alias.as_ref().map_or(range.relname.as_str(), |alias| alias.aliasname.as_str()).to_owned();
+        let found = self.resolve(range);
+        if found.is_empty() {
+            scope.ranges.push(Range { alias, schema: None, source: Source::Items(Items::default()) });
+            return;
+        }
+        for relation in found {
+            self.write(relation);
+            self.understand_view(relation, 0);
+            scope.ranges.push(Range { alias: alias.clone(), schema: Some(relation.schema.clone()), source: Source::Relation(relation, Vec::new()) });
+        }
+    }
+
+    fn assignments(&mut self, nodes: &[Node], scope: &Scope<'a, '_>) {
+        for node in nodes {
+            match &node.node {
+                Some(NodeEnum::ResTarget(target)) => {
+                    for part in &target.indirection {
+                        if matches!(part.node, Some(NodeEnum::AIndices(_))) {
+                            let lineage = self.expression(part, scope);
+                            self.expose(&lineage, FEEDS);
+                        }
+                    }
+                    let lineage = self.optional(target.val.as_deref(), scope);
+                    self.expose(&lineage, FEEDS);
+                }
+                _ => self.unknown(|| "an assignment that is none".to_owned()),
+            }
+        }
+    }
+
+    fn returning(&mut self, clause: Option<&ReturningClause>, scope: &Scope<'a, '_>) -> Items {
+        let Some(clause) = clause else {
+            return Items { columns: Vec::new(), complete: true };
+        };
+        if !clause.options.is_empty() {
+            self.unknown(|| "RETURNING WITH is not judged".to_owned());
+        }
+        self.targets(&clause.exprs, scope)
+    }
+}
