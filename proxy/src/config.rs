@@ -120,3 +120,6 @@ impl Config {
 fn resolve(base: &Path, path: &Path) -> PathBuf {
     if path.is_absolute() { path.to_path_buf() } else { base.join(path) }
 }
+
+#[cfg(test)]
+mod tests;

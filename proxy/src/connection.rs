@@ -125,7 +125,6 @@ async fn session(mut greeted: Greeted<TcpStream>, peer: SocketAddr, session_id: 
         upstream.pid = established.upstream_cancel.process_id(),
         "session begins"
     );
-    let _open = metrics::OpenSession::begin();
     let end = driver::run(established, services).await;
     tracing::info!(session.end = ?end, "session ended");
 }

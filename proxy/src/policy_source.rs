@@ -218,3 +218,6 @@ fn parse(location: &PolicyLocation, bytes: &[u8]) -> Result<Policy, PolicyLoadEr
 fn unreadable(location: &PolicyLocation, error: impl std::fmt::Display) -> PolicyLoadError {
     PolicyLoadError::Unreadable { place: location.to_string(), error: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

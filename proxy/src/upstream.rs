@@ -209,3 +209,6 @@ pub async fn cancel(target: &UpstreamCancel) -> Result<(), UpstreamError> {
     };
     timeout(CANCEL_TIMEOUT, send).await.unwrap_or_else(|_| Err(UpstreamError::Timeout { address: settings.address(), seconds: CANCEL_TIMEOUT.as_secs() }))
 }
+
+#[cfg(test)]
+mod tests;

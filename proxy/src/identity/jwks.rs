@@ -70,6 +70,10 @@ impl KeyStore {
         let fault = |error: reqwest::Error| IdentitySetupError::Client(chain(&error));
         // A redirect could lead to an issuer that is not the configured one.
         let mut builder = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")));
+        // An issuer on this machine is not behind the environment's HTTP proxy.
+        if settings.issuer.starts_with("http://") {
+            builder = builder.no_proxy();
+        }
         if let Some(path) = &settings.ca {
             let unusable = |error: String| IdentitySetupError::Authorities { path: path.clone(), error };
             let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;

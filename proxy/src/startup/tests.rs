@@ -1,0 +1,290 @@
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio::io::{DuplexStream, duplex};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::config::{Listen, TlsFiles};
+
+fn startup(version: u32, pairs: &[(&str, &str)]) -> Vec<u8> {
+    let mut body = version.to_be_bytes().to_vec();
+    for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
+        body.extend(text.as_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    packet(&body)
+}
+
+fn packet(body: &[u8]) -> Vec<u8> {
+    let mut out = u32::try_from(body.len() + 4).unwrap().to_be_bytes().to_vec();
+    out.extend(body);
+    out
+}
+
+const SSL: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+const GSS: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
+
+/// Greets a client that sends `bytes` and then closes its writing end.
+async fn greet_bytes(bytes: &[u8], transport: &Transport) -> (Greeting<DuplexStream>, DuplexStream) {
+    let (mut near, far) = duplex(64 * 1024);
+    near.write_all(bytes).await.unwrap();
+    near.shutdown().await.unwrap();
+    (greet(far, transport).await, near)
+}
+
+fn refused(greeting: Greeting<DuplexStream>) -> ClientError {
+    match greeting {
+        Greeting::Refused { error, .. } => error,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn greeted(greeting: Greeting<DuplexStream>) -> Greeted<DuplexStream> {
+    match greeting {
+        Greeting::Session(greeted) => *greeted,
+        other => panic!("no session: {other:?}"),
+    }
+}
+
+struct Pki {
+    _dir: tempfile::TempDir,
+    transport: Transport,
+    roots: RootCertStore,
+}
+
+fn pki(plaintext: bool) -> Pki {
+    let dir = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["gateway.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let files = TlsFiles { certificate: dir.path().join("tls.pem"), key: dir.path().join("tls.key") };
+    std::fs::write(&files.certificate, certificate.pem()).unwrap();
+    std::fs::write(&files.key, key.serialize_pem()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let transport = Transport::new(&Listen { address: "127.0.0.1:0".parse().unwrap(), tls: Some(files), plaintext }).unwrap();
+    Pki { _dir: dir, transport, roots }
+}
+
+fn connector(roots: &RootCertStore, alpn: &[&[u8]]) -> TlsConnector {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_root_certificates(roots.clone()).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    TlsConnector::from(Arc::new(config))
+}
+
+fn name() -> ServerName<'static> {
+    ServerName::try_from("gateway.example").unwrap()
+}
+
+#[tokio::test]
+async fn parameters_come_in_any_order() {
+    for pairs in [
+        &[("user", "ci"), ("database", "bank"), ("application_name", "psql"), ("client_encoding", "'utf-8'"), ("DateStyle", "ISO")][..],
+        &[("DateStyle", "ISO"), ("client_encoding", "UTF8"), ("application_name", "psql"), ("database", "bank"), ("user", "ci")],
+        &[("options", "-c DateStyle=ISO --application-name=psql"), ("replication", "false"), ("database", "bank"), ("user", "ci")],
+    ] {
+        let (greeting, _near) = greet_bytes(&startup(0x0003_0000, pairs), &Transport::plaintext()).await;
+        let parameters = greeted(greeting).parameters;
+        let expected = StartupParameters {
+            user: "ci".to_owned(),
+            database: Some("bank".to_owned()),
+            application: "psql".to_owned(),
+            settings: vec![("datestyle".to_owned(), "ISO".to_owned())],
+        };
+        assert_eq!(parameters, expected);
+    }
+}
+
+#[tokio::test]
+async fn refused_packets_name_their_sqlstate() {
+    let user = ("user", "ci");
+    let table: &[(Vec<u8>, &str, &str)] = &[
+        (vec![0, 0, 0, 7], "08P01", "length"),
+        (vec![0, 0, 0, 0], "08P01", "length"),
+        ((MAX_STARTUP_BYTES + 1).to_be_bytes().to_vec(), "08P01", "length"),
+        (vec![0xff; 8], "08P01", "length"),
+        (startup(0x0002_0000, &[user]), "0A000", "protocol 2.0"),
+        (startup(0x0004_0000, &[user]), "0A000", "protocol 4.0"),
+        (packet(&[0, 3, 0, 0]), "08P01", "parameter name"),
+        (packet(&[0, 3, 0, 0, b'u']), "08P01", "parameter name"),
+        (packet(b"\0\x03\0\0user\0"), "08P01", "parameter value"),
+        (packet(b"\0\x03\0\0user\0ci\0\0x"), "08P01", "after the end"),
+        (packet(b"\0\x03\0\0user\0\xff\0\0"), "08P01", "UTF-8"),
+        (packet(&[0x04, 0xd2, 0x16, 0x2f, 1]), "08P01", "after the end"),
+        (packet(&[0x04, 0xd2, 0x16, 0x2e, 0, 0]), "08P01", "process id"),
+        (packet(&[0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1]), "08P01", "cancel key"),
+        (startup(0x0003_0000, &[("database", "bank")]), "28000", "user"),
+        (startup(0x0003_0000, &[user, ("replication", "database")]), "0A000", "replication"),
+        (startup(0x0003_0000, &[user, ("replication", "true")]), "0A000", "replication"),
+        (startup(0x0003_0000, &[user, ("client_encoding", "LATIN1")]), "22023", "client_encoding"),
+        (startup(0x0003_0000, &[user, ("search_path", "evil")]), "42501", "search_path"),
+        (startup(0x0003_0000, &[user, ("options", "-c role=postgres")]), "42501", "role"),
+        (startup(0x0003_0000, &[user, ("options", "-B 100")]), "22023", "-B"),
+    ];
+    for (bytes, code, word) in table {
+        let (greeting, _near) = greet_bytes(bytes, &Transport::plaintext()).await;
+        let error = refused(greeting);
+        assert_eq!(error.code, *code, "{error} for {bytes:?}");
+        assert!(error.message.contains(word), "{word:?} is not in {error}");
+    }
+}
+
+#[tokio::test]
+async fn cut_packets_are_answered_by_nothing() {
+    let whole = startup(0x0003_0000, &[("user", "ci"), ("database", "bank")]);
+    for end in 0..whole.len() {
+        let (greeting, _near) = greet_bytes(&whole[..end], &Transport::plaintext()).await;
+        assert!(matches!(greeting, Greeting::Gone { .. }), "{end}: {greeting:?}");
+    }
+}
+
+#[tokio::test]
+async fn cancel_requests_carry_keys_of_both_lengths() {
+    for secret in [&[1_u8, 2, 3, 4][..], &[7; 32]] {
+        let mut body = vec![0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 42];
+        body.extend(secret);
+        // By plain text even where sessions must be encrypted: the key is all a cancel request needs.
+        for transport in [Transport::plaintext(), pki(false).transport] {
+            let (greeting, _near) = greet_bytes(&packet(&body), &transport).await;
+            assert!(matches!(&greeting, Greeting::Cancel { process_id: 42, secret: found } if found == secret), "{greeting:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn plaintext_is_refused_where_it_is_not_configured() {
+    let pki = pki(false);
+    let mut bytes = GSS.to_vec();
+    bytes.extend(startup(0x0003_0000, &[("user", "ci")]));
+    let (greeting, mut near) = greet_bytes(&bytes, &pki.transport).await;
+    let error = refused(greeting);
+    assert_eq!(error.code, "28000");
+    assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("sslmode=require")));
+    let mut answer = [0; 1];
+    near.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"N");
+}
+
+#[tokio::test]
+async fn encryption_is_asked_for_once() {
+    let (greeting, _near) = greet_bytes(&[SSL, SSL].concat(), &Transport::plaintext()).await;
+    assert_eq!(refused(greeting).code, "08P01");
+    let mut both = [GSS, SSL].concat();
+    both.extend(startup(0x0003_0000, &[("user", "ci")]));
+    let (greeting, mut near) = greet_bytes(&both, &Transport::plaintext()).await;
+    greeted(greeting);
+    let mut answer = [0; 2];
+    near.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"NN");
+}
+
+#[tokio::test]
+async fn bytes_before_the_handshake_are_fatal() {
+    let mut bytes = SSL.to_vec();
+    bytes.extend(startup(0x0003_0000, &[("user", "postgres")]));
+    let (greeting, _near) = greet_bytes(&bytes, &pki(true).transport).await;
+    let error = refused(greeting);
+    assert_eq!(error.code, "08P01");
+    assert!(error.message.contains("unencrypted data"), "{error}");
+}
+
+#[tokio::test]
+async fn tls_by_request_and_direct_lead_to_the_same_session() {
+    let pki = pki(false);
+    for direct in [false, true] {
+        let (mut near, far) = duplex(64 * 1024);
+        let alpn: &[&[u8]] = if direct { &[b"postgresql"] } else { &[] };
+        let connector = connector(&pki.roots, alpn);
+        let client = async move {
+            if !direct {
+                near.write_all(&SSL).await.unwrap();
+                assert_eq!(near.read_u8().await.unwrap(), b'S');
+            }
+            let mut tls = connector.connect(name(), near).await.unwrap();
+            tls.write_all(&startup(0x0003_0000, &[("user", "ci")])).await.unwrap();
+            tls.flush().await.unwrap();
+            tls
+        };
+        let (greeting, _tls) = tokio::join!(greet(far, &pki.transport), client);
+        let greeted = greeted(greeting);
+        assert!(matches!(greeted.io, ClientIo::Tls(_)));
+        assert_eq!(greeted.parameters.user, "ci");
+    }
+}
+
+#[tokio::test]
+async fn direct_tls_must_name_the_protocol() {
+    let pki = pki(true);
+    for alpn in [&[][..], &[&b"http/1.1"[..]]] {
+        let (near, far) = duplex(64 * 1024);
+        let connector = connector(&pki.roots, alpn);
+        let (greeting, _) = tokio::join!(greet(far, &pki.transport), async move { connector.connect(name(), near).await.is_ok() });
+        assert!(matches!(greeting, Greeting::Gone { .. }), "{greeting:?}");
+    }
+}
+
+/// Sends a start-up packet, then a password; returns what the server said before it and what it took.
+async fn login(version: u32, pairs: &[(&str, &str)], password: &[u8]) -> (Vec<u8>, u16, Result<Option<UnverifiedToken>, ClientError>) {
+    let (mut near, far) = duplex(256 * 1024);
+    near.write_all(&startup(version, pairs)).await.unwrap();
+    near.write_all(password).await.unwrap();
+    near.shutdown().await.unwrap();
+    let mut greeted = greeted(greet(far, &Transport::plaintext()).await);
+    let token = greeted.ask_for_token().await;
+    let minor = greeted.minor;
+    drop(greeted);
+    let mut said = Vec::new();
+    near.read_to_end(&mut said).await.unwrap();
+    (said, minor, token)
+}
+
+const ASK: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
+
+fn password(text: &[u8]) -> Vec<u8> {
+    let mut out = vec![b'p'];
+    out.extend(u32::try_from(text.len() + 5).unwrap().to_be_bytes());
+    out.extend(text);
+    out.push(0);
+    out
+}
+
+#[tokio::test]
+async fn versions_are_negotiated_as_the_server_does() {
+    let user = ("user", "ci");
+    let (said, minor, _) = login(0x0003_0000, &[user], &[]).await;
+    assert_eq!((said.as_slice(), minor), (ASK, 0));
+    let (said, minor, _) = login(0x0003_0002, &[user], &[]).await;
+    assert_eq!((said.as_slice(), minor), (ASK, 2));
+    let (said, minor, _) = login(0x0003_270f, &[user], &[]).await;
+    assert_eq!((said, minor), ([b"v\0\0\0\x0c\0\x03\0\x02\0\0\0\0", ASK].concat(), 2));
+    let (said, minor, _) = login(0x0003_0000, &[user, ("_pq_.shine", "1")], &[]).await;
+    assert_eq!((said, minor), ([&b"v\0\0\0\x17\0\x03\0\0\0\0\0\x01_pq_.shine\0"[..], ASK].concat(), 0));
+}
+
+#[tokio::test]
+async fn passwords_are_bounded_and_zero_terminated() {
+    let user = &[("user", "ci")];
+    let (_, _, token) = login(0x0003_0000, user, &password(b"a.b.c")).await;
+    assert!(token.unwrap().is_some());
+    let (_, _, token) = login(0x0003_0000, user, &[]).await;
+    assert!(token.unwrap().is_none());
+    let (_, _, token) = login(0x0003_0000, user, &password(&vec![b'x'; 64 * 1024])).await;
+    assert!(token.unwrap().is_some());
+    for bad in [&b"Q\0\0\0\x05\0"[..], b"p\0\0\0\x03", b"p\0\0\0\x04", b"p\x7f\xff\xff\xff", b"p\xff\xff\xff\xff", b"p\0\0\0\x06ab", b"p\0\0\0\x07a\0\0"] {
+        let (_, _, token) = login(0x0003_0000, user, bad).await;
+        assert_eq!(token.unwrap_err().code, "08P01", "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_fatal_errors_on_the_wire() {
+    let (mut near, far) = duplex(1024);
+    refuse(ClientIo::Plain(far), &ClientError::new("28000", "no").hint("try")).await;
+    let mut said = Vec::new();
+    near.read_to_end(&mut said).await.unwrap();
+    assert_eq!(said, b"E\0\0\0\x23SFATAL\0VFATAL\0C28000\0Mno\0Htry\0\0");
+}
