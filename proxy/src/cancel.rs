@@ -68,7 +68,8 @@ impl CancelRegistry {
     pub fn cancel(&self, process_id: i32, secret: &[u8]) {
         let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = sessions.get(&process_id) else { return };
-        let differs = entry.secret.iter().zip(secret).fold(entry.secret.len() ^ secret.len(), |differs, (a, b)| differs | usize::from(a ^ b));
+        let differs =
+            entry.secret.iter().zip(secret).fold(entry.secret.len() ^ secret.len(), |differs, (a, b)| differs | usize::from(a ^ b));
         if differs == 0 {
             entry.bell.notify_one();
         }

@@ -70,7 +70,9 @@ impl CatalogFailure {
     pub fn client(&self, database: &str) -> ClientError {
         match self {
             Self::Upstream { error, .. } => error.client(database),
-            Self::Rows { .. } | Self::Timeout { .. } => ClientError::new(crate::error::sqlstate::CONNECTION_FAILURE, "the gateway cannot read the database's catalog"),
+            Self::Rows { .. } | Self::Timeout { .. } => {
+                ClientError::new(crate::error::sqlstate::CONNECTION_FAILURE, "the gateway cannot read the database's catalog")
+            }
         }
     }
 }
@@ -149,7 +151,10 @@ impl CatalogSource {
     #[must_use]
     pub fn fixed(catalog: Catalog, dialer: Dialer, runtime: Handle) -> Self {
         let source = Self::new("fixed", dialer, runtime);
-        source.inner.current.store(Some(Arc::new(Loaded { at: Instant::now(), snapshot: Arc::new(Snapshot { generation: 1, catalog: Arc::new(catalog) }) })));
+        source.inner.current.store(Some(Arc::new(Loaded {
+            at: Instant::now(),
+            snapshot: Arc::new(Snapshot { generation: 1, catalog: Arc::new(catalog) }),
+        })));
         source
     }
 
@@ -220,7 +225,9 @@ impl CatalogSource {
         let generation = self.inner.begun.fetch_add(1, std::sync::atomic::Ordering::SeqCst).saturating_add(1);
         let at = Instant::now();
         let loaded = tokio::time::timeout(LOAD_TIMEOUT, read(&self.inner.dialer, database)).await;
-        let catalog = loaded.unwrap_or_else(|_| Err(CatalogFailure::Timeout { database: database.clone() })).inspect_err(|_| metrics::upstream_error("catalog"))?;
+        let catalog = loaded
+            .unwrap_or_else(|_| Err(CatalogFailure::Timeout { database: database.clone() }))
+            .inspect_err(|_| metrics::upstream_error("catalog"))?;
         metrics::catalog_loaded(at.elapsed().as_secs_f64());
         tracing::debug!(database, catalog.generation = generation, "catalog loaded");
         let snapshot = Arc::new(Snapshot { generation, catalog: Arc::new(catalog) });

@@ -86,7 +86,13 @@ async fn refuse(io: ClientIo, error: &ClientError, limit: std::time::Duration) {
     let _ = timeout(limit, startup::refuse(io, error)).await;
 }
 
-async fn session(mut greeted: Greeted<TcpStream>, peer: SocketAddr, session_id: Uuid, gateway: &Arc<Gateway>, refusal: Option<ClientError>) {
+async fn session(
+    mut greeted: Greeted<TcpStream>,
+    peer: SocketAddr,
+    session_id: Uuid,
+    gateway: &Arc<Gateway>,
+    refusal: Option<ClientError>,
+) {
     let limit = gateway.settings.limits.startup;
     let admitted = match refusal {
         Some(error) => Err(Refusal { error, reason: "too many sessions" }),
@@ -189,7 +195,8 @@ fn database(greeted: &Greeted<TcpStream>, gateway: &Gateway) -> Result<String, R
     let only = gateway.dialer.settings().database.as_ref();
     match (&greeted.parameters.database, only) {
         (Some(named), Some(only)) if named != only => {
-            let error = ClientError::new(sqlstate::NO_DATABASE, format!("database \"{}\" is not served here", label(named))).hint(format!("connect to database \"{only}\""));
+            let error = ClientError::new(sqlstate::NO_DATABASE, format!("database \"{}\" is not served here", label(named)))
+                .hint(format!("connect to database \"{only}\""));
             Err(Refusal { error, reason: "database" })
         }
         (Some(named), _) => Ok(named.clone()),
@@ -211,7 +218,13 @@ async fn gone(greeted: &mut Greeted<TcpStream>) {
     std::future::pending().await
 }
 
-fn assemble(greeted: Greeted<TcpStream>, peer: SocketAddr, session_id: Uuid, gateway: &Gateway, admitted: Admitted) -> (Established, Services) {
+fn assemble(
+    greeted: Greeted<TcpStream>,
+    peer: SocketAddr,
+    session_id: Uuid,
+    gateway: &Gateway,
+    admitted: Admitted,
+) -> (Established, Services) {
     let Admitted { verified, database, upstream, services } = admitted;
     let client_tls = match &greeted.io {
         ClientIo::Plain(_) => String::new(),

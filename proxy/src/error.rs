@@ -73,7 +73,8 @@ impl ClientError {
 
     /// Appends the ErrorResponse.
     pub fn put(&self, out: &mut BytesMut) {
-        let mut fields = vec![(b'S', "FATAL".to_owned()), (b'V', "FATAL".to_owned()), (b'C', self.code.to_owned()), (b'M', self.message.clone())];
+        let mut fields =
+            vec![(b'S', "FATAL".to_owned()), (b'V', "FATAL".to_owned()), (b'C', self.code.to_owned()), (b'M', self.message.clone())];
         fields.extend(self.detail.iter().map(|text| (b'D', text.clone())));
         fields.extend(self.hint.iter().map(|text| (b'H', text.clone())));
         put_error(out, &ErrorFields(fields));

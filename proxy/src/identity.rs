@@ -8,7 +8,10 @@ mod error;
 mod jwks;
 mod token;
 
-use std::{sync::Arc, time::{Duration, SystemTime, UNIX_EPOCH}};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use countersign_policy::Principal;
 

@@ -39,7 +39,12 @@ pub const CANCELS: &str = "countersign_cancel_requests_total";
 
 /// Gives every metric its help text and its first value, so that it shows before anything happened.
 pub fn describe() {
-    for (name, help) in [(SESSIONS, "sessions open now"), (HOLDS, "holds open now"), (POLICY_STALE, "1 while the newest policy document is refused"), (RECORDER_PENDING, "bytes waiting for durability")] {
+    for (name, help) in [
+        (SESSIONS, "sessions open now"),
+        (HOLDS, "holds open now"),
+        (POLICY_STALE, "1 while the newest policy document is refused"),
+        (RECORDER_PENDING, "bytes waiting for durability"),
+    ] {
         describe_gauge!(name, help);
         gauge!(name).set(0.0);
     }

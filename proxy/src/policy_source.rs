@@ -173,7 +173,9 @@ impl Reader {
         match (self, location) {
             (Self::File, PolicyLocation::File(path)) => read_file(path, location, seen).await,
             (Self::S3(client), PolicyLocation::S3 { bucket, key }) => read_object(client, bucket, key, location, seen).await,
-            (Self::File, PolicyLocation::S3 { .. }) | (Self::S3(_), PolicyLocation::File(_)) => Err(unreadable(location, "no reader for this place")),
+            (Self::File, PolicyLocation::S3 { .. }) | (Self::S3(_), PolicyLocation::File(_)) => {
+                Err(unreadable(location, "no reader for this place"))
+            }
         }
     }
 }
@@ -194,7 +196,13 @@ async fn read_file(path: &Path, location: &PolicyLocation, seen: &mut Seen) -> R
     Ok(Some(bytes))
 }
 
-async fn read_object(client: &aws_sdk_s3::Client, bucket: &str, key: &str, location: &PolicyLocation, seen: &mut Seen) -> Result<Option<Vec<u8>>, PolicyLoadError> {
+async fn read_object(
+    client: &aws_sdk_s3::Client,
+    bucket: &str,
+    key: &str,
+    location: &PolicyLocation,
+    seen: &mut Seen,
+) -> Result<Option<Vec<u8>>, PolicyLoadError> {
     let answer = client.get_object().bucket(bucket).key(key).set_if_none_match(seen.etag.clone()).send().await;
     let object = match answer {
         Ok(object) => object,

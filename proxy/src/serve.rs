@@ -101,7 +101,12 @@ pub async fn check(config: &Config) -> Result<(), ServeError> {
 /// # Errors
 /// When it cannot start.
 pub fn run(config: &Config) -> Result<(), ServeError> {
-    let control = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").thread_stack_size(STACK_BYTES).enable_all().build();
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build();
     let control = control.map_err(ServeError::Threads)?;
     let (shutdown, drain) = shutdown::channel();
     control.block_on(serve(config, shutdown, drain))?;
@@ -113,7 +118,9 @@ async fn serve(config: &Config, shutdown: Shutdown, drain: Drain) -> Result<(), 
     let metrics_handle = install_metrics()?;
     let readiness = Readiness::default();
     let gateway = Arc::new(assemble(config, &drain).await?);
-    let bind = |key: &'static str, address| async move { TcpListener::bind(address).await.map_err(|error| ServeError::Listen { key, address, error }) };
+    let bind = |key: &'static str, address| async move {
+        TcpListener::bind(address).await.map_err(|error| ServeError::Listen { key, address, error })
+    };
     let admin_port = bind("admin.address", config.admin.address).await?;
     let port = bind("listen.address", config.listen.address).await?;
 
@@ -176,9 +183,10 @@ async fn assemble(config: &Config, drain: &Drain) -> Result<Gateway, ServeError>
     let mask_key = mask_key(config).await?;
     let (policy, reloader) = policy_source::load(&config.policy, &config.aws).await?;
     let aws = config.uses_aws().then_some(config.aws.sdk_config().await);
+    let approvals = Approvals::start(&config.approvals, aws.as_ref()).await.map_err(|error| ServeError::Approvals(error.to_string()))?;
+    // Last, because it writes: a start that fails must not leave locked objects behind each time.
     let recorder = Recorder::start(RecorderConfig::new(&config.environment, &config.recording), aws.as_ref()).await;
     let recorder = recorder.map_err(|error| ServeError::Recording(error.to_string()))?;
-    let approvals = Approvals::start(&config.approvals, aws.as_ref()).await.map_err(|error| ServeError::Approvals(error.to_string()))?;
     tokio::spawn(reloader.run());
     let settings = SessionSettings {
         environment: config.environment.clone(),
@@ -207,7 +215,8 @@ async fn mask_key(config: &Config) -> Result<MaskKey, ServeError> {
     match &config.mask_key {
         Some(secret) => {
             let value = secret.read(&config.aws).await?;
-            hex::decode_to_slice(value.expose().trim(), &mut bytes).map_err(|_| ServeError::MaskKey("must be 32 bytes in hex, 64 digits (make one with `openssl rand -hex 32`)".to_owned()))?;
+            hex::decode_to_slice(value.expose().trim(), &mut bytes)
+                .map_err(|_| ServeError::MaskKey("must be 32 bytes in hex, 64 digits (make one with `openssl rand -hex 32`)".to_owned()))?;
         }
         None => rand::Rng::fill(&mut rand::rng(), &mut bytes),
     }
@@ -229,7 +238,11 @@ async fn look_after_upstream(gateway: Arc<Gateway>, readiness: Readiness) {
         let result = match &gateway.dialer.settings().database {
             Some(database) => gateway.catalogs.of(database).await.map(|_| ()).map_err(|error| error.to_string()),
             None => {
-                let request = LoginRequest { database: "postgres".to_owned(), application_name: "countersign:probe".to_owned(), settings: Vec::new() };
+                let request = LoginRequest {
+                    database: "postgres".to_owned(),
+                    application_name: "countersign:probe".to_owned(),
+                    settings: Vec::new(),
+                };
                 gateway.dialer.login(&request).await.map(|_| ()).map_err(|error| error.to_string())
             }
         };

@@ -88,7 +88,9 @@ fn settle<S>(io: ClientIo<S>, packet: Packet) -> Greeting<S> {
     match packet {
         Packet::Cancel { process_id, secret } => Greeting::Cancel { process_id, secret },
         // Encryption requests inside of encryption, or a second one of a kind.
-        Packet::Ssl | Packet::Gss => Greeting::Refused { io, error: ClientError::new(sqlstate::PROTOCOL_VIOLATION, "encryption was requested twice") },
+        Packet::Ssl | Packet::Gss => {
+            Greeting::Refused { io, error: ClientError::new(sqlstate::PROTOCOL_VIOLATION, "encryption was requested twice") }
+        }
         Packet::Startup(StartupPacket { minor, pairs }) => match StartupParameters::judge(pairs) {
             Ok((parameters, unknown)) => {
                 let newer = minor > NEWEST_MINOR;

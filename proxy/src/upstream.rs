@@ -123,7 +123,8 @@ impl Dialer {
     pub async fn login(&self, request: &LoginRequest) -> Result<LoggedIn, UpstreamError> {
         let limit = self.inner.settings.connect_timeout;
         let result = timeout(limit, self.login_with_fresh_password(request)).await;
-        let result = result.unwrap_or_else(|_| Err(UpstreamError::Timeout { address: self.inner.settings.address(), seconds: limit.as_secs() }));
+        let result =
+            result.unwrap_or_else(|_| Err(UpstreamError::Timeout { address: self.inner.settings.address(), seconds: limit.as_secs() }));
         result.inspect_err(|error| metrics::upstream_error(error.kind()))
     }
 
@@ -158,7 +159,10 @@ impl Dialer {
             UpstreamIo::Plain(_) => (String::new(), None),
             UpstreamIo::Tls(stream) => {
                 let (_, session) = stream.get_ref();
-                (tls_version(session.protocol_version()), session.peer_certificates().and_then(<[_]>::first).and_then(|leaf| tls::server_end_point(leaf)))
+                (
+                    tls_version(session.protocol_version()),
+                    session.peer_certificates().and_then(<[_]>::first).and_then(|leaf| tls::server_end_point(leaf)),
+                )
             }
         };
         let mut frames = Frames::new(io);
@@ -207,7 +211,9 @@ pub async fn cancel(target: &UpstreamCancel) -> Result<(), UpstreamError> {
         let _ = io.read_u8().await;
         Ok(())
     };
-    timeout(CANCEL_TIMEOUT, send).await.unwrap_or_else(|_| Err(UpstreamError::Timeout { address: settings.address(), seconds: CANCEL_TIMEOUT.as_secs() }))
+    timeout(CANCEL_TIMEOUT, send)
+        .await
+        .unwrap_or_else(|_| Err(UpstreamError::Timeout { address: settings.address(), seconds: CANCEL_TIMEOUT.as_secs() }))
 }
 
 #[cfg(test)]

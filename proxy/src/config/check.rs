@@ -1,6 +1,11 @@
 //! Checks shared by the sections: where a value stands in the text, and the few shapes many keys have.
 
-use std::{net::{SocketAddr, ToSocketAddrs}, ops::{Range, RangeInclusive}, path::{Path, PathBuf}, time::Duration};
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    ops::{Range, RangeInclusive},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use toml::Spanned;
 
@@ -59,7 +64,8 @@ impl Place<'_> {
     pub(super) fn address(&self, key: &str, value: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
         let found = value.get_ref().to_socket_addrs().ok().and_then(|mut all| all.next());
         found.ok_or_else(|| {
-            self.fault(key, value.span(), format!("{:?} is not an address", value.get_ref())).hint("write it as \"127.0.0.1:6432\" or \"0.0.0.0:6432\"")
+            self.fault(key, value.span(), format!("{:?} is not an address", value.get_ref()))
+                .hint("write it as \"127.0.0.1:6432\" or \"0.0.0.0:6432\"")
         })
     }
 
@@ -73,15 +79,31 @@ impl Place<'_> {
         if bounds.contains(&number) {
             Ok(number)
         } else {
-            Err(self.fault(key, value.span(), format!("{number} is out of range")).hint(format!("between {} and {}", bounds.start(), bounds.end())))
+            Err(self.fault(key, value.span(), format!("{number} is out of range")).hint(format!(
+                "between {} and {}",
+                bounds.start(),
+                bounds.end()
+            )))
         }
     }
 
-    pub(super) fn seconds(&self, key: &str, value: Option<&Spanned<u64>>, default: u64, bounds: RangeInclusive<u64>) -> Result<Duration, ConfigError> {
+    pub(super) fn seconds(
+        &self,
+        key: &str,
+        value: Option<&Spanned<u64>>,
+        default: u64,
+        bounds: RangeInclusive<u64>,
+    ) -> Result<Duration, ConfigError> {
         self.number(key, value, default, bounds).map(Duration::from_secs)
     }
 
-    pub(super) fn milliseconds(&self, key: &str, value: Option<&Spanned<u64>>, default: u64, bounds: RangeInclusive<u64>) -> Result<Duration, ConfigError> {
+    pub(super) fn milliseconds(
+        &self,
+        key: &str,
+        value: Option<&Spanned<u64>>,
+        default: u64,
+        bounds: RangeInclusive<u64>,
+    ) -> Result<Duration, ConfigError> {
         self.number(key, value, default, bounds).map(Duration::from_millis)
     }
 
@@ -94,7 +116,13 @@ impl Place<'_> {
     }
 
     /// A key that one choice of another key demands.
-    pub(super) fn required<'v, T>(&self, key: &str, value: Option<&'v Spanned<T>>, because: &Spanned<String>, name: &str) -> Result<&'v Spanned<T>, ConfigError> {
+    pub(super) fn required<'v, T>(
+        &self,
+        key: &str,
+        value: Option<&'v Spanned<T>>,
+        because: &Spanned<String>,
+        name: &str,
+    ) -> Result<&'v Spanned<T>, ConfigError> {
         value.ok_or_else(|| self.fault(key, because.span(), format!("missing, but {name} = {:?} needs it", because.get_ref())))
     }
 

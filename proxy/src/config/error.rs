@@ -1,6 +1,10 @@
 //! What is wrong with a configuration file, where, and how to mend it.
 
-use std::{fmt, io, ops::Range, path::{Path, PathBuf}};
+use std::{
+    fmt, io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 /// One fault. Displays as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +30,14 @@ impl ConfigError {
             io::ErrorKind::InvalidData => "the file must be UTF-8 text",
             _ => "the proxy's user must be able to read it",
         };
-        Self { file: Some(path.to_path_buf()), line: 0, column: 0, key: None, message: format!("cannot read: {error}"), hint: Some(hint.to_owned()) }
+        Self {
+            file: Some(path.to_path_buf()),
+            line: 0,
+            column: 0,
+            key: None,
+            message: format!("cannot read: {error}"),
+            hint: Some(hint.to_owned()),
+        }
     }
 
     /// From the TOML reader, whose messages may span lines and quote the text.

@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{ConfigError, check::{Place, is_loopback}, raw};
+use super::{
+    ConfigError,
+    check::{Place, is_loopback},
+    raw,
+};
 
 /// Whose tokens are taken.
 #[derive(Debug, Clone)]
@@ -75,14 +79,17 @@ impl Identity {
             Some(list) if list.get_ref().is_empty() => {
                 return Err(place.fault("identity.algorithms", list.span(), "must name at least one algorithm"));
             }
-            Some(list) => list.get_ref().iter().map(|name| place.word("identity.algorithms", name, ALGORITHMS)).collect::<Result<_, _>>()?,
+            Some(list) => {
+                list.get_ref().iter().map(|name| place.word("identity.algorithms", name, ALGORITHMS)).collect::<Result<_, _>>()?
+            }
         };
         let path = |key: &str, value: Option<&toml::Spanned<String>>, default: &str| match value {
             None => Ok(vec![default.to_owned()]),
             Some(value) => claim_path(key, value, place),
         };
         let kept = raw.kept_claims.iter().flatten();
-        let kept_claims = kept.map(|name| Ok((name.get_ref().clone(), claim_path("identity.kept_claims", name, place)?))).collect::<Result<_, _>>()?;
+        let kept_claims =
+            kept.map(|name| Ok((name.get_ref().clone(), claim_path("identity.kept_claims", name, place)?))).collect::<Result<_, _>>()?;
         let max_session = raw.max_session_seconds.as_ref();
         Ok(Self {
             issuer,
@@ -108,14 +115,16 @@ impl Identity {
 fn issuer(raw: &raw::Identity, place: &Place<'_>) -> Result<String, ConfigError> {
     let text = place.text("identity.issuer", &raw.issuer)?;
     let fault = |message: String| place.fault("identity.issuer", raw.issuer.span(), message);
-    let url = reqwest::Url::parse(&text).map_err(|error| fault(format!("{text:?} is not a URL: {error}")).hint("write it as tokens carry it in `iss`, with https://"))?;
+    let url = reqwest::Url::parse(&text)
+        .map_err(|error| fault(format!("{text:?} is not a URL: {error}")).hint("write it as tokens carry it in `iss`, with https://"))?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err(fault("an issuer has no query and no fragment".to_owned()));
     }
     match url.scheme() {
         "https" => Ok(text),
         "http" if url.host_str().is_some_and(is_loopback) => Ok(text),
-        "http" => Err(fault("http is allowed for issuers on loopback addresses only".to_owned()).hint("use https://: whoever answers here decides who gets in")),
+        "http" => Err(fault("http is allowed for issuers on loopback addresses only".to_owned())
+            .hint("use https://: whoever answers here decides who gets in")),
         other => Err(fault(format!("scheme {other:?} is not known here")).hint("use https://")),
     }
 }
@@ -128,7 +137,9 @@ fn claim_path(key: &str, value: &toml::Spanned<String>, place: &Place<'_>) -> Re
     }
     let parts: Vec<String> = text.split('.').map(str::to_owned).collect();
     if parts.iter().any(String::is_empty) {
-        return Err(place.fault(key, value.span(), format!("{text:?} is not a claim path")).hint("names separated by single dots, as in \"realm_access.roles\""));
+        return Err(place
+            .fault(key, value.span(), format!("{text:?} is not a claim path"))
+            .hint("names separated by single dots, as in \"realm_access.roles\""));
     }
     Ok(parts)
 }

@@ -48,14 +48,23 @@ impl Limits {
         Ok(Self {
             startup: place.seconds("limits.startup_seconds", raw.and_then(|raw| raw.startup_seconds.as_ref()), 30, 1..=600)?,
             max_sessions: count("limits.max_sessions", raw.and_then(|raw| raw.max_sessions.as_ref()), 10_000)?,
-            max_sessions_per_source: count("limits.max_sessions_per_source", raw.and_then(|raw| raw.max_sessions_per_source.as_ref()), 1_000)?,
+            max_sessions_per_source: count(
+                "limits.max_sessions_per_source",
+                raw.and_then(|raw| raw.max_sessions_per_source.as_ref()),
+                1_000,
+            )?,
             idle: match idle {
                 None => None,
                 value => Some(place.seconds("limits.idle_seconds", value, 0, 1..=31_536_000)?),
             },
             drain: place.seconds("limits.drain_seconds", raw.and_then(|raw| raw.drain_seconds.as_ref()), 30, 0..=86_400)?,
             max_statement_bytes: bytes("limits.max_statement_bytes", raw.and_then(|raw| raw.max_statement_bytes.as_ref()), 16 * MIB, KIB)?,
-            max_held_client_bytes: bytes("limits.max_held_client_bytes", raw.and_then(|raw| raw.max_held_client_bytes.as_ref()), 256 * KIB, KIB)?,
+            max_held_client_bytes: bytes(
+                "limits.max_held_client_bytes",
+                raw.and_then(|raw| raw.max_held_client_bytes.as_ref()),
+                256 * KIB,
+                KIB,
+            )?,
             max_buffer_bytes: bytes("limits.max_buffer_bytes", raw.and_then(|raw| raw.max_buffer_bytes.as_ref()), MIB, 64 * KIB)?,
         })
     }

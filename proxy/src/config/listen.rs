@@ -41,10 +41,14 @@ impl Listen {
             }),
             (None, None) => None,
             (Some(given), None) => {
-                return Err(place.fault("listen.tls_key", given.span(), "missing, but tls_certificate is given").hint("name the certificate's private key"));
+                return Err(place
+                    .fault("listen.tls_key", given.span(), "missing, but tls_certificate is given")
+                    .hint("name the certificate's private key"));
             }
             (None, Some(given)) => {
-                return Err(place.fault("listen.tls_certificate", given.span(), "missing, but tls_key is given").hint("name the key's certificate"));
+                return Err(place
+                    .fault("listen.tls_certificate", given.span(), "missing, but tls_key is given")
+                    .hint("name the key's certificate"));
             }
         };
         let plaintext = raw.plaintext.as_ref().is_some_and(|value| *value.get_ref());

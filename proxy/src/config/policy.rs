@@ -44,13 +44,21 @@ impl PolicySettings {
             (None, Some(url)) => {
                 let parts = url.get_ref().strip_prefix("s3://").and_then(|rest| rest.split_once('/'));
                 match parts {
-                    Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => PolicyLocation::S3 { bucket: bucket.to_owned(), key: key.to_owned() },
-                    _ => return Err(place.fault("policy.s3", url.span(), "is not an object's URL").hint("write it as \"s3://bucket/key\"")),
+                    Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
+                        PolicyLocation::S3 { bucket: bucket.to_owned(), key: key.to_owned() }
+                    }
+                    _ => {
+                        return Err(place.fault("policy.s3", url.span(), "is not an object's URL").hint("write it as \"s3://bucket/key\""));
+                    }
                 }
             }
-            (Some(_), Some(url)) => return Err(place.fault("policy.s3", url.span(), "the policy cannot be in two places").hint("keep one of file and s3")),
+            (Some(_), Some(url)) => {
+                return Err(place.fault("policy.s3", url.span(), "the policy cannot be in two places").hint("keep one of file and s3"));
+            }
             (None, None) => {
-                return Err(place.fault("policy", section.span(), "says no place").hint("give file = \"policy.toml\" or s3 = \"s3://bucket/key\""));
+                return Err(place
+                    .fault("policy", section.span(), "says no place")
+                    .hint("give file = \"policy.toml\" or s3 = \"s3://bucket/key\""));
             }
         };
         Ok(Self { location, reload: place.seconds("policy.reload_seconds", raw.reload_seconds.as_ref(), 5, 1..=3600)? })

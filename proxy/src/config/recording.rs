@@ -88,14 +88,23 @@ impl Recording {
         let signing_key = match (&raw.signing_key, &raw.kms_key) {
             (Some(path), None) => SigningKey::File(place.existing("recording.signing_key", path)?),
             (None, Some(key)) => SigningKey::Kms(place.text("recording.kms_key", key)?),
-            (Some(_), Some(key)) => return Err(place.fault("recording.kms_key", key.span(), "manifests cannot have two signing keys").hint("keep one of signing_key and kms_key")),
+            (Some(_), Some(key)) => {
+                return Err(place
+                    .fault("recording.kms_key", key.span(), "manifests cannot have two signing keys")
+                    .hint("keep one of signing_key and kms_key"));
+            }
             (None, None) => {
                 return Err(place
                     .fault("recording.signing_key", section.span(), "missing: manifests must be signed")
                     .hint("give signing_key = \"recording.key.pem\" or kms_key = \"alias/…\""));
             }
         };
-        Ok(Self { store, durability, flush_interval: place.milliseconds("recording.flush_interval_ms", raw.flush_interval_ms.as_ref(), 5, 0..=60_000)?, signing_key })
+        Ok(Self {
+            store,
+            durability,
+            flush_interval: place.milliseconds("recording.flush_interval_ms", raw.flush_interval_ms.as_ref(), 5, 0..=60_000)?,
+            signing_key,
+        })
     }
 }
 
@@ -126,6 +135,9 @@ fn s3_store(raw: &raw::Recording, place: &Place<'_>) -> Result<RecordingStore, C
         bucket,
         prefix,
         retention_days: place.number("recording.retention_days", Some(days), 1, 1..=36_500)?,
-        retention_mode: raw.retention_mode.as_ref().map_or(Ok(RetentionMode::Compliance), |word| place.word("recording.retention_mode", word, &modes))?,
+        retention_mode: raw
+            .retention_mode
+            .as_ref()
+            .map_or(Ok(RetentionMode::Compliance), |word| place.word("recording.retention_mode", word, &modes))?,
     })
 }

@@ -56,7 +56,9 @@ pub enum SecretError {
 
 impl Secret {
     pub(super) fn from_raw(key: &str, value: &toml::Spanned<raw::Secret>, place: &Place<'_>) -> Result<Self, ConfigError> {
-        let fault = |message: &str| place.fault(key, value.span(), message).hint("write it as { file = \"path\" }, { env = \"NAME\" } or { secret = \"ARN\" }");
+        let fault = |message: &str| {
+            place.fault(key, value.span(), message).hint("write it as { file = \"path\" }, { env = \"NAME\" } or { secret = \"ARN\" }")
+        };
         let secret = match value.get_ref() {
             raw::Secret::Literal(text) => Self::Literal(SecretValue(text.clone())),
             raw::Secret::Reference(reference) => match (&reference.env, &reference.file, &reference.secret) {
@@ -86,7 +88,8 @@ impl Secret {
             Self::Literal(value) => return Ok(value.clone()),
             Self::Env(name) => std::env::var(name).map_err(|_| SecretError::Env(name.clone()))?,
             Self::File(path) => {
-                let text = tokio::fs::read_to_string(path).await.map_err(|error| SecretError::File { path: path.display().to_string(), error })?;
+                let text =
+                    tokio::fs::read_to_string(path).await.map_err(|error| SecretError::File { path: path.display().to_string(), error })?;
                 text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text).to_owned()
             }
             Self::SecretsManager { id, key } => secrets_manager(id, key.as_deref(), aws).await?,
@@ -102,7 +105,8 @@ async fn secrets_manager(id: &str, key: Option<&str>, aws: &Aws) -> Result<Strin
     let answer = answer.map_err(|error| fault(aws_sdk_secretsmanager::error::DisplayErrorContext(error).to_string()))?;
     let text = answer.secret_string().ok_or_else(|| fault("it is binary, not text".to_owned()))?;
     let Some(key) = key else { return Ok(text.to_owned()) };
-    let object: serde_json::Value = serde_json::from_str(text).map_err(|_| fault("it is not JSON, but a key of it was asked for".to_owned()))?;
+    let object: serde_json::Value =
+        serde_json::from_str(text).map_err(|_| fault("it is not JSON, but a key of it was asked for".to_owned()))?;
     object.get(key).and_then(serde_json::Value::as_str).map(str::to_owned).ok_or_else(|| fault(format!("it has no text under {key:?}")))
 }
 

@@ -69,10 +69,16 @@ fn defaults_are_the_documented_ones() {
 fn s3_and_dynamodb_need_aws() {
     let dir = tempfile::tempdir().unwrap();
     let text = document(dir.path());
-    let s3 = text.replace("store = \"directory\"\npath = \"recordings\"", "store = \"s3\"\nbucket = \"b\"\nprefix = \"p\"\nretention_days = 7");
+    let s3 =
+        text.replace("store = \"directory\"\npath = \"recordings\"", "store = \"s3\"\nbucket = \"b\"\nprefix = \"p\"\nretention_days = 7");
     let config = parse(&s3, dir.path()).unwrap();
     assert!(config.uses_aws());
-    let expected = RecordingStore::S3 { bucket: "b".to_owned(), prefix: "p/".to_owned(), retention_days: 7, retention_mode: RetentionMode::Compliance };
+    let expected = RecordingStore::S3 {
+        bucket: "b".to_owned(),
+        prefix: "p/".to_owned(),
+        retention_days: 7,
+        retention_mode: RetentionMode::Compliance,
+    };
     assert_eq!(config.recording.store, expected);
     let dynamo = text.replace("store = \"directory\"\npath = \"approvals\"", "store = \"dynamodb\"\ntable = \"t\"");
     assert!(parse(&dynamo, dir.path()).unwrap().uses_aws());
@@ -89,13 +95,21 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
     ("\"127.0.0.1:9432\"", "\"127.0.0.1:6432\"", &["admin.address", "address of [listen] too"]),
     ("tls_certificate = \"tls.pem\"\ntls_key = \"tls.key\"", "", &["listen.tls_certificate", "TLS is required"]),
     ("tls_key = \"tls.key\"", "", &["listen.tls_key", "tls_certificate is given"]),
-    ("tls_key = \"tls.key\"", "tls_key = \"no.key\"", &["line 6, column 11", "listen.tls_key", "cannot read", "relative to the configuration file"]),
+    (
+        "tls_key = \"tls.key\"",
+        "tls_key = \"no.key\"",
+        &["line 6, column 11", "listen.tls_key", "cannot read", "relative to the configuration file"],
+    ),
     ("address = \"127.0.0.1:6432\"", "address = \"0.0.0.0:6432\"\nplaintext = true", &["listen.plaintext", "loopback addresses only"]),
     ("https://issuer", "http://issuer", &["identity.issuer", "loopback", "https://"]),
     ("https://issuer.bank.example", "issuer", &["identity.issuer", "not a URL"]),
     ("https://issuer.bank.example", "https://issuer.bank.example/?x=1", &["no query"]),
     ("audience = \"countersign\"", "audience = []", &["identity.audience"]),
-    ("audience = \"countersign\"", "audience = \"c\"\nalgorithms = [\"HS256\"]", &["line 14, column 15", "identity.algorithms", "\"HS256\" is not known here", "\"RS256\""]),
+    (
+        "audience = \"countersign\"",
+        "audience = \"c\"\nalgorithms = [\"HS256\"]",
+        &["line 14, column 15", "identity.algorithms", "\"HS256\" is not known here", "\"RS256\""],
+    ),
     ("audience = \"countersign\"", "audience = \"c\"\nalgorithms = [\"none\"]", &["\"none\" is not known here"]),
     ("audience = \"countersign\"", "audience = \"c\"\nalgorithms = []", &["at least one algorithm"]),
     ("audience = \"countersign\"", "audience = \"c\"\ngroups_claim = \"a..b\"", &["not a claim path"]),
@@ -118,8 +132,16 @@ const FAULTS: &[(&str, &str, &[&str])] = &[
     ("signing_key = \"recording.key.pem\"", "", &["recording.signing_key", "must be signed"]),
     ("signing_key = \"recording.key.pem\"", "signing_key = \"recording.key.pem\"\nkms_key = \"k\"", &["two signing keys"]),
     ("path = \"recordings\"", "path = \"recordings\"\nretention_days = 7", &["recording.retention_days", "no use"]),
-    ("store = \"directory\"\npath = \"recordings\"", "store = \"s3\"\nbucket = \"b\"", &["recording.retention_days", "store = \"s3\" needs it"]),
-    ("store = \"directory\"\npath = \"recordings\"", "store = \"s3\"\nbucket = \"b\"\nretention_days = 7\nretention_mode = \"NONE\"", &["\"NONE\" is not known here", "\"COMPLIANCE\""]),
+    (
+        "store = \"directory\"\npath = \"recordings\"",
+        "store = \"s3\"\nbucket = \"b\"",
+        &["recording.retention_days", "store = \"s3\" needs it"],
+    ),
+    (
+        "store = \"directory\"\npath = \"recordings\"",
+        "store = \"s3\"\nbucket = \"b\"\nretention_days = 7\nretention_mode = \"NONE\"",
+        &["\"NONE\" is not known here", "\"COMPLIANCE\""],
+    ),
     ("signing_key", "durability = \"lax\"\nsigning_key", &["\"lax\" is not known here", "\"strict\""]),
     ("[recording]", "[limits]\nmax_statement_bytes = 1\n[recording]", &["limits.max_statement_bytes", "out of range"]),
     ("[recording]", "[runtime]\nthreads = 0\n[recording]", &["runtime.threads"]),

@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{ConfigError, Secret, check::{Place, is_loopback}, raw};
+use super::{
+    ConfigError, Secret,
+    check::{Place, is_loopback},
+    raw,
+};
 
 /// The server behind the gateway.
 #[derive(Debug, Clone)]
@@ -41,7 +45,9 @@ impl Upstream {
     pub(super) fn from_raw(raw: &raw::Upstream, place: &Place<'_>) -> Result<Self, ConfigError> {
         let host = place.text("upstream.host", &raw.host)?;
         if host.contains('/') {
-            return Err(place.fault("upstream.host", raw.host.span(), "must be a host name or address").hint("no URL and no socket directory; the port is a key of its own"));
+            return Err(place
+                .fault("upstream.host", raw.host.span(), "must be a host name or address")
+                .hint("no URL and no socket directory; the port is a key of its own"));
         }
         let verify = match &raw.tls {
             None => true,

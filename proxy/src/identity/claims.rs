@@ -33,14 +33,10 @@ pub(super) fn check(claims: &Value, settings: &Identity, now: u64) -> Result<Ver
         return Err(IdentityError::NotYet { at });
     }
     seconds(claims, "iat")?;
-    let subject = name(&settings.subject_claim, find(claims, &settings.subject_claim))?.ok_or_else(|| claim(&settings.subject_claim.join("."), "is missing"))?;
-    let principal = Principal {
-        issuer,
-        subject,
-        email: email(claims, settings)?,
-        groups: groups(claims, settings)?,
-        claims: kept(claims, settings),
-    };
+    let subject = name(&settings.subject_claim, find(claims, &settings.subject_claim))?
+        .ok_or_else(|| claim(&settings.subject_claim.join("."), "is missing"))?;
+    let principal =
+        Principal { issuer, subject, email: email(claims, settings)?, groups: groups(claims, settings)?, claims: kept(claims, settings) };
     Ok(Verified { principal, expires_at })
 }
 
@@ -66,7 +62,12 @@ fn seconds(claims: &Value, name: &str) -> Result<Option<u64>, IdentityError> {
         None => Ok(None),
         Some(Value::Number(number)) => {
             // Fractions are allowed and cut off; beyond 2^53 they are not seconds.
-            let whole = number.as_u64().or_else(|| number.as_f64().filter(|number| (0.0..9_007_199_254_740_992.0).contains(number)).and_then(|number| format!("{:.0}", number.floor()).parse().ok()));
+            let whole = number.as_u64().or_else(|| {
+                number
+                    .as_f64()
+                    .filter(|number| (0.0..9_007_199_254_740_992.0).contains(number))
+                    .and_then(|number| format!("{:.0}", number.floor()).parse().ok())
+            });
             whole.map(Some).ok_or_else(|| claim(name, "is not a time"))
         }
         Some(_) => Err(claim(name, "is not a number")),
@@ -90,9 +91,12 @@ fn groups(claims: &Value, settings: &Identity) -> Result<BTreeSet<String>, Ident
     match find(claims, &settings.groups_claim) {
         None | Some(Value::Null) => Ok(BTreeSet::new()),
         Some(Value::Array(members)) if members.len() > MAX_GROUPS => Err(claim(&path, "lists too many groups")),
-        Some(Value::Array(members)) => {
-            members.iter().map(|member| name(&settings.groups_claim, Some(member)).and_then(|found| found.ok_or_else(|| claim(&path, "holds an empty group")))).collect()
-        }
+        Some(Value::Array(members)) => members
+            .iter()
+            .map(|member| {
+                name(&settings.groups_claim, Some(member)).and_then(|found| found.ok_or_else(|| claim(&path, "holds an empty group")))
+            })
+            .collect(),
         one => Ok(name(&settings.groups_claim, one)?.into_iter().collect()),
     }
 }

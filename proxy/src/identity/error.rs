@@ -64,9 +64,13 @@ impl IdentityError {
     #[must_use]
     pub fn client(&self) -> ClientError {
         match self {
-            Self::KeysUnavailable => ClientError::new(sqlstate::INVALID_AUTHORIZATION, self.to_string()).hint("try again; the gateway's operators see why in its log"),
-            Self::Malformed(_) => ClientError::new(sqlstate::INVALID_PASSWORD, self.to_string()).hint("put the token where the password goes, as in PGPASSWORD=$OIDC_TOKEN"),
-            Self::Expired { .. } | Self::NotYet { .. } => ClientError::new(sqlstate::INVALID_PASSWORD, self.to_string()).hint("get a fresh token"),
+            Self::KeysUnavailable => ClientError::new(sqlstate::INVALID_AUTHORIZATION, self.to_string())
+                .hint("try again; the gateway's operators see why in its log"),
+            Self::Malformed(_) => ClientError::new(sqlstate::INVALID_PASSWORD, self.to_string())
+                .hint("put the token where the password goes, as in PGPASSWORD=$OIDC_TOKEN"),
+            Self::Expired { .. } | Self::NotYet { .. } => {
+                ClientError::new(sqlstate::INVALID_PASSWORD, self.to_string()).hint("get a fresh token")
+            }
             _ => ClientError::new(sqlstate::INVALID_PASSWORD, self.to_string()),
         }
     }

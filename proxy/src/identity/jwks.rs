@@ -69,7 +69,10 @@ impl KeyStore {
     pub(super) fn new(settings: &config::Identity, runtime: Handle) -> Result<Self, IdentitySetupError> {
         let fault = |error: reqwest::Error| IdentitySetupError::Client(chain(&error));
         // A redirect could lead to an issuer that is not the configured one.
-        let mut builder = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")));
+        let mut builder = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")));
         // An issuer on this machine is not behind the environment's HTTP proxy.
         if settings.issuer.starts_with("http://") {
             builder = builder.no_proxy();
@@ -84,7 +87,13 @@ impl KeyStore {
             builder = builder.tls_certs_only(certificates);
         }
         let client = builder.build().map_err(fault)?;
-        let shared = Shared { settings: settings.clone(), client, keys: ArcSwapOption::empty(), fetching: tokio::sync::Mutex::new(None), fault: Mutex::new(Some("not fetched yet".to_owned())) };
+        let shared = Shared {
+            settings: settings.clone(),
+            client,
+            keys: ArcSwapOption::empty(),
+            fetching: tokio::sync::Mutex::new(None),
+            fault: Mutex::new(Some("not fetched yet".to_owned())),
+        };
         Ok(Self { shared: Arc::new(shared), runtime })
     }
 
@@ -113,7 +122,8 @@ impl KeyStore {
     pub(super) async fn keep_fresh(&self) {
         loop {
             self.shared.fetch_if_due().await;
-            let wait = if self.shared.keys.load().is_some() { self.shared.settings.jwks_refresh } else { self.shared.settings.jwks_min_interval };
+            let wait =
+                if self.shared.keys.load().is_some() { self.shared.settings.jwks_refresh } else { self.shared.settings.jwks_min_interval };
             tokio::time::sleep(wait).await;
         }
     }
@@ -160,7 +170,9 @@ impl Key {
     /// Whether this key may verify that algorithm: by its type, its curve, and what it says of itself.
     fn fits(&self, algorithm: Algorithm) -> bool {
         let (family, curve) = match algorithm {
-            Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 | Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512 => (AlgorithmFamily::Rsa, None),
+            Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 | Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512 => {
+                (AlgorithmFamily::Rsa, None)
+            }
             Algorithm::ES256 => (AlgorithmFamily::Ec, Some(EllipticCurve::P256)),
             Algorithm::ES384 => (AlgorithmFamily::Ec, Some(EllipticCurve::P384)),
             Algorithm::EdDSA => (AlgorithmFamily::Ed, Some(EllipticCurve::Ed25519)),

@@ -82,7 +82,8 @@ async fn issuer(keys: &[&SigningKey]) -> Issuer {
         issuer.inner.fetches.fetch_add(1, Ordering::SeqCst);
         Json(json!({ "keys": *issuer.inner.keys.lock().unwrap() }))
     };
-    let router = Router::new().route("/.well-known/openid-configuration", get(discovery)).route("/keys", get(keys)).with_state(issuer.clone());
+    let router =
+        Router::new().route("/.well-known/openid-configuration", get(discovery)).route("/keys", get(keys)).with_state(issuer.clone());
     tokio::spawn(async move { axum::serve(listener, router).await });
     issuer
 }
@@ -227,8 +228,14 @@ async fn forged_signatures_and_confused_algorithms_fail() {
     assert_eq!(verify(&verifier, &assemble(&json!({ "alg": "RS256", "kid": "rsa" }), &claims, "")).await, Err(IdentityError::Signature));
     // An RSA key named for an ECDSA signature, and the reverse.
     let signature = ec.sign(&claims).rsplit('.').next().unwrap().to_owned();
-    assert_eq!(verify(&verifier, &assemble(&json!({ "alg": "ES256", "kid": "rsa" }), &claims, &signature)).await, Err(IdentityError::KeyMismatch));
-    assert_eq!(verify(&verifier, &assemble(&json!({ "alg": "RS256", "kid": "ec" }), &claims, &signature)).await, Err(IdentityError::KeyMismatch));
+    assert_eq!(
+        verify(&verifier, &assemble(&json!({ "alg": "ES256", "kid": "rsa" }), &claims, &signature)).await,
+        Err(IdentityError::KeyMismatch)
+    );
+    assert_eq!(
+        verify(&verifier, &assemble(&json!({ "alg": "RS256", "kid": "ec" }), &claims, &signature)).await,
+        Err(IdentityError::KeyMismatch)
+    );
     // Another key under a known id; a changed claim under a good signature.
     let impostor = SigningKey::new("ec", Algorithm::ES256);
     assert_eq!(verify(&verifier, &impostor.sign(&claims)).await, Err(IdentityError::Signature));
@@ -237,9 +244,13 @@ async fn forged_signatures_and_confused_algorithms_fail() {
     let changed = URL_SAFE_NO_PAD.encode(with(claims.clone(), "groups", json!(["dba"])).to_string());
     assert_eq!(verify(&verifier, &format!("{}.{changed}.{}", parts[0], parts[2])).await, Err(IdentityError::Signature));
     // Keys the token brings along are not looked at.
-    let own = assemble(&json!({ "alg": "ES256", "kid": "ec", "jwk": impostor.public(), "jku": "http://evil.example" }), &claims, &signature);
+    let own =
+        assemble(&json!({ "alg": "ES256", "kid": "ec", "jwk": impostor.public(), "jku": "http://evil.example" }), &claims, &signature);
     assert_eq!(verify(&verifier, &own).await, Err(IdentityError::Signature));
-    assert!(matches!(verify(&verifier, &assemble(&json!({ "alg": "ES256", "kid": "ec", "crit": ["x"] }), &claims, &signature)).await, Err(IdentityError::Malformed(_))));
+    assert!(matches!(
+        verify(&verifier, &assemble(&json!({ "alg": "ES256", "kid": "ec", "crit": ["x"] }), &claims, &signature)).await,
+        Err(IdentityError::Malformed(_))
+    ));
     for malformed in ["", "hunter2", "a.b", "a.b.c.d", "....", "!.!.!", "e30.e30.e30"] {
         assert!(matches!(verify(&verifier, malformed).await, Err(IdentityError::Malformed(_))), "{malformed:?}");
     }
@@ -251,7 +262,8 @@ async fn symmetric_and_encryption_keys_of_the_issuer_are_not_used() {
     let issuer = issuer(&[]).await;
     let mut for_encryption = ec.public();
     for_encryption["use"] = json!("enc");
-    *issuer.inner.keys.lock().unwrap() = vec![json!({ "kty": "oct", "kid": "s", "k": "c2VjcmV0" }), for_encryption, json!({ "kty": "strange" }), json!(7)];
+    *issuer.inner.keys.lock().unwrap() =
+        vec![json!({ "kty": "oct", "kid": "s", "k": "c2VjcmV0" }), for_encryption, json!({ "kty": "strange" }), json!(7)];
     assert_eq!(verify(&verifier(&issuer, ""), &ec.sign(&claims(&issuer))).await, Err(IdentityError::KeysUnavailable));
 }
 

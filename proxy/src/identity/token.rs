@@ -50,9 +50,11 @@ impl UnverifiedToken {
             return Err(IdentityError::Malformed("a JWT has three parts separated by dots"));
         };
         let bytes = URL_SAFE_NO_PAD.decode(header).map_err(|_| IdentityError::Malformed("its header is not base64url"))?;
-        let header: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|_| IdentityError::Malformed("its header is not a JSON object"))?;
+        let header: Map<String, Value> =
+            serde_json::from_slice(&bytes).map_err(|_| IdentityError::Malformed("its header is not a JSON object"))?;
         let name = header.get("alg").and_then(Value::as_str).ok_or(IdentityError::Malformed("its header names no algorithm"))?;
-        let algorithm = accepted.iter().copied().find(|algorithm| algorithm.name() == name).ok_or_else(|| IdentityError::Algorithm(plain(name)))?;
+        let algorithm =
+            accepted.iter().copied().find(|algorithm| algorithm.name() == name).ok_or_else(|| IdentityError::Algorithm(plain(name)))?;
         if header.contains_key("crit") {
             return Err(IdentityError::Malformed("its header demands extensions"));
         }
@@ -77,7 +79,9 @@ impl UnverifiedToken {
         validation.validate_aud = false;
         let verified = decode::<Value>(&self.0, &key.decoding, &validation);
         verified.map(|data| data.claims).map_err(|error| match error.kind() {
-            jsonwebtoken::errors::ErrorKind::Json(_) | jsonwebtoken::errors::ErrorKind::Utf8(_) => IdentityError::Malformed("its claims are not JSON"),
+            jsonwebtoken::errors::ErrorKind::Json(_) | jsonwebtoken::errors::ErrorKind::Utf8(_) => {
+                IdentityError::Malformed("its claims are not JSON")
+            }
             _ => IdentityError::Signature,
         })
     }

@@ -40,11 +40,20 @@ pub(super) fn judge(name: &str, value: &str) -> Result<Setting, ClientError> {
     match lower.as_str() {
         "application_name" => Ok(Setting::Application),
         "client_encoding" if is_utf8(value) => Ok(Setting::Fixed),
-        "client_encoding" => Err(ClientError::new(sqlstate::INVALID_PARAMETER, format!("client_encoding \"{}\" is not supported by the gateway", shown(value))).hint("use UTF8: set PGCLIENTENCODING=UTF8 or client_encoding=UTF8")),
-        "standard_conforming_strings" if matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1" | "t") => Ok(Setting::Fixed),
+        "client_encoding" => Err(ClientError::new(
+            sqlstate::INVALID_PARAMETER,
+            format!("client_encoding \"{}\" is not supported by the gateway", shown(value)),
+        )
+        .hint("use UTF8: set PGCLIENTENCODING=UTF8 or client_encoding=UTF8")),
+        "standard_conforming_strings" if matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1" | "t") => {
+            Ok(Setting::Fixed)
+        }
         _ => HARMLESS.iter().find(|known| **known == lower).map(|known| Setting::Pass(known)).ok_or_else(|| {
-            ClientError::new(sqlstate::INSUFFICIENT_PRIVILEGE, format!("start-up setting \"{}\" is not allowed by the gateway", shown(name)))
-                .hint("SET it once connected, where the policy can judge it")
+            ClientError::new(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                format!("start-up setting \"{}\" is not allowed by the gateway", shown(name)),
+            )
+            .hint("SET it once connected, where the policy can judge it")
         }),
     }
 }
@@ -61,12 +70,15 @@ pub(super) fn split(options: &str) -> Result<Vec<(String, String)>, ClientError>
     let mut settings = Vec::new();
     while let Some(word) = words.next() {
         let refused = || {
-            ClientError::new(sqlstate::INVALID_PARAMETER, format!("option \"{}\" is not allowed by the gateway", shown(&word))).hint("`options` may hold -c name=value and --name=value only")
+            ClientError::new(sqlstate::INVALID_PARAMETER, format!("option \"{}\" is not allowed by the gateway", shown(&word)))
+                .hint("`options` may hold -c name=value and --name=value only")
         };
         let assignment = match (word.strip_prefix("--"), word.strip_prefix("-c")) {
             // The server reads a dash in a long option as an underscore.
             (Some(long), _) => long.split_once('=').map(|(name, value)| (name.replace('-', "_"), value.to_owned())),
-            (None, Some("")) => words.next().and_then(|next| next.split_once('=').map(|(name, value)| (name.replace('-', "_"), value.to_owned()))),
+            (None, Some("")) => {
+                words.next().and_then(|next| next.split_once('=').map(|(name, value)| (name.replace('-', "_"), value.to_owned())))
+            }
             (None, Some(joined)) => joined.split_once('=').map(|(name, value)| (name.replace('-', "_"), value.to_owned())),
             (None, None) => None,
         };
@@ -127,7 +139,19 @@ mod tests {
         for utf8 in ["UTF8", "utf-8", "'utf-8'", "Unicode", "UTF_8"] {
             assert_eq!(judge("client_encoding", utf8), Ok(Setting::Fixed), "{utf8}");
         }
-        for (name, value) in [("client_encoding", "LATIN1"), ("client_encoding", "SQL_ASCII"), ("client_encoding", ""), ("standard_conforming_strings", "off"), ("search_path", "evil"), ("role", "postgres"), ("session_authorization", "postgres"), ("row_security", "off"), ("local_preload_libraries", "x"), ("session_replication_role", "replica"), ("", "")] {
+        for (name, value) in [
+            ("client_encoding", "LATIN1"),
+            ("client_encoding", "SQL_ASCII"),
+            ("client_encoding", ""),
+            ("standard_conforming_strings", "off"),
+            ("search_path", "evil"),
+            ("role", "postgres"),
+            ("session_authorization", "postgres"),
+            ("row_security", "off"),
+            ("local_preload_libraries", "x"),
+            ("session_replication_role", "replica"),
+            ("", ""),
+        ] {
             assert!(judge(name, value).is_err(), "{name}={value}");
         }
     }

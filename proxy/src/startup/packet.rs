@@ -87,14 +87,18 @@ pub(super) fn parse(body: &[u8]) -> Result<Packet, ClientError> {
             Ok(Packet::Cancel { process_id, secret: secret.to_vec() })
         }
         (3, minor) => pairs(reader).map(|pairs| Packet::Startup(StartupPacket { minor, pairs })),
-        (major, minor) => Err(ClientError::new(sqlstate::NOT_SUPPORTED, format!("unsupported frontend protocol {major}.{minor}: the gateway speaks 3.0 to 3.{NEWEST_MINOR}"))),
+        (major, minor) => Err(ClientError::new(
+            sqlstate::NOT_SUPPORTED,
+            format!("unsupported frontend protocol {major}.{minor}: the gateway speaks 3.0 to 3.{NEWEST_MINOR}"),
+        )),
     }
 }
 
 fn pairs(mut reader: Reader<'_>) -> Result<Vec<(String, String)>, ClientError> {
     let broken = |error: WireError| ClientError::new(sqlstate::PROTOCOL_VIOLATION, format!("invalid start-up packet: {error}"));
     let text = |bytes: &[u8]| {
-        String::from_utf8(bytes.to_vec()).map_err(|_| ClientError::new(sqlstate::PROTOCOL_VIOLATION, "invalid start-up packet: a value is not UTF-8"))
+        String::from_utf8(bytes.to_vec())
+            .map_err(|_| ClientError::new(sqlstate::PROTOCOL_VIOLATION, "invalid start-up packet: a value is not UTF-8"))
     };
     let mut pairs = Vec::new();
     loop {
@@ -144,7 +148,8 @@ impl StartupParameters {
             }
         }
         if parameters.user.is_empty() {
-            return Err(ClientError::new(sqlstate::INVALID_AUTHORIZATION, "no user name specified in the start-up packet").hint("any name will do: who you are comes from the token"));
+            return Err(ClientError::new(sqlstate::INVALID_AUTHORIZATION, "no user name specified in the start-up packet")
+                .hint("any name will do: who you are comes from the token"));
         }
         Ok((parameters, unknown))
     }

@@ -71,7 +71,11 @@ fn pki(plaintext: bool) -> Pki {
 
 fn connector(roots: &RootCertStore, alpn: &[&[u8]]) -> TlsConnector {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_root_certificates(roots.clone()).with_no_client_auth();
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots.clone())
+        .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     TlsConnector::from(Arc::new(config))
 }
@@ -274,7 +278,15 @@ async fn passwords_are_bounded_and_zero_terminated() {
     assert!(token.unwrap().is_none());
     let (_, _, token) = login(0x0003_0000, user, &password(&vec![b'x'; 64 * 1024])).await;
     assert!(token.unwrap().is_some());
-    for bad in [&b"Q\0\0\0\x05\0"[..], b"p\0\0\0\x03", b"p\0\0\0\x04", b"p\x7f\xff\xff\xff", b"p\xff\xff\xff\xff", b"p\0\0\0\x06ab", b"p\0\0\0\x07a\0\0"] {
+    for bad in [
+        &b"Q\0\0\0\x05\0"[..],
+        b"p\0\0\0\x03",
+        b"p\0\0\0\x04",
+        b"p\x7f\xff\xff\xff",
+        b"p\xff\xff\xff\xff",
+        b"p\0\0\0\x06ab",
+        b"p\0\0\0\x07a\0\0",
+    ] {
         let (_, _, token) = login(0x0003_0000, user, bad).await;
         assert_eq!(token.unwrap_err().code, "08P01", "{bad:?}");
     }

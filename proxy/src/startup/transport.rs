@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, task::Poll};
 
-use rustls::{ServerConfig, pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject}, server::Acceptor};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::Acceptor,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
@@ -124,7 +128,8 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(mut io: S, transport
             Ok(packet @ Packet::Cancel { .. }) => return Ok(Opened::Ready { io: ClientIo::Plain(io), packet }),
             Ok(packet) if transport.plaintext => return Ok(Opened::Ready { io: ClientIo::Plain(io), packet }),
             Ok(_) => {
-                let error = ClientError::new(sqlstate::INVALID_AUTHORIZATION, "the gateway takes encrypted connections only").hint("connect with sslmode=require or stricter");
+                let error = ClientError::new(sqlstate::INVALID_AUTHORIZATION, "the gateway takes encrypted connections only")
+                    .hint("connect with sslmode=require or stricter");
                 return Err(Failure::Refused { io, error });
             }
             Err(ReadError::Gone(reason)) => return Err(Failure::Gone(reason)),
@@ -155,7 +160,8 @@ async fn after_request<S: AsyncRead + AsyncWrite + Unpin>(mut io: S, config: &Ar
     .await;
     match waiting {
         Some(true) => {
-            let error = ClientError::new(sqlstate::PROTOCOL_VIOLATION, "received unencrypted data after the SSL request").detail("this could be a fault of the client or somebody in the middle");
+            let error = ClientError::new(sqlstate::PROTOCOL_VIOLATION, "received unencrypted data after the SSL request")
+                .detail("this could be a fault of the client or somebody in the middle");
             return Err(Failure::Refused { io, error });
         }
         Some(false) => return Err(Failure::Gone("closed within encryption negotiation")),

@@ -99,20 +99,26 @@ impl UpstreamError {
         let Self::Refused { code, .. } = self else {
             return match self {
                 Self::Secret(_) | Self::Method(_) => rejected(),
-                _ => ClientError::new(sqlstate::CONNECTION_FAILURE, "the gateway cannot reach the database server").hint("try again; the gateway's operators see why in its log"),
+                _ => ClientError::new(sqlstate::CONNECTION_FAILURE, "the gateway cannot reach the database server")
+                    .hint("try again; the gateway's operators see why in its log"),
             };
         };
         match code.as_str() {
             "3D000" => ClientError::new(sqlstate::NO_DATABASE, format!("database \"{database}\" does not exist")),
             "53300" => ClientError::new(sqlstate::TOO_MANY_CONNECTIONS, "the database server has no connection to spare").hint("try again"),
-            "57P03" => ClientError::new(sqlstate::CANNOT_CONNECT_NOW, "the database server does not take connections at the moment").hint("try again"),
-            "42501" => ClientError::new(sqlstate::INSUFFICIENT_PRIVILEGE, format!("the gateway may not connect to database \"{database}\"")),
-            "22023" | "42704" | "55P02" => ClientError::new(sqlstate::INVALID_PARAMETER, "the database server refused a start-up setting").hint("check the values in `options` and the driver's start-up settings"),
+            "57P03" => ClientError::new(sqlstate::CANNOT_CONNECT_NOW, "the database server does not take connections at the moment")
+                .hint("try again"),
+            "42501" => {
+                ClientError::new(sqlstate::INSUFFICIENT_PRIVILEGE, format!("the gateway may not connect to database \"{database}\""))
+            }
+            "22023" | "42704" | "55P02" => ClientError::new(sqlstate::INVALID_PARAMETER, "the database server refused a start-up setting")
+                .hint("check the values in `options` and the driver's start-up settings"),
             _ => rejected(),
         }
     }
 }
 
 fn rejected() -> ClientError {
-    ClientError::new(sqlstate::REJECTED, "the gateway cannot log in to the database server").hint("this is not about your token; the gateway's operators see why in its log")
+    ClientError::new(sqlstate::REJECTED, "the gateway cannot log in to the database server")
+        .hint("this is not about your token; the gateway's operators see why in its log")
 }

@@ -79,7 +79,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// Runs one simple query whose rows go to `row`, in text format. An error leaves the connection unusable.
-    pub(crate) async fn query(&mut self, sql: &str, mut row: impl FnMut(&Row<'_>) -> Result<(), UpstreamError>) -> Result<(), UpstreamError> {
+    pub(crate) async fn query(
+        &mut self,
+        sql: &str,
+        mut row: impl FnMut(&Row<'_>) -> Result<(), UpstreamError>,
+    ) -> Result<(), UpstreamError> {
         let mut out = BytesMut::new();
         put_query(&mut out, sql.as_bytes());
         self.send(&out).await?;

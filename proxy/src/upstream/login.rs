@@ -73,10 +73,15 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 fn check_encoding(login: Login) -> Result<Login, UpstreamError> {
     let value = |name: &str| login.parameters.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str());
     if value("client_encoding") != "UTF8" {
-        return Err(UpstreamError::Method(format!("client_encoding is {:?} after login, not UTF8 (the role or a pooler overrides it)", value("client_encoding"))));
+        return Err(UpstreamError::Method(format!(
+            "client_encoding is {:?} after login, not UTF8 (the role or a pooler overrides it)",
+            value("client_encoding")
+        )));
     }
     if value("standard_conforming_strings") != "on" {
-        return Err(UpstreamError::Method("standard_conforming_strings is not on after login (the role or the server overrides it)".to_owned()));
+        return Err(UpstreamError::Method(
+            "standard_conforming_strings is not on after login (the role or the server overrides it)".to_owned(),
+        ));
     }
     Ok(login)
 }
@@ -86,7 +91,13 @@ fn startup_packet(user: &str, request: &LoginRequest) -> BytesMut {
     out.put_u32(0);
     out.put_u32(PROTOCOL);
     let application = cut(&request.application_name);
-    let fixed = [("user", user), ("database", &request.database), ("application_name", application), ("client_encoding", "UTF8"), ("standard_conforming_strings", "on")];
+    let fixed = [
+        ("user", user),
+        ("database", &request.database),
+        ("application_name", application),
+        ("client_encoding", "UTF8"),
+        ("standard_conforming_strings", "on"),
+    ];
     let given = request.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in fixed.into_iter().chain(given) {
         for text in [name, value] {
@@ -137,14 +148,22 @@ async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
         }
         match method {
             3 if encrypted => send_password(frames, password.expose().as_bytes()).await?,
-            3 => return Err(UpstreamError::Method("the server asks for a cleartext password without TLS (use scram-sha-256 there)".to_owned())),
+            3 => {
+                return Err(UpstreamError::Method(
+                    "the server asks for a cleartext password without TLS (use scram-sha-256 there)".to_owned(),
+                ));
+            }
             5 => {
                 let salt = reader.bytes(4, "md5 salt")?;
                 let salt: [u8; 4] = salt.try_into().unwrap_or_default();
                 send_password(frames, md5_hash(user.as_bytes(), password.expose().as_bytes(), salt).as_bytes()).await?;
             }
             10 => scram(frames, &mut reader, password, binding.take().flatten()).await?,
-            other => return Err(UpstreamError::Method(format!("the server asks for authentication method {other}, which the gateway does not speak (use scram-sha-256 there)"))),
+            other => {
+                return Err(UpstreamError::Method(format!(
+                    "the server asks for authentication method {other}, which the gateway does not speak (use scram-sha-256 there)"
+                )));
+            }
         }
     }
 }
@@ -158,7 +177,12 @@ async fn send_password<S: AsyncRead + AsyncWrite + Unpin>(frames: &mut Frames<S>
     frames.send(&out).await
 }
 
-async fn scram<S: AsyncRead + AsyncWrite + Unpin>(frames: &mut Frames<S>, reader: &mut Reader<'_>, password: &SecretValue, binding: Option<Vec<u8>>) -> Result<(), UpstreamError> {
+async fn scram<S: AsyncRead + AsyncWrite + Unpin>(
+    frames: &mut Frames<S>,
+    reader: &mut Reader<'_>,
+    password: &SecretValue,
+    binding: Option<Vec<u8>>,
+) -> Result<(), UpstreamError> {
     let mut offered = Vec::new();
     loop {
         match reader.cstring("SASL mechanism")? {

@@ -67,13 +67,20 @@ async fn start() -> Option<Server> {
     std::fs::write(&certificate, own.pem()).unwrap();
     std::fs::write(&key, pair.serialize_pem()).unwrap();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let other = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    let other =
+        rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
     std::fs::write(dir.path().join("other.pem"), other.pem()).unwrap();
     if root {
         assert!(Command::new("chown").args(["-R", "postgres:postgres"]).arg(dir.path()).status().unwrap().success());
     }
     let data = dir.path().join("data");
-    let made = command(&bin.join("initdb"), root).arg("-D").arg(&data).args(["-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "-A", "trust"]).current_dir("/").output().unwrap();
+    let made = command(&bin.join("initdb"), root)
+        .arg("-D")
+        .arg(&data)
+        .args(["-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "-A", "trust"])
+        .current_dir("/")
+        .output()
+        .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let hba = "hostnossl all postgres 127.0.0.1/32 trust\n\
                hostssl all clear_role 127.0.0.1/32 password\nhostssl all md5_role 127.0.0.1/32 md5\nhostssl all all 127.0.0.1/32 scram-sha-256\n\
@@ -81,16 +88,33 @@ async fn start() -> Option<Server> {
     std::fs::write(data.join("pg_hba.conf"), hba).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut run = command(&bin.join("postgres"), root);
-    run.arg("-D").arg(&data).args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "ssl=on"]);
-    run.args(["-c", &format!("port={port}"), "-c", &format!("ssl_cert_file={}", certificate.display()), "-c", &format!("ssl_key_file={}", key.display())]);
+    run.arg("-D").arg(&data).args([
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        "unix_socket_directories=",
+        "-c",
+        "fsync=off",
+        "-c",
+        "ssl=on",
+    ]);
+    run.args([
+        "-c",
+        &format!("port={port}"),
+        "-c",
+        &format!("ssl_cert_file={}", certificate.display()),
+        "-c",
+        &format!("ssl_key_file={}", key.display()),
+    ]);
     let log = std::fs::File::create(dir.path().join("log")).unwrap();
     let process = run.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
     let server = Server { process, dir, port };
-    server.sql(&format!(
-        "CREATE ROLE scram_role LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE clear_role LOGIN PASSWORD '{PASSWORD}'; \
+    server
+        .sql(&format!(
+            "CREATE ROLE scram_role LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE clear_role LOGIN PASSWORD '{PASSWORD}'; \
          SET password_encryption = 'md5'; CREATE ROLE md5_role LOGIN PASSWORD '{PASSWORD}'"
-    ))
-    .await;
+        ))
+        .await;
     Some(server)
 }
 
@@ -130,7 +154,11 @@ fn dialer(settings: &Upstream) -> Dialer {
 }
 
 fn request() -> LoginRequest {
-    LoginRequest { database: "postgres".to_owned(), application_name: format!("countersign:{}", "é".repeat(60)), settings: vec![("timezone".to_owned(), "Asia/Tokyo".to_owned())] }
+    LoginRequest {
+        database: "postgres".to_owned(),
+        application_name: format!("countersign:{}", "é".repeat(60)),
+        settings: vec![("timezone".to_owned(), "Asia/Tokyo".to_owned())],
+    }
 }
 
 async fn login(settings: &Upstream) -> Result<LoggedIn, UpstreamError> {
