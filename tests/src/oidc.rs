@@ -118,7 +118,7 @@ impl Issuer {
         &self.url
     }
 
-    /// Replaces all keys by new ones with new ids; tokens of the old ones are void from now on.
+    /// Signs with new keys under new ids from now on; the old ones stay published.
     ///
     /// # Errors
     /// No key can be made.
@@ -130,8 +130,13 @@ impl Issuer {
         ];
         let mut inner = self.lock();
         inner.generation = generation;
-        inner.keys = keys;
+        inner.keys.splice(0..0, keys);
         Ok(())
+    }
+
+    /// Publishes the newest keys only: tokens of older ones are void from now on.
+    pub fn retire_old_keys(&self) {
+        self.lock().keys.truncate(2);
     }
 
     /// From now on misbehaves like this.
@@ -306,8 +311,10 @@ mod tests {
 
         let old = issuer.mint(&claims)?;
         issuer.rotate()?;
+        assert!(check(&old, &published(&issuer).await?, Algorithm::RS256).is_ok());
+        issuer.retire_old_keys();
         assert!(check(&old, &published(&issuer).await?, Algorithm::RS256).is_err());
-        assert_eq!(issuer.key_requests(), 2);
+        assert_eq!(issuer.key_requests(), 3);
         Ok(())
     }
 

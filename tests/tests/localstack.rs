@@ -1,0 +1,68 @@
+//! The core scenarios on LocalStack: the real templates, table, stream, Lambda, KMS keys and bucket under Object Lock.
+//! One instance and one deployment for all of them.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use countersign_e2e::localstack::LocalStack;
+use countersign_e2e::scenario::{core, hold, on_shared_with, options, runtime};
+use countersign_e2e::stack::{Stack, StackOptions};
+
+fn on_localstack<F, R>(scenario: F) -> Result<()>
+where
+    F: FnOnce(&'static Stack) -> R,
+    R: Future<Output = Result<()>>,
+{
+    static INSTANCE: std::sync::Mutex<Option<Arc<LocalStack>>> = std::sync::Mutex::new(None);
+    let instance = {
+        let mut held = INSTANCE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match held.as_ref() {
+            Some(instance) => Arc::clone(instance),
+            None => {
+                // The bot's zip is made by the Python that starting LocalStack puts in place.
+                let instance = Arc::new(runtime()?.block_on(tokio::task::spawn_blocking(LocalStack::start))??);
+                *held = Some(Arc::clone(&instance));
+                instance
+            }
+        }
+    };
+    on_shared_with(StackOptions { localstack: Some(instance), ..options() }, scenario)
+}
+
+#[test]
+fn a_masked_column_is_masked() -> Result<()> {
+    on_localstack(core::masked_column)
+}
+
+#[test]
+fn a_denial_leaves_the_state_right() -> Result<()> {
+    on_localstack(core::denial_leaves_the_state_right)
+}
+
+#[test]
+fn an_approval_lets_it_run_once() -> Result<()> {
+    on_localstack(|stack| core::hold_and_approve(stack, 201))
+}
+
+#[test]
+fn a_denial_ends_it_with_the_reviewers_reason() -> Result<()> {
+    on_localstack(|stack| core::hold_and_deny(stack, 202))
+}
+
+#[test]
+fn the_recording_carries_hold_and_approval() -> Result<()> {
+    on_localstack(|stack| core::evidence_is_complete(stack, 203))
+}
+
+#[test]
+fn the_requester_cannot_approve() -> Result<()> {
+    on_localstack(|stack| async move {
+        let pending = hold(stack, "ci", "delete from ledger where id = 204").await?;
+        let _ = pending.press(stack, "approve", "U0CI", None).await;
+        pending.must_wait().await?;
+        let outcome = pending.press(stack, "approve", "U0DANA", None).await;
+        ensure!(outcome.ok, "{outcome:?}");
+        ensure!(pending.ended().await?.1? == 1, "one row");
+        Ok(())
+    })
+}
