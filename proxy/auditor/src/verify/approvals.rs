@@ -59,7 +59,7 @@ struct Checker {
 
 /// Checks a session's events.
 #[must_use]
-pub fn check(session: &Session, keys: &VerifyingKeys) -> Outcome {
+pub(super) fn check(session: &Session, keys: &VerifyingKeys) -> Outcome {
     let mut checker = Checker::default();
     for (raw, event) in &session.events {
         if let Some(event) = event {
