@@ -1,0 +1,77 @@
+//! A request's canonical bytes: golden, and refused when they are anything else.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+
+use countersign_approval::v1::{RequestParameter, Requester};
+use countersign_approval::{Request, RequestError, RequestId, StatementDigest, UnverifiedRequest};
+
+const GOLDEN: &str = include_str!("golden/request.v1.json");
+
+fn request() -> Request {
+    let mut request = Request {
+        version: 1,
+        id: RequestId::parse("0190f3c2-7b1e-7000-8000-0123456789ab").unwrap(),
+        environment: "demo".to_owned(),
+        created_at: 1_800_000_000,
+        expires_at: 1_800_000_900,
+        statement: "delete from accounts where id = $1 and note = $2".to_owned(),
+        parameters: vec![RequestParameter::new(23, 1, Some(&[0, 0, 0, 42])), RequestParameter::new(25, 0, None)],
+        digest: StatementDigest::compute(b"", [].into_iter()),
+        requester: Requester {
+            issuer: "https://issuer.example".to_owned(),
+            subject: "repo:bank/ledger".to_owned(),
+            email: None,
+            groups: vec!["ci".to_owned()],
+            claims: BTreeMap::from([("run".to_owned(), "17".to_owned()), ("actor".to_owned(), "robin".to_owned())]),
+        },
+        database: "bank".to_owned(),
+        policy: "ab".repeat(32),
+        rule: "ci-deletes".to_owned(),
+        reason: "writes from CI".to_owned(),
+        reviewers: vec!["dba".to_owned()],
+        quorum: 1,
+        facts: vec![("kind".to_owned(), "write".to_owned())],
+        session: "0190f3c2-7b1e-7000-8000-000000000001".to_owned(),
+    };
+    request.digest = request.compute_digest().unwrap();
+    request
+}
+
+#[test]
+fn version_1_never_changes() {
+    let bytes = request().to_bytes().unwrap();
+    assert_eq!(String::from_utf8(bytes.clone()).unwrap(), GOLDEN.trim_end());
+    assert_eq!(UnverifiedRequest::new(&bytes).parse().unwrap(), request());
+}
+
+#[test]
+fn altered_requests_are_refused() {
+    let golden = GOLDEN.trim_end();
+    let cases: [(&str, String, fn(&RequestError) -> bool); 10] = [
+        ("benign text over a dangerous digest", golden.replace("delete from accounts", "select * from notes "), |e| matches!(e, RequestError::Digest)),
+        ("other parameter", golden.replace("AAAAKg==", "AAAAKw=="), |e| matches!(e, RequestError::Digest)),
+        ("other parameter type", golden.replace(r#""type_oid":23"#, r#""type_oid":20"#), |e| matches!(e, RequestError::Digest)),
+        ("NULL made empty", golden.replace(r#""value":null"#, r#""value":"""#), |e| matches!(e, RequestError::Digest)),
+        ("parameter dropped", golden.replace(r#",{"type_oid":25,"format":0,"value":null}"#, ""), |e| matches!(e, RequestError::Digest)),
+        ("white space", golden.replacen(r#""version":1"#, r#""version": 1"#, 1), |e| matches!(e, RequestError::NotCanonical)),
+        ("escaped otherwise", golden.replacen("demo", r"\u0064emo", 1), |e| matches!(e, RequestError::NotCanonical)),
+        ("unknown field", golden.replacen('{', r#"{"approved":true,"#, 1), |e| matches!(e, RequestError::Json(_))),
+        ("id as path", golden.replace("0190f3c2-7b1e-7000-8000-0123456789ab", "../../../../etc/passwd/aaaaaaaaaaaaa"), |e| matches!(e, RequestError::Json(_))),
+        ("too long", format!("{golden}{}", " ".repeat(400_000)), |e| matches!(e, RequestError::TooLong { .. })),
+    ];
+    for (name, bytes, fits) in cases {
+        assert_ne!(bytes, golden, "{name} changes nothing");
+        let error = UnverifiedRequest::new(bytes.as_bytes()).parse().unwrap_err();
+        assert!(fits(&error), "{name}: {error}");
+    }
+}
+
+#[test]
+fn ids_are_uuids() {
+    for bad in ["", "..", "0190F3C2-7B1E-7000-8000-0123456789AB", "0190f3c27b1e700080000123456789ab", "0190f3c2-7b1e-7000-8000-0123456789a/", "{0190f3c2-7b1e-7000-8000-0123456789ab}"] {
+        assert!(RequestId::parse(bad).is_err(), "{bad}");
+    }
+    let id = RequestId::from_bytes([0xab; 16]);
+    assert_eq!(RequestId::parse(id.as_str()).unwrap(), id);
+}

@@ -1,0 +1,321 @@
+//! The bot against a stand-in Slack: cards, presses, and what must not come of them.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod stand_in;
+
+use axum::body::Body;
+use axum::http::{Request as HttpRequest, StatusCode};
+use countersign_approval::item::Status;
+use countersign_approval::verify::quorum;
+use countersign_approval::{GrantError, Request};
+use countersign_bot::card::action::{APPROVE, DENY, READ, REASON};
+use countersign_bot::cards::{self, Synced};
+use countersign_bot::{clock, decide, lambda};
+use serde_json::{Value, json};
+use stand_in::{SECRET, World, button, form, request, sign};
+
+/// A world with one request and its card; returns the card's message.
+async fn shown(request: &Request) -> (World, Value) {
+    let world = World::new().await;
+    world.lay(request);
+    assert_eq!(cards::sync(&world.bot, &request.id).await.unwrap(), Synced::Following);
+    let card = world.calls("chat.postMessage").pop().unwrap();
+    (world, card)
+}
+
+fn text_of(message: &Value) -> String {
+    let mut text = String::new();
+    let mut rest = vec![message["blocks"].clone()];
+    while let Some(value) = rest.pop() {
+        match value {
+            Value::Array(items) => rest.extend(items.into_iter().rev()),
+            Value::Object(fields) => {
+                if let Some(own) = fields.get("text").and_then(Value::as_str) {
+                    text.push_str(own);
+                    text.push('\n');
+                }
+                rest.extend(fields.into_iter().filter(|(name, value)| name != "value" && (value.is_object() || value.is_array())).map(|(_, value)| value).rev());
+            }
+            _ => {}
+        }
+    }
+    text
+}
+
+async fn outcome(world: &World, request: &Request) -> Result<usize, GrantError> {
+    let stored = world.bot.store.get(&request.id).await.unwrap().unwrap();
+    let expected = decide::expectation(request);
+    quorum(&expected, &stored.tokens, world.bot.signer.public(), clock::now()).map(|granted| granted.decisions().len())
+}
+
+#[tokio::test]
+async fn a_press_becomes_one_signed_decision() {
+    let request = request("delete from accounts where id = $1", 1);
+    let (world, card) = shown(&request).await;
+    let text = text_of(&card);
+    for part in ["delete from accounts where id = $1", "$1 int4 = 42", "repo:bank/ledger", "https://issuer.example", "bank/ledger", "writes from CI", "0 of 1"] {
+        assert!(text.contains(part), "{part} is not on the card:\n{text}");
+    }
+    let approve = button(&card, APPROVE).unwrap();
+    // Redelivery posts no second card, and changes nothing.
+    for _ in 0..3 {
+        cards::sync(&world.bot, &request.id).await.unwrap();
+    }
+    assert_eq!((world.calls("chat.postMessage").len(), world.calls("chat.update").len()), (1, 0));
+
+    assert!(world.press("U0DANA", APPROVE, &approve).await.contains("you approved"));
+    assert_eq!(outcome(&world, &request).await.unwrap(), 1);
+    assert!(world.press("U0DANA", APPROVE, &approve).await.contains("decided on this request already"));
+    assert!(world.press("U0ERIN", APPROVE, &approve).await.contains("all the approvals it needs"));
+    let stored = world.bot.store.get(&request.id).await.unwrap().unwrap();
+    assert_eq!(stored.tokens.len(), 1);
+    cards::sync(&world.bot, &request.id).await.unwrap();
+    let update = world.calls("chat.update").pop().unwrap();
+    assert!(text_of(&update).contains("dana approved"));
+    assert_eq!((update["channel"].as_str(), update["ts"].as_str()), (Some("C0APPROVE"), stored.card.ts.as_deref()));
+}
+
+#[tokio::test]
+async fn only_reviewers_decide_and_never_the_requester() {
+    let mut request = request("delete from accounts", 1);
+    request.requester.email = Some("Erin@bank.example".to_owned());
+    let (world, card) = shown(&request).await;
+    let approve = button(&card, APPROVE).unwrap();
+    for (user, says) in [
+        ("U0NOBODY", "not in the roster"),
+        ("U0OLAF", "not in dba"),
+        ("U0ERIN", "somebody else must decide"),
+        ("U0GUEST", "guests"),
+    ] {
+        let answer = world.press(user, APPROVE, &approve).await;
+        assert!(answer.contains(says), "{user}: {answer}");
+    }
+    let mut stranger = world.payload("U0DANA", APPROVE, &approve);
+    stranger["user"]["team_id"] = json!("T0OTHER");
+    world.send(&stranger).await;
+    assert!(world.last_answer().contains("another workspace"));
+    assert!(matches!(outcome(&world, &request).await, Err(GrantError::Pending { found: 0, .. })));
+
+    let mut linked = stand_in::request("delete from accounts", 1);
+    linked.requester.subject = "dana-sso".to_owned();
+    world.lay(&linked);
+    cards::sync(&world.bot, &linked.id).await.unwrap();
+    let approve = button(&world.calls("chat.postMessage").pop().unwrap(), APPROVE).unwrap();
+    assert!(world.press("U0DANA", APPROVE, &approve).await.contains("somebody else must decide"));
+    assert!(world.press("U0ERIN", APPROVE, &approve).await.contains("you approved"));
+}
+
+#[tokio::test]
+async fn forged_replayed_and_foreign_presses_change_nothing() {
+    let request = request("delete from accounts", 1);
+    let (world, card) = shown(&request).await;
+    let approve = button(&card, APPROVE).unwrap();
+    let payload = world.payload("U0DANA", APPROVE, &approve);
+    let body = form(&payload);
+    let now = clock::now();
+    for (name, time, signature) in [
+        ("other secret", now, sign("guess", &now.to_string(), &body)),
+        ("signed for another time", now, sign(SECRET, &(now - 1).to_string(), &body)),
+        ("too old", now - 301, sign(SECRET, &(now - 301).to_string(), &body)),
+        ("from the future", now + 310, sign(SECRET, &(now + 310).to_string(), &body)),
+        ("empty", now, String::new()),
+    ] {
+        let (status, answer) = world.raw(&body, &time.to_string(), &signature).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{name}");
+        assert!(!answer.contains("v0="), "{name}: the answer must not tell the right signature");
+    }
+    for (field, value) in [("api_app_id", json!("A0OTHER")), ("team", json!({"id": "T0OTHER"}))] {
+        let mut foreign = payload.clone();
+        foreign[field] = value;
+        assert_eq!(world.send(&foreign).await.0, StatusCode::FORBIDDEN, "{field}");
+    }
+    assert_eq!(world.raw("payload=%7B", &now.to_string(), &sign(SECRET, &now.to_string(), "payload=%7B")).await.0, StatusCode::BAD_REQUEST);
+    assert!(matches!(outcome(&world, &request).await, Err(GrantError::Pending { found: 0, .. })));
+
+    // Other buttons' values, then the true press twice, byte for byte.
+    for value in ["", "v1", "v1.x.y", &approve.replace("v1.", "v2."), &format!("{}0", &approve[..approve.len() - 1]), &approve.replacen(request.id.as_str(), "00000000-0000-0000-0000-000000000000", 1)] {
+        if value != approve {
+            let answer = world.press("U0DANA", APPROVE, value).await;
+            assert!(!answer.contains("you approved"), "{value}: {answer}");
+        }
+    }
+    let signature = sign(SECRET, &now.to_string(), &body);
+    world.raw(&body, &now.to_string(), &signature).await;
+    assert!(world.last_answer().contains("you approved"));
+    world.raw(&body, &now.to_string(), &signature).await;
+    assert!(world.last_answer().contains("taken already"));
+    assert_eq!(world.bot.store.get(&request.id).await.unwrap().unwrap().tokens.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_signed_is_what_was_shown() {
+    let benign = request("select 1", 1);
+    let (world, card) = shown(&benign).await;
+    let approve = button(&card, APPROVE).unwrap();
+    // The store's content is replaced after the card was shown.
+    let mut swapped = request("drop table accounts", 1);
+    swapped.id = benign.id.clone();
+    world.lay(&swapped);
+    assert!(world.press("U0DANA", APPROVE, &approve).await.contains("altered"));
+    // Text of one statement beside the digest of another is never shown at all.
+    let mut lying = request("select 1", 1);
+    lying.digest = swapped.digest;
+    world.lay(&lying);
+    assert_eq!(cards::sync(&world.bot, &lying.id).await.unwrap(), Synced::Nothing);
+    // Nor is a request of another environment.
+    let mut elsewhere = request("select 1", 1);
+    elsewhere.environment = "production".to_owned();
+    world.lay(&elsewhere);
+    assert_eq!(cards::sync(&world.bot, &elsewhere.id).await.unwrap(), Synced::Nothing);
+    // A request made under another policy has no roster here.
+    let mut older = request("select 1", 1);
+    older.policy = "00".repeat(32);
+    world.lay(&older);
+    cards::sync(&world.bot, &older.id).await.unwrap();
+    let approve = button(&world.calls("chat.postMessage").pop().unwrap(), APPROVE).unwrap();
+    assert!(world.press("U0DANA", APPROVE, &approve).await.contains("not in force"));
+}
+
+#[tokio::test]
+async fn a_denial_asks_for_a_reason_and_ends_it() {
+    let request = request("delete from accounts", 2);
+    let (world, card) = shown(&request).await;
+    let reference = button(&card, DENY).unwrap();
+    world.press("U0DANA", APPROVE, &button(&card, APPROVE).unwrap()).await;
+    world.press("U0ERIN", DENY, &reference).await;
+    let view = world.calls("views.open").pop().unwrap();
+    assert_eq!(view["view"]["private_metadata"], json!(reference));
+    let submit = |reason: &str| {
+        json!({
+            "type": "view_submission", "api_app_id": stand_in::APP, "team": {"id": stand_in::TEAM},
+            "user": {"id": "U0ERIN", "team_id": stand_in::TEAM},
+            "view": {"callback_id": REASON, "private_metadata": reference,
+                     "state": {"values": {REASON: {REASON: {"type": "plain_text_input", "value": reason}}}}},
+        })
+    };
+    let (_, answer) = world.send(&submit("  ")).await;
+    assert!(answer.contains("\"response_action\":\"errors\""), "{answer}");
+    let (_, answer) = world.send(&submit("not on a <!channel> Friday")).await;
+    assert!(answer.contains("clear"), "{answer}");
+    assert!(matches!(outcome(&world, &request).await, Err(GrantError::Denied { by, reason }) if by == "erin" && reason.contains("Friday")));
+    assert_eq!(world.bot.store.get(&request.id).await.unwrap().unwrap().status, Status::Denied);
+    assert_eq!(cards::sync(&world.bot, &request.id).await.unwrap(), Synced::Settled);
+    let update = world.calls("chat.update").pop().unwrap();
+    assert!(text_of(&update).contains("erin denied") && button(&update, APPROVE).is_none());
+    assert!(world.press("U0DANA", APPROVE, &button(&card, APPROVE).unwrap()).await.contains("too late"));
+    let whisper = world.calls("chat.postEphemeral").pop().unwrap();
+    assert!(whisper["text"].as_str().unwrap().contains("you denied"));
+}
+
+#[tokio::test]
+async fn hostile_text_is_shown_as_text_and_what_does_not_fit_has_no_approve_button() {
+    let mut hostile = request("select '<!channel> <https://evil|ok>' -- \u{202e}\u{200b} :smile: *b*", 1);
+    hostile.requester.claims.insert("run\u{202e}".to_owned(), "<@U0DANA>\nApproved".to_owned());
+    hostile.reason = "\u{feff}why".to_owned();
+    let (world, card) = shown(&hostile).await;
+    let text = text_of(&card);
+    assert!(text.contains("⟨U+202E⟩⟨U+200B⟩") && text.contains("<@U0DANA>⟨U+000A⟩Approved") && text.contains("⟨U+FEFF⟩why"), "{text}");
+    assert!(!card.to_string().contains("mrkdwn") && !card["text"].as_str().unwrap().contains('<'));
+    assert!(button(&card, APPROVE).is_some());
+
+    for (statement, fits) in [("x".repeat(8_000), true), ("😀".repeat(4_000), true), ("x".repeat(9_100), false), ("\u{200b}".repeat(2_000), false), ("y\n".repeat(150_000), false)] {
+        let long = request(&statement, 1);
+        world.lay(&long);
+        cards::sync(&world.bot, &long.id).await.unwrap();
+        let card = world.calls("chat.postMessage").pop().unwrap();
+        assert!(button(&card, DENY).unwrap().contains(long.id.as_str()));
+        assert_eq!(button(&card, APPROVE).is_some(), fits, "{} bytes", statement.len());
+        if !fits {
+            assert!(text_of(&card).contains("cannot be approved here"));
+            let answer = world.press("U0DANA", READ, &button(&card, READ).unwrap()).await.replace("&amp;", "&");
+            let path = answer.split_once("http://bot.example").unwrap().1;
+            let (status, page) = world.call(HttpRequest::get(path).body(Body::empty()).unwrap()).await;
+            assert_eq!(status, StatusCode::OK);
+            assert!(page.contains(long.id.as_str()) && page.len() >= 9_000);
+            let (status, _) = world.call(HttpRequest::get(path.replace("until=", "until=9")).body(Body::empty()).unwrap()).await;
+            assert_eq!(status, StatusCode::NOT_FOUND);
+        }
+    }
+}
+
+#[tokio::test]
+async fn slack_out_of_reach_is_noted_and_tried_again() {
+    let world = World::new().await;
+    let request = request("delete from accounts", 1);
+    world.lay(&request);
+    world.told.lock().unwrap().refuse_with = Some("channel_not_found");
+    assert!(cards::sync(&world.bot, &request.id).await.is_err());
+    let stored = world.bot.store.get(&request.id).await.unwrap().unwrap();
+    assert!(stored.card.error.unwrap().contains("channel_not_found"));
+    {
+        let mut told = world.told.lock().unwrap();
+        told.refuse_with = None;
+        told.rate_limit_once = true;
+    }
+    cards::sync(&world.bot, &request.id).await.unwrap();
+    let stored = world.bot.store.get(&request.id).await.unwrap().unwrap();
+    assert_eq!((stored.card.error, world.calls("chat.postMessage").len()), (None, 1));
+    // The card was deleted by somebody: it comes back.
+    let approve = button(&world.calls("chat.postMessage")[0], APPROVE).unwrap();
+    world.press("U0DANA", APPROVE, &approve).await;
+    world.told.lock().unwrap().refuse_with = Some("message_not_found");
+    cards::sync(&world.bot, &request.id).await.unwrap();
+    world.told.lock().unwrap().refuse_with = None;
+    cards::sync(&world.bot, &request.id).await.unwrap();
+    assert_eq!(world.calls("chat.postMessage").len(), 2);
+}
+
+#[tokio::test]
+async fn expired_requests_take_no_decision() {
+    let (mut request, now) = (request("delete from accounts", 1), clock::now());
+    let world = World::new().await;
+    request.expires_at = now - 10;
+    world.lay(&request);
+    assert_eq!(cards::sync(&world.bot, &request.id).await.unwrap(), Synced::Settled);
+    assert_eq!(world.bot.store.get(&request.id).await.unwrap().unwrap().status, Status::Expired);
+    assert!(world.calls("chat.postMessage").is_empty());
+    let fingerprint = countersign_approval::UnverifiedRequest::new(&request.to_bytes().unwrap()).fingerprint();
+    assert!(world.press("U0DANA", APPROVE, &format!("v1.{}.{fingerprint}", request.id)).await.contains("expired"));
+}
+
+#[tokio::test]
+async fn one_lambda_takes_stream_records_and_presses() {
+    let world = World::new().await;
+    let request = request("delete from accounts", 1);
+    world.lay(&request);
+    let handler = lambda::Handler::new(world.bot.clone());
+    let record = |name: &str, id: &str| {
+        json!({"eventID": "1", "eventName": name, "eventSource": "aws:dynamodb", "dynamodb": {"Keys": {"request_id": {"S": id}}, "SequenceNumber": "1"}})
+    };
+    let batch = json!({"Records": [record("INSERT", request.id.as_str()), record("MODIFY", request.id.as_str()), record("INSERT", "press#00"), record("REMOVE", "0190f3c2-7b1e-7000-8000-0123456789ab")]});
+    handler.handle(batch.clone()).await.unwrap();
+    handler.handle(batch.clone()).await.unwrap();
+    assert_eq!(world.calls("chat.postMessage").len(), 1);
+
+    let body = form(&world.payload("U0DANA", APPROVE, &button(&world.calls("chat.postMessage")[0], APPROVE).unwrap()));
+    let time = clock::now().to_string();
+    let event = |body: &str, base64: bool| {
+        json!({
+            "version": "2.0", "routeKey": "$default", "rawPath": "/slack/interactions", "rawQueryString": "",
+            "headers": {"content-type": "application/x-www-form-urlencoded", "x-slack-request-timestamp": time, "x-slack-signature": sign(SECRET, &time, &form(&world.payload("U0DANA", APPROVE, "x"))), "host": "bot.example"},
+            "requestContext": {"accountId": "anonymous", "apiId": "a", "domainName": "d", "http": {"method": "POST", "path": "/slack/interactions", "protocol": "HTTP/1.1", "sourceIp": "1.2.3.4", "userAgent": "Slackbot"}, "requestId": "r", "stage": "$default", "time": "x", "timeEpoch": 1},
+            "body": body, "isBase64Encoded": base64,
+        })
+    };
+    let refused = handler.handle(event(&body, false)).await.unwrap();
+    assert_eq!(refused["statusCode"], json!(401), "{refused}");
+    let mut taken = event(&base64(&body), true);
+    taken["headers"]["x-slack-signature"] = json!(sign(SECRET, &time, &body));
+    let taken = handler.handle(taken).await.unwrap();
+    assert_eq!(taken["statusCode"], json!(200), "{taken}");
+    assert_eq!(outcome(&world, &request).await.unwrap(), 1);
+
+    world.told.lock().unwrap().refuse_with = Some("fatal_error");
+    assert!(handler.handle(batch).await.is_err(), "a failed update makes Lambda deliver the batch again");
+    assert!(handler.handle(json!({"hello": "world"})).await.is_err());
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
