@@ -126,8 +126,8 @@ impl Catalogs {
         let source = known.unwrap_or_else(|| CatalogSource::new(database, self.dialer.clone(), self.runtime.clone()));
         source.fresh().await?;
         // Only names the server knows are kept, so that guessed names cost no memory.
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner).entry(database.to_owned()).or_insert_with(|| source.clone());
-        Ok(source)
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(sources.entry(database.to_owned()).or_insert(source).clone())
     }
 }
 

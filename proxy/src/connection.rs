@@ -132,7 +132,7 @@ async fn session(
         "session begins"
     );
     let end = driver::run(established, services).await;
-    tracing::info!(session.end = ?end, "session ended");
+    tracing::info!(session.end = %end.reason, "session ended");
 }
 
 /// A connection that gets no session.

@@ -25,8 +25,11 @@ struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // SIGKILL of the parent leaves no children behind: they notice within a moment.
-        let _ = self.process.kill();
+        // A fast shutdown; killed hard it would leave shared memory behind.
+        let asked = Command::new("kill").arg("-INT").arg(self.process.id().to_string()).status();
+        if !asked.is_ok_and(|status| status.success()) {
+            let _ = self.process.kill();
+        }
         let _ = self.process.wait();
     }
 }
