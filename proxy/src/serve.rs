@@ -182,7 +182,8 @@ async fn assemble(config: &Config, drain: &Drain) -> Result<Gateway, ServeError>
     let identity = Verifier::new(&config.identity, Handle::current())?;
     let mask_key = mask_key(config).await?;
     let (policy, reloader) = policy_source::load(&config.policy, &config.aws).await?;
-    let aws = config.uses_aws().then_some(config.aws.sdk_config().await);
+    // Asking the SDK for its configuration already asks the network; machines without AWS are not asked to.
+    let aws = if config.uses_aws() { Some(config.aws.sdk_config().await) } else { None };
     let approvals = Approvals::start(&config.approvals, aws.as_ref()).await.map_err(|error| ServeError::Approvals(error.to_string()))?;
     // Last, because it writes: a start that fails must not leave locked objects behind each time.
     let recorder = Recorder::start(RecorderConfig::new(&config.environment, &config.recording), aws.as_ref()).await;

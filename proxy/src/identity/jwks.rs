@@ -203,7 +203,7 @@ impl Shared {
             Err(error) => {
                 if fault.as_ref() != Some(&error) {
                     let known = self.keys.load().as_ref().map_or(0, |keys| keys.len());
-                    tracing::error!(identity.issuer = %self.settings.issuer, identity.known_keys = known, "cannot fetch the issuer's keys, those known go on working: {error}");
+                    tracing::error!(identity.issuer = %self.settings.issuer, identity.known_keys = known, "cannot fetch the issuer's keys, {}: {error}", if known == 0 { "so no token can be verified" } else { "those known go on working" });
                 }
                 *fault = Some(error);
             }
