@@ -172,6 +172,7 @@ impl Engine {
             session.fail(RecorderFailure::Store);
         }
         if self.encoded(key, taken) {
+            self.upload(key);
             self.cut_if_large(key, bulk);
         }
     }
@@ -217,17 +218,16 @@ impl Engine {
 
     fn cut(&mut self, key: u64) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let idle = !session.uploading();
         let cut = session.cut(&self.key);
         self.dirty.remove(&key);
-        if self.encoded(key, cut) && idle {
+        if self.encoded(key, cut) {
             self.upload(key);
         }
     }
 
-    /// Stores the next finished segment: one at a time for each session, so that there is never a hole between them.
+    /// Stores the next finished segment, unless one is on its way.
     fn upload(&mut self, key: u64) {
-        if let Some((name, object)) = self.sessions.get(&key).and_then(Session::next_ready) {
+        if let Some((name, object)) = self.sessions.get_mut(&key).and_then(Session::next_ready) {
             self.putter.put(Put::Segment(key), name, object);
         }
     }
@@ -314,12 +314,9 @@ impl Engine {
         self.waiting = self.waiting.saturating_sub(freed);
         let announced = JournalEntry::Segment { session: session.id(), number: entry.number, sha256: entry.sha256, events: entry.first_event.saturating_add(entry.events) };
         self.announce(announced);
-        if self.sessions.get(&key).is_some_and(Session::uploading) {
-            self.upload(key);
-        } else {
-            self.cut_if_large(key, false);
-            self.seal(key);
-        }
+        self.upload(key);
+        self.cut_if_large(key, false);
+        self.seal(key);
     }
 
     fn announce(&mut self, entry: JournalEntry) {

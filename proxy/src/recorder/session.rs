@@ -30,8 +30,10 @@ pub(super) struct Session {
     writer: Option<SegmentWriter>,
     next_segment: u32,
     stored: Vec<SegmentEntry>,
-    /// Finished segments, the first of them under way.
+    /// Finished segments.
     ready: VecDeque<(SegmentEntry, Bytes)>,
+    /// The first of them is on its way.
+    under_way: bool,
     /// Exact bytes of the events from `journal_first` on, which are neither in a journal object nor in a finished segment.
     journal: Vec<u8>,
     journal_first: u64,
@@ -75,6 +77,7 @@ impl Session {
             next_segment: 0,
             stored: Vec::new(),
             ready: VecDeque::new(),
+            under_way: false,
             journal: Vec::new(),
             journal_first: 0,
             range: None,
@@ -181,15 +184,20 @@ impl Session {
         Ok(())
     }
 
-    /// The segment to be stored next.
-    pub(super) fn next_ready(&self) -> Option<(String, Bytes)> {
+    /// The segment to be stored next, when none is on its way: one at a time, so that there is never a hole between them.
+    pub(super) fn next_ready(&mut self) -> Option<(String, Bytes)> {
+        if self.under_way {
+            return None;
+        }
         let (entry, object) = self.ready.front()?;
+        self.under_way = true;
         Some((ObjectName::Segment { day: self.day.clone(), session: self.id, number: entry.number }.to_string(), object.clone()))
     }
 
     /// The first of the finished segments is stored: gives its entry and how many bytes are durable by it.
     pub(super) fn segment_stored(&mut self) -> Option<(SegmentEntry, u64)> {
         let (entry, _) = self.ready.pop_front()?;
+        self.under_way = false;
         self.stored.push(entry.clone());
         let freed = self.stored_events(entry.first_event, entry.first_event.saturating_add(entry.events));
         Some((entry, freed))
@@ -239,7 +247,7 @@ impl Session {
         self.journal.len()
     }
 
-    /// Whether segments are finished and not stored: one of them is under way.
+    /// Whether segments are finished and not stored.
     pub(super) fn uploading(&self) -> bool {
         !self.ready.is_empty()
     }

@@ -1,0 +1,481 @@
+//! The recorder over stores that are slow, fail, lie and die. What it acknowledged is always found by a reader.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use countersign_recording::v1::event::SessionStart;
+use countersign_recording::{Event, Keys, Limits, Object, ObjectName, Report, SigningKey, verify_store};
+use uuid::Uuid;
+
+use super::*;
+use crate::config::Durability;
+
+const NOW_US: i64 = 1_772_366_400_000_000;
+
+fn key() -> SigningKey {
+    SigningKey::from_random(&[7; 32]).unwrap()
+}
+
+fn keys() -> Keys {
+    let mut keys = Keys::new();
+    keys.add_der(key().spki()).unwrap();
+    keys
+}
+
+/// Objects in memory, behind faults.
+#[derive(Debug, Default)]
+struct FaultyStore {
+    objects: Mutex<BTreeMap<String, Bytes>>,
+    /// The next puts that fail.
+    failing: AtomicUsize,
+    /// Everything fails.
+    down: AtomicBool,
+    /// Nothing answers, as after SIGKILL; half of what is under way still gets through.
+    dead: AtomicBool,
+    /// Stores, then says it failed.
+    forgetful: AtomicBool,
+    delay_us: AtomicU64,
+    puts: AtomicUsize,
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn put(&self, key: &str, object: Bytes) -> Result<(), PutError> {
+        self.puts.fetch_add(1, Ordering::SeqCst);
+        let delay = self.delay_us.load(Ordering::SeqCst);
+        if delay > 0 {
+            tokio::time::sleep(Duration::from_micros(delay / 2 + rand::random_range(0..=delay))).await;
+        }
+        let dead = self.dead.load(Ordering::SeqCst);
+        if dead && rand::random() {
+            std::future::pending::<()>().await;
+        }
+        if self.down.load(Ordering::SeqCst) || self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(PutError::Unavailable("injected".into()));
+        }
+        {
+            let mut objects = self.objects.lock().unwrap();
+            match objects.get(key) {
+                Some(there) if *there != object => return Err(PutError::Conflict),
+                _ => objects.insert(key.to_owned(), object),
+            };
+        }
+        if dead {
+            std::future::pending::<()>().await;
+        }
+        if self.forgetful.load(Ordering::SeqCst) && rand::random() {
+            return Err(PutError::Unavailable("stored, but the answer was lost".into()));
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        "memory".into()
+    }
+}
+
+impl FaultyStore {
+    fn objects(&self) -> Vec<Object> {
+        self.objects.lock().unwrap().iter().map(|(key, bytes)| Object { key: key.clone(), bytes: bytes.clone() }).collect()
+    }
+
+    /// Verifies everything and gives the sessions' reports.
+    fn verified(&self) -> BTreeMap<String, Report> {
+        let (journals, reports) = verify_store(&self.objects(), &keys(), &Limits::default());
+        assert_eq!(journals.findings(), []);
+        for report in &reports {
+            assert_eq!(report.findings, [], "session {}", report.session);
+        }
+        reports.into_iter().map(|report| (report.session.to_string(), report)).collect()
+    }
+}
+
+fn config(durability: Durability) -> RecorderConfig {
+    RecorderConfig {
+        environment: "test".into(),
+        build: "test".into(),
+        store: RecordingStore::Directory { path: PathBuf::new() },
+        durability,
+        signing_key: crate::config::SigningKey::File(PathBuf::new()),
+        tuning: Tuning {
+            flush_interval: Duration::from_millis(1),
+            segment_bytes: 64 << 10,
+            bulk_bytes: 16 << 10,
+            idle: Duration::from_millis(20),
+            backoff: Duration::from_millis(20),
+            ..Tuning::default()
+        },
+    }
+}
+
+async fn recorder(store: &Arc<FaultyStore>, config: RecorderConfig) -> Recorder {
+    Recorder::with(config, Arc::clone(store) as Arc<dyn Store>, Arc::new(PemSigner::from(key()))).await.unwrap()
+}
+
+fn start(session: Uuid) -> Event {
+    Event::SessionStart(SessionStart { session: session.to_string(), subject: "ci".into(), database: "bank".into(), durability: "strict".into(), ..SessionStart::default() })
+}
+
+fn rows(size: usize) -> Event {
+    let frames: Vec<u8> = (0..size).map(|_| rand::random()).collect();
+    Event::Rows { statement: 1, frames: Bytes::from(frames), count: 1 }
+}
+
+fn end() -> Event {
+    Event::SessionEnd { reason: "client terminated".into() }
+}
+
+/// Appends, flushes and waits until all of it is durable.
+async fn say(session: &mut SessionRecorder, events: Vec<Event>) -> Result<u64, RecorderFailure> {
+    let mut last = 0;
+    for event in events {
+        last = session.append(NOW_US, event);
+    }
+    session.flush();
+    while session.durable() <= last {
+        session.changed().await?;
+    }
+    Ok(session.durable())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_of_every_size_are_sealed_and_verify() {
+    let store = Arc::new(FaultyStore::default());
+    let recorder = recorder(&store, config(Durability::Strict)).await;
+    let mut tasks = Vec::new();
+    for n in 0_usize..24 {
+        let recorder = recorder.clone();
+        tasks.push(tokio::spawn(async move {
+            let id = Uuid::now_v7();
+            let mut session = recorder.open(id);
+            assert_eq!(say(&mut session, vec![start(id)]).await, Ok(1));
+            for round in 0..n {
+                say(&mut session, vec![rows(n * 40), rows(n * round * 100)]).await.unwrap();
+            }
+            assert_eq!(session.pending_bytes(), 0);
+            say(&mut session, vec![end()]).await.unwrap();
+            session.close();
+            (id, 2 + 2 * n)
+        }));
+    }
+    let mut expected = Vec::new();
+    for task in tasks {
+        expected.push(task.await.unwrap());
+    }
+    assert!(recorder.shutdown(Duration::from_secs(30)).await);
+    let reports = store.verified();
+    assert_eq!(reports.len(), 24);
+    for (id, events) in expected {
+        let report = &reports[&id.to_string()];
+        assert!(report.verified());
+        assert_eq!(report.events.len(), events);
+        assert_eq!(report.manifest.as_ref().unwrap().0.reason, "client terminated");
+    }
+}
+
+/// One put for all: what waits while the store is busy goes together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn puts_do_not_grow_with_sessions() {
+    let mut counts = Vec::new();
+    for sessions in [1, 64] {
+        let store = Arc::new(FaultyStore::default());
+        let mut config = config(Durability::Strict);
+        config.tuning.in_flight = 1;
+        let recorder = recorder(&store, config).await;
+        let mut open: Vec<SessionRecorder> = (0..sessions)
+            .map(|_| {
+                let id = Uuid::now_v7();
+                let mut session = recorder.open(id);
+                session.append(NOW_US, start(id));
+                session.flush();
+                session
+            })
+            .collect();
+        store.delay_us.store(20_000, Ordering::SeqCst);
+        let before = store.puts.load(Ordering::SeqCst);
+        for _ in 0..5 {
+            for session in &mut open {
+                session.append(NOW_US, rows(50));
+                session.flush();
+            }
+            for session in &mut open {
+                say(session, vec![]).await.unwrap_or_default();
+                while session.durable() < 1 {
+                    session.changed().await.unwrap();
+                }
+            }
+        }
+        for session in &mut open {
+            while session.durable() < 6 {
+                session.changed().await.unwrap();
+            }
+        }
+        counts.push(store.puts.load(Ordering::SeqCst) - before);
+    }
+    // Without grouping the second would be at least 64 times 5.
+    assert!(counts[1] < 64, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_fails_for_a_while_only_delays() {
+    let store = Arc::new(FaultyStore::default());
+    let recorder = recorder(&store, config(Durability::Strict)).await;
+    store.forgetful.store(true, Ordering::SeqCst);
+    let id = Uuid::now_v7();
+    let mut session = recorder.open(id);
+    say(&mut session, vec![start(id)]).await.unwrap();
+    for round in 0..12 {
+        store.failing.store(3, Ordering::SeqCst);
+        say(&mut session, vec![rows(100), rows(round * 4000)]).await.unwrap();
+    }
+    say(&mut session, vec![end()]).await.unwrap();
+    store.failing.store(5, Ordering::SeqCst);
+    session.close();
+    assert!(recorder.shutdown(Duration::from_secs(30)).await);
+    assert!(store.verified()[&id.to_string()].verified());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_fails_for_good_ends_strict_sessions_and_loses_nothing_acknowledged() {
+    let store = Arc::new(FaultyStore::default());
+    let mut config = config(Durability::Strict);
+    config.tuning.patience = Duration::from_millis(100);
+    let recorder = recorder(&store, config).await;
+    let id = Uuid::now_v7();
+    let mut session = recorder.open(id);
+    let acknowledged = say(&mut session, vec![start(id), rows(10)]).await.unwrap();
+    store.down.store(true, Ordering::SeqCst);
+    assert_eq!(say(&mut session, vec![rows(10)]).await, Err(RecorderFailure::Store));
+    assert!(recorder.failing_for().is_some());
+    // A session that comes while it lasts is told sooner or later, and not kept for ever.
+    let late = Uuid::now_v7();
+    let mut another = recorder.open(late);
+    assert_eq!(say(&mut another, vec![start(late)]).await, Err(RecorderFailure::Store));
+    session.append(NOW_US, Event::SessionEnd { reason: "recorder failed".into() });
+    session.close();
+    assert!(!recorder.shutdown(Duration::from_millis(50)).await);
+    let (_, reports) = verify_store(&store.objects(), &keys(), &Limits::default());
+    assert_eq!(u64::try_from(reports[0].events.len()).unwrap(), acknowledged);
+    // When it comes back, what was left is stored after all.
+    drop(another);
+    store.down.store(false, Ordering::SeqCst);
+    for _ in 0..500 {
+        if store.objects().iter().filter(|object| object.key.ends_with("manifest.json")).count() == 2 && recorder.failing_for().is_none() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let reports = store.verified();
+    assert!(reports[&id.to_string()].verified());
+    assert_eq!(reports[&id.to_string()].manifest.as_ref().unwrap().0.reason, "recorder failed");
+}
+
+/// The process dies at any moment: nothing acknowledged is missing, and anybody can read it without repair.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_everything_acknowledged_is_found() {
+    for round in 0..12 {
+        let store = Arc::new(FaultyStore::default());
+        store.delay_us.store(500, Ordering::SeqCst);
+        let recorder = recorder(&store, config(Durability::Strict)).await;
+        let mut tasks = Vec::new();
+        for n in 0_usize..8 {
+            let recorder = recorder.clone();
+            let store = Arc::clone(&store);
+            tasks.push(tokio::spawn(async move {
+                let id = Uuid::now_v7();
+                let mut session = recorder.open(id);
+                let mut acknowledged = 0;
+                session.append(NOW_US, start(id));
+                loop {
+                    session.append(NOW_US, rows(n * rand::random_range(0..4000)));
+                    session.flush();
+                    tokio::select! {
+                        durable = session.changed() => acknowledged = durable.unwrap(),
+                        () = tokio::time::sleep(Duration::from_millis(1)) => {}
+                    }
+                    if store.dead.load(Ordering::SeqCst) {
+                        // What was durable before the death was noticed here.
+                        std::mem::forget(session);
+                        return (id, acknowledged);
+                    }
+                }
+            }));
+        }
+        tokio::time::sleep(Duration::from_millis(7 * round + 3)).await;
+        store.dead.store(true, Ordering::SeqCst);
+        let mut acknowledged = Vec::new();
+        for task in tasks {
+            acknowledged.push(task.await.unwrap());
+        }
+        let (journals, reports) = verify_store(&store.objects(), &keys(), &Limits::default());
+        assert_eq!(journals.findings(), []);
+        for (id, durable) in acknowledged {
+            let found = reports.iter().find(|report| report.session.0 == id);
+            let events = found.map_or(0, |report| report.events.len());
+            assert!(u64::try_from(events).unwrap() >= durable, "round {round}: {durable} events were acknowledged, {events} are found");
+            if let Some(report) = found {
+                assert_eq!(report.findings, []);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn async_sessions_go_on_and_the_recording_says_what_was_lost() {
+    let store = Arc::new(FaultyStore::default());
+    let mut config = config(Durability::Async);
+    config.tuning.buffer_bytes = 20_000;
+    config.tuning.patience = Duration::from_millis(10);
+    let recorder = recorder(&store, config).await;
+    let id = Uuid::now_v7();
+    let mut session = recorder.open(id);
+    say(&mut session, vec![start(id)]).await.unwrap();
+    store.down.store(true, Ordering::SeqCst);
+    for _ in 0..100 {
+        session.append(NOW_US, rows(1000));
+        session.flush();
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(session.pending_bytes(), 0, "nothing waits for a store that does not answer");
+    assert!(tokio::time::timeout(Duration::from_millis(20), session.changed()).await.is_err(), "no failure, and no false word of durability");
+    store.down.store(false, Ordering::SeqCst);
+    while session.durable() < 101 {
+        session.append(NOW_US, rows(1));
+        session.flush();
+        let _wait = tokio::time::timeout(Duration::from_millis(20), session.changed()).await;
+    }
+    session.append(NOW_US, end());
+    session.close();
+    assert!(recorder.shutdown(Duration::from_secs(30)).await);
+    let report = store.verified().remove(&id.to_string()).unwrap();
+    assert!(report.verified());
+    let lost = report.manifest.unwrap().0.summary.lost;
+    assert!((60..100).contains(&lost), "{lost}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_was_sealed_by_another_ends() {
+    let store = Arc::new(FaultyStore::default());
+    let recorder = recorder(&store, config(Durability::Strict)).await;
+    let id = Uuid::now_v7();
+    let mut session = recorder.open(id);
+    say(&mut session, vec![start(id)]).await.unwrap();
+    let name = ObjectName::Segment { day: "2026/03/01".into(), session: id.into(), number: 0 };
+    store.put(&name.to_string(), Bytes::from_static(b"somebody else's")).await.unwrap();
+    let failure = loop {
+        if let Err(failure) = say(&mut session, vec![rows(40_000)]).await {
+            break failure;
+        }
+    };
+    assert_eq!(failure, RecorderFailure::Conflict);
+    assert_eq!(store.objects.lock().unwrap()[&name.to_string()], Bytes::from_static(b"somebody else's"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_open_at_the_end_is_sealed_and_nothing_begins_after_it() {
+    let store = Arc::new(FaultyStore::default());
+    let recorder = recorder(&store, config(Durability::Strict)).await;
+    let (id, dropped, never) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    let mut session = recorder.open(id);
+    say(&mut session, vec![start(id)]).await.unwrap();
+    let mut another = recorder.open(dropped);
+    say(&mut another, vec![start(dropped)]).await.unwrap();
+    drop(another);
+    drop(recorder.open(never));
+    assert!(recorder.shutdown(Duration::from_secs(30)).await);
+    let mut late = recorder.open(Uuid::now_v7());
+    assert_eq!(say(&mut late, vec![start(id)]).await, Err(RecorderFailure::Stopped));
+    let reports = store.verified();
+    let reason = |id: Uuid| reports[&id.to_string()].manifest.as_ref().unwrap().0.reason.clone();
+    assert_eq!((reason(id).as_str(), reason(dropped).as_str()), ("shutdown", "abandoned"));
+    assert_eq!(reports.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_holds_what_a_reader_verifies() {
+    let root = tempfile::tempdir().unwrap();
+    let pem = root.path().join("recording.key.pem");
+    std::fs::write(&pem, "not a key").unwrap();
+    let mut config = config(Durability::Strict);
+    config.store = RecordingStore::Directory { path: root.path().join("recordings") };
+    config.signing_key = crate::config::SigningKey::File(pem);
+    let refused = Recorder::start(config.clone(), None).await.unwrap_err().to_string();
+    assert!(refused.contains("recording.key.pem") && refused.contains("openssl"), "{refused}");
+
+    let store = Arc::new(DirectoryStore::open(&root.path().join("recordings")).unwrap());
+    let recorder = Recorder::with(config, store, Arc::new(PemSigner::from(key()))).await.unwrap();
+    let id = Uuid::now_v7();
+    let mut session = recorder.open(id);
+    say(&mut session, vec![start(id), rows(100_000), end()]).await.unwrap();
+    session.close();
+    assert!(recorder.shutdown(Duration::from_secs(30)).await);
+    let mut objects = Vec::new();
+    collect(&root.path().join("recordings"), "", &mut objects);
+    let (journals, reports) = verify_store(&objects, &keys(), &Limits::default());
+    assert_eq!(journals.findings(), []);
+    assert!(reports[0].verified());
+}
+
+fn collect(at: &std::path::Path, prefix: &str, objects: &mut Vec<Object>) {
+    for entry in std::fs::read_dir(at).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+        if entry.path().is_dir() {
+            collect(&entry.path(), &format!("{name}/"), objects);
+        } else {
+            objects.push(Object { key: name, bytes: Bytes::from(std::fs::read(entry.path()).unwrap()) });
+        }
+    }
+}
+
+/// Figures for people; nothing is asserted but that it ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn throughput_for_the_record() {
+    let store = Arc::new(FaultyStore::default());
+    store.delay_us.store(20_000, Ordering::SeqCst);
+    let mut config = config(Durability::Strict);
+    config.tuning = Tuning::default();
+    let recorder = recorder(&store, config).await;
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..32)
+        .map(|_| {
+            let recorder = recorder.clone();
+            tokio::spawn(async move {
+                let id = Uuid::now_v7();
+                let mut session = recorder.open(id);
+                say(&mut session, vec![start(id)]).await.unwrap();
+                for _ in 0..20 {
+                    say(&mut session, vec![rows(200), rows(200)]).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let elapsed = began.elapsed();
+    eprintln!("32 sessions, a put of 20 ms: {} commits in {elapsed:?}, {} puts", 32 * 21, store.puts.load(Ordering::SeqCst));
+
+    let fast = Arc::new(FaultyStore::default());
+    let recorder = self::recorder(&fast, self::config(Durability::Strict)).await;
+    let id = Uuid::now_v7();
+    let mut session = recorder.open(id);
+    say(&mut session, vec![start(id)]).await.unwrap();
+    let chunk = rows(64 << 10);
+    let began = Instant::now();
+    for _ in 0..1000 {
+        session.append(NOW_US, chunk.clone());
+        session.flush();
+        while session.pending_bytes() > 4 << 20 {
+            session.changed().await.unwrap();
+        }
+    }
+    say(&mut session, vec![end()]).await.unwrap();
+    eprintln!("62 MiB of rows, incompressible: {:?}", began.elapsed());
+}
