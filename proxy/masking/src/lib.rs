@@ -1,10 +1,12 @@
-//! Masks for column values, as they stand on the wire.
+//! Masks for column values and detectors for free text, over values as they stand on the wire.
 //!
-//! Owns: what a masked value looks like for each type and format, and the rewriting of one `DataRow`. Does not own: which column
-//! is masked for whom (that is `countersign-policy`), nor where rows come from or go to (`countersign-session`).
+//! Owns: what a masked value looks like for each type and format, the rewriting of one `DataRow`, and finding personal data by its
+//! pattern. Does not own: which column is masked for whom (that is `countersign-policy`), nor where rows come from or go to
+//! (`countersign-session`).
 
 mod constant;
 mod data_row;
+pub mod detect;
 mod mask;
 mod number;
 mod secret;

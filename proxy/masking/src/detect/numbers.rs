@@ -1,0 +1,156 @@
+//! Patterns of digits. Each gives the end of a match that begins at `at`.
+
+use super::ends_number;
+
+/// The first byte after a run of digits.
+pub(super) fn end_of_digits(value: &[u8], at: usize) -> usize {
+    let digits = value.get(at..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count();
+    at.saturating_add(digits)
+}
+
+/// Reads groups of exactly these lengths with one of the separators between them, always the same; gives the digits and the end.
+fn groups<const N: usize>(value: &[u8], at: usize, lengths: [usize; N], separators: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let mut digits = Vec::with_capacity(20);
+    let mut position = at;
+    let mut separator = None;
+    for (index, length) in lengths.into_iter().enumerate() {
+        if index > 0 {
+            let found = value.get(position)?;
+            if !separators.contains(found) || separator.is_some_and(|known| known != found) {
+                return None;
+            }
+            separator = Some(found);
+            position = position.checked_add(1)?;
+        }
+        let end = position.checked_add(length)?;
+        let group = value.get(position..end)?;
+        if !group.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        digits.extend(group.iter().map(|byte| byte - b'0'));
+        position = end;
+    }
+    ends_number(value, position).then_some((digits, position))
+}
+
+/// <https://www.ssa.gov/employer/randomization.html>: no area 000, 666 or 9xx, no group 00, no serial 0000.
+pub(super) fn ssn(value: &[u8], at: usize) -> Option<usize> {
+    let (digits, end) = groups(value, at, [3, 2, 4], b"- ")?;
+    let number = |range: std::ops::Range<usize>| {
+        digits.get(range).map(|digits| digits.iter().fold(0_u32, |sum, digit| sum * 10 + u32::from(*digit)))
+    };
+    let (area, group, serial) = (number(0..3)?, number(3..5)?, number(5..9)?);
+    (area != 0 && area != 666 && area < 900 && group != 0 && serial != 0).then_some(end)
+}
+
+/// Thirteen to nineteen digits, in one run or as cards have them printed.
+pub(super) fn card(value: &[u8], at: usize) -> Option<usize> {
+    let run = end_of_digits(value, at).saturating_sub(at);
+    let found = match run {
+        13..=19 => groups(value, at, [run], b""),
+        4 => groups(value, at, [4, 4, 4, 4], b"- ")
+            .or_else(|| groups(value, at, [4, 6, 5], b"- "))
+            .or_else(|| groups(value, at, [4, 6, 4], b"- ")),
+        _ => None,
+    };
+    let (digits, end) = found?;
+    (is_issued(&digits) && luhn(&digits)).then_some(end)
+}
+
+/// Prefixes and lengths of the networks (ISO/IEC 7812-1 issuer identification numbers).
+fn is_issued(digits: &[u8]) -> bool {
+    let prefix = digits.iter().take(4).fold(0_u32, |sum, digit| sum * 10 + u32::from(*digit));
+    let length = digits.len();
+    match prefix {
+        4000..=4999 => matches!(length, 13 | 16 | 19),
+        5100..=5599 | 2221..=2720 => length == 16,
+        3400..=3499 | 3700..=3799 => length == 15,
+        6011 | 6440..=6599 | 3528..=3589 => matches!(length, 16 | 19),
+        3000..=3059 | 3600..=3699 | 3800..=3999 => length == 14,
+        6200..=6299 => (16..=19).contains(&length),
+        _ => false,
+    }
+}
+
+fn luhn(digits: &[u8]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(index, digit)| {
+            let digit = u32::from(*digit);
+            match (index % 2, digit * 2) {
+                (0, _) => digit,
+                (_, doubled @ 0..=9) => doubled,
+                (_, doubled) => doubled - 9,
+            }
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}
+
+/// <https://www.aba.com/about-us/routing-number>: weights 3, 7, 1; first two digits 00-12, 21-32, 61-72 or 80.
+pub(super) fn routing(value: &[u8], at: usize) -> Option<usize> {
+    let (digits, end) = groups(value, at, [9], b"")?;
+    let sum: u32 = digits.iter().zip([3, 7, 1].into_iter().cycle()).map(|(digit, weight)| u32::from(*digit) * weight).sum();
+    let prefix = digits.iter().take(2).fold(0_u32, |sum, digit| sum * 10 + u32::from(*digit));
+    // 000000000 passes every check and is nobody's.
+    (sum != 0 && sum.is_multiple_of(10) && matches!(prefix, 0..=12 | 21..=32 | 61..=72 | 80)).then_some(end)
+}
+
+/// North American numbers need separators, others a `+` (ITU-T E.164: at most fifteen digits).
+pub(super) fn phone(value: &[u8], at: usize) -> Option<usize> {
+    match value.get(at)? {
+        b'+' => international(value, at),
+        b'(' => {
+            let area = value.get(at.checked_add(1)?..at.checked_add(4)?)?;
+            let after = at.checked_add(4)?;
+            if value.get(after) != Some(&b')') {
+                return None;
+            }
+            let local = after.checked_add(if value.get(after.checked_add(1)?) == Some(&b' ') { 2 } else { 1 })?;
+            let (digits, end) = groups(value, local, [3, 4], b"-. ")?;
+            (is_exchange(area) && digits.first()? >= &2).then_some(end)
+        }
+        b'1' => {
+            let (digits, end) = groups(value, at, [1, 3, 3, 4], b"-. ")?;
+            (digits.get(1)? >= &2 && digits.get(4)? >= &2).then_some(end)
+        }
+        _ => {
+            let (digits, end) = groups(value, at, [3, 3, 4], b"-. ")?;
+            (digits.first()? >= &2 && digits.get(3)? >= &2).then_some(end)
+        }
+    }
+}
+
+fn is_exchange(digits: &[u8]) -> bool {
+    digits.iter().all(u8::is_ascii_digit) && digits.first().is_some_and(|first| *first >= b'2')
+}
+
+fn international(value: &[u8], at: usize) -> Option<usize> {
+    if at.checked_sub(1).and_then(|before| value.get(before)).is_some_and(u8::is_ascii_alphanumeric) {
+        return None;
+    }
+    let mut digits = 0_usize;
+    let mut end = None;
+    let mut separated = true;
+    for (offset, byte) in value.get(at..)?.iter().enumerate().skip(1).take(32) {
+        let position = at.checked_add(offset)?;
+        match byte {
+            b'0' if digits == 0 => return None,
+            b'0'..=b'9' => {
+                digits = digits.checked_add(1)?;
+                separated = false;
+                if !value.get(position.checked_add(1)?).is_some_and(u8::is_ascii_digit) {
+                    end = Some(position.checked_add(1)?);
+                }
+            }
+            b' ' | b'-' | b'.' | b'(' | b')' if !separated || *byte == b'(' => separated = *byte != b')',
+            _ => break,
+        }
+        if digits > 15 {
+            return None;
+        }
+    }
+    end.filter(|end| (8..=15).contains(&digits) && ends_number(value, *end))
+}

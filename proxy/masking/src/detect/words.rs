@@ -1,0 +1,133 @@
+//! Patterns with letters in them.
+
+use std::ops::Range;
+
+use bytes::BytesMut;
+
+use super::is_word;
+
+/// Lengths by country (the IBAN registry of SWIFT).
+const IBAN_LENGTHS: [(&[u8; 2], usize); 50] = [
+    (b"AD", 24),
+    (b"AE", 23),
+    (b"AL", 28),
+    (b"AT", 20),
+    (b"AZ", 28),
+    (b"BA", 20),
+    (b"BE", 16),
+    (b"BG", 22),
+    (b"BH", 22),
+    (b"BR", 29),
+    (b"CH", 21),
+    (b"CR", 22),
+    (b"CY", 28),
+    (b"CZ", 24),
+    (b"DE", 22),
+    (b"DK", 18),
+    (b"DO", 28),
+    (b"EE", 20),
+    (b"EG", 29),
+    (b"ES", 24),
+    (b"FI", 18),
+    (b"FR", 27),
+    (b"GB", 22),
+    (b"GE", 22),
+    (b"GI", 23),
+    (b"GR", 27),
+    (b"HR", 21),
+    (b"HU", 28),
+    (b"IE", 22),
+    (b"IL", 23),
+    (b"IS", 26),
+    (b"IT", 27),
+    (b"KW", 30),
+    (b"KZ", 20),
+    (b"LI", 21),
+    (b"LT", 20),
+    (b"LU", 20),
+    (b"LV", 21),
+    (b"MC", 27),
+    (b"MT", 31),
+    (b"NL", 18),
+    (b"NO", 15),
+    (b"PL", 28),
+    (b"PT", 25),
+    (b"RO", 24),
+    (b"SA", 24),
+    (b"SE", 24),
+    (b"SI", 19),
+    (b"SK", 24),
+    (b"TR", 26),
+];
+
+/// In one piece, or in groups of four with a space between.
+pub(super) fn iban(value: &[u8], at: usize) -> Option<usize> {
+    if at.checked_sub(1).and_then(|before| value.get(before)).is_some_and(|byte| is_word(*byte)) {
+        return None;
+    }
+    let head = value.get(at..at.checked_add(4)?)?;
+    let (country, check) = head.split_first_chunk::<2>()?;
+    if !check.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let (_, length) = IBAN_LENGTHS.iter().find(|(known, _)| *known == country)?;
+    let mut characters = Vec::with_capacity(*length);
+    let mut end = at;
+    let spaced = value.get(at.checked_add(4)?) == Some(&b' ');
+    while characters.len() < *length {
+        let byte = *value.get(end)?;
+        let due = spaced && !characters.is_empty() && characters.len().is_multiple_of(4) && value.get(end.checked_sub(1)?) != Some(&b' ');
+        match byte {
+            b' ' if due => {}
+            b'0'..=b'9' | b'A'..=b'Z' if !due => characters.push(byte),
+            _ => return None,
+        }
+        end = end.checked_add(1)?;
+    }
+    if value.get(end).is_some_and(|byte| is_word(*byte)) {
+        return None;
+    }
+    // ISO 7064, mod 97-10: the first four go to the end, letters count from 10.
+    let remainder = characters.iter().cycle().skip(4).take(characters.len()).fold(0_u32, |sum, byte| match byte {
+        b'0'..=b'9' => (sum * 10 + u32::from(byte - b'0')) % 97,
+        _ => (sum * 100 + u32::from(byte - b'A') + 10) % 97,
+    });
+    (remainder == 1).then_some(end)
+}
+
+/// The address around an `@`; nothing before `free` belongs to it.
+pub(super) fn address(value: &[u8], at: usize, free: usize) -> Option<Range<usize>> {
+    let local = value.get(free..at)?.iter().rev().take(64).take_while(|byte| is_local(**byte)).count();
+    let domain = value.get(at.checked_add(1)?..)?;
+    let reach = domain.iter().take(253).take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')).count();
+    // A full stop after an address ends the sentence.
+    let domain = domain.get(..reach)?;
+    let dots = domain.iter().rev().take_while(|byte| matches!(byte, b'.' | b'-')).count();
+    let domain = domain.get(..domain.len().checked_sub(dots)?)?;
+    let mut labels = domain.split(|byte| *byte == b'.');
+    let last = labels.next_back()?;
+    let well_formed = labels.clone().count() >= 1 && labels.all(|label| !label.is_empty() && label.len() <= 63);
+    let start = at.checked_sub(local)?;
+    // Leading dots are no part of an address.
+    let dots = value.get(start..at)?.iter().take_while(|byte| **byte == b'.').count();
+    let start = start.checked_add(dots)?;
+    // Nor does one begin within a character.
+    let rest = value.get(start..at)?.iter().take_while(|byte| (0x80..0xc0).contains(*byte)).count();
+    let start = start.checked_add(rest)?;
+    let top = last.len() >= 2 && last.iter().all(|byte| byte.is_ascii_alphabetic());
+    (start < at && well_formed && top).then_some(start..at.checked_add(1)?.checked_add(domain.len())?)
+}
+
+fn is_local(byte: u8) -> bool {
+    // Letters beyond ASCII (RFC 6531) are bytes from 0x80.
+    byte.is_ascii_alphanumeric() || b"!#$%&*+/=?^_`{|}~.-".contains(&byte) || byte >= 0x80
+}
+
+/// The first character, when it is ASCII and not alone, and the domain stay.
+pub(super) fn hide_address(hidden: &[u8], out: &mut BytesMut) {
+    let at = hidden.iter().position(|byte| *byte == b'@').unwrap_or(hidden.len());
+    for (index, byte) in hidden.iter().enumerate() {
+        let keep = index >= at || (index == 0 && at > 1 && byte.is_ascii());
+        out.extend_from_slice(&[if keep { *byte } else { b'*' }]);
+    }
+}
