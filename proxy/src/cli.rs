@@ -1,1 +1,3 @@
 //! The command line's parts that have modules of their own.
+
+pub mod policy;

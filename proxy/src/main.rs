@@ -29,12 +29,15 @@ enum Command {
         #[arg(long, value_name = "FILE", env = "COUNTERSIGN_CONFIG")]
         config: PathBuf,
     },
+    /// Check, explain and test policies
+    Policy(countersign_proxy::cli::policy::PolicyArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve { config } => run(&config),
         Command::CheckConfig { config } => check(&config),
+        Command::Policy(args) => countersign_proxy::cli::policy::run(args),
     };
     match result {
         Ok(code) => code,

@@ -29,6 +29,10 @@ pub(crate) type ColumnId = (u32, i16);
 
 /// Greatest nesting of the walk, views included.
 const MOST_DEPTH: usize = 6000;
+/// Greatest nesting of expressions, the left operands of long chains not counted.
+const MOST_NESTING: usize = 1000;
+/// Greatest nesting of queries.
+const MOST_QUERIES: usize = 200;
 const MOST_NOTES: usize = 24;
 
 /// What a view's column is made of.
@@ -181,6 +185,8 @@ struct Walk<'a> {
     interest: Interest<'a>,
     paths: Vec<Vec<&'a str>>,
     depth: usize,
+    nesting: usize,
+    queries: usize,
     kind: StatementKind,
     notes: Vec<String>,
     reads: BTreeMap<u32, Reach>,
@@ -218,6 +224,8 @@ impl<'a> Walk<'a> {
             interest,
             paths: state.paths.iter().map(|path| catalog.schemas_of(path)).collect(),
             depth: 0,
+            nesting: 0,
+            queries: 0,
             kind: StatementKind::Empty,
             notes: Vec::new(),
             reads: BTreeMap::new(),

@@ -32,6 +32,12 @@ impl fmt::Display for PolicyDigest {
     }
 }
 
+/// The JSON Schema of the document.
+#[must_use]
+pub fn json_schema() -> schemars::Schema {
+    schemars::schema_for!(source::Document)
+}
+
 /// A validated policy.
 #[derive(Debug, Clone)]
 pub struct Policy {

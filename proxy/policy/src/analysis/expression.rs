@@ -3,7 +3,7 @@
 use pg_query::protobuf::{AExprKind, ColumnRef, SubLinkType};
 use pg_query::{Node, NodeEnum};
 
-use super::{ColumnId, Interest, Lineage, Range, Scope, Source, Walk, strings};
+use super::{ColumnId, Interest, Lineage, MOST_NESTING, Range, Scope, Source, Walk, strings};
 use crate::catalog::Relation;
 
 const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
@@ -11,7 +11,14 @@ const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tabl
 impl<'a> Walk<'a> {
     /// The lineage of a value.
     pub(super) fn expression(&mut self, node: &Node, scope: &Scope<'a, '_>) -> Lineage {
-        self.deeper(|walk| walk.expression_node(node, scope)).unwrap_or_else(Lineage::opaque)
+        if self.nesting >= MOST_NESTING {
+            self.unknown(|| "an expression nested deeper than is judged".to_owned());
+            return Lineage::opaque();
+        }
+        self.nesting += 1;
+        let lineage = self.deeper(|walk| walk.expression_node(node, scope)).unwrap_or_else(Lineage::opaque);
+        self.nesting -= 1;
+        lineage
     }
 
     pub(super) fn expressions(&mut self, nodes: &[Node], scope: &Scope<'a, '_>) -> Lineage {
@@ -123,7 +130,10 @@ impl<'a> Walk<'a> {
                 _ => self.unknown(|| "an operator without a name".to_owned()),
             },
         }
+        // A long chain of operators leans to the left.
+        self.nesting -= 1;
         let mut lineage = self.optional(operation.lexpr.as_deref(), scope).derived();
+        self.nesting += 1;
         let right = self.optional(operation.rexpr.as_deref(), scope);
         lineage.absorb(&right);
         lineage

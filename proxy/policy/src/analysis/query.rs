@@ -3,12 +3,23 @@
 use pg_query::protobuf::{SelectStmt, SetOperation, WithClause};
 use pg_query::{Node, NodeEnum};
 
-use super::{Cte, Item, Items, Lineage, Scope, Source, Walk, strings};
+use super::{Cte, Item, Items, Lineage, MOST_QUERIES, Scope, Source, Walk, strings};
 use crate::StatementKind;
 
 impl<'a> Walk<'a> {
     /// A query or a data-modifying statement where a query may stand; its columns.
     pub(super) fn query(&mut self, node: &Node, outer: Option<&Scope<'a, '_>>) -> Items {
+        if self.queries >= MOST_QUERIES {
+            self.unknown(|| "queries nested deeper than are judged".to_owned());
+            return Items::default();
+        }
+        self.queries += 1;
+        let items = self.query_node(node, outer);
+        self.queries -= 1;
+        items
+    }
+
+    fn query_node(&mut self, node: &Node, outer: Option<&Scope<'a, '_>>) -> Items {
         self.deeper(|walk| match &node.node {
             Some(NodeEnum::SelectStmt(select)) => walk.select(select, outer),
             Some(NodeEnum::InsertStmt(insert)) => walk.insert(insert, outer),
@@ -239,9 +250,7 @@ impl<'a> Walk<'a> {
                 self.star(&prefix, scope, &mut items);
                 continue;
             }
-            let before = self.depth;
             let lineage = self.expression(value, scope);
-            self.depth = before;
             if let Some(NodeEnum::AIndirection(indirection)) = &value.node
                 && matches!(indirection.indirection.last().and_then(|last| last.node.as_ref()), Some(NodeEnum::AStar(_)))
             {

@@ -1,0 +1,23 @@
+-- What single cases of the corpus set up, all in one database.
+create function scratch.chk(text) returns bool language plpgsql as $$ begin delete from public.accounts; return true; end $$;
+create domain scratch.evil_t as text check (scratch.chk(value));
+create function trg() returns trigger language plpgsql security definer as $$ begin delete from public.accounts; return new; end $$;
+create trigger t after insert on notes for each row execute function trg();
+create extension dblink;
+create extension postgres_fdw;
+create table scratch.two as select id, ssn from customers;
+create view evil.harmless as select ssn from public.customers;
+grant select on evil.harmless to svc;
+create table scratch.lure(ssn text);
+alter table scratch.lure owner to svc;
+create table aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggg as select ssn from customers;
+create function scratch.t2i(text) returns int language plpgsql as $$ begin delete from public.accounts; return 1; end $$;
+create function scratch.plus(int, text) returns int language plpgsql as $$ begin delete from public.accounts; return 1; end $$;
+create operator scratch.+ (leftarg = int, rightarg = text, function = scratch.plus);
+create view v_wipe as select f_wipe() as n;
+create view v_nested as select tax_ref as t, upper(tax_ref) as u, id from v_customers;
+create view v_file as select pg_read_file('/etc/passwd') as body;
+create table secured(id int, owner text);
+alter table secured enable row level security;
+create function secured_for(text) returns bool language plpgsql as $$ begin return true; end $$;
+create policy p on secured using (secured_for(owner));

@@ -1,0 +1,211 @@
+//! Statement to kind, decision and lineage; limits; no panic on any text.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_policy::catalog::Snapshot;
+use countersign_policy::judge::STACK_BYTES;
+use countersign_policy::{Catalog, JudgeRequest, Judgement, Policy, Principal, SessionState, StatementKind as K, Verdict, judge};
+use proptest::prelude::*;
+
+const POLICY: &str = "version = 1\n[[rules]]\nname = \"all\"\naction = \"allow\"\n[[masks]]\ncolumns = [\"public.customers.ssn\"]\nmask = { kind = \"full\" }\n";
+
+fn catalog() -> Catalog {
+    Snapshot::from_json(include_str!("data/setup.snapshot.json")).unwrap().build().unwrap()
+}
+
+fn one(sql: &str, policy: &Policy, catalog: &Catalog, state: &SessionState) -> Judgement {
+    let principal = Principal { issuer: "i".into(), subject: "s".into(), email: None, groups: BTreeSet::new(), claims: BTreeMap::new() };
+    judge(sql, &JudgeRequest { policy, principal: &principal, database: "bank", catalog, state, now: 0 })
+}
+
+fn on_a_big_stack(test: impl FnOnce() + Send) {
+    std::thread::scope(|scope| std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, test).unwrap().join().unwrap());
+}
+
+#[test]
+fn statements_have_their_kinds() {
+    let table = [
+        ("", K::Empty),
+        ("-- nothing\n", K::Empty),
+        ("begin", K::Transaction),
+        ("BEGIN READ ONLY", K::Transaction),
+        ("BEGIN READ WRITE", K::Write),
+        ("select version(), current_schema(), current_setting('TimeZone'), txid_current()", K::Read),
+        ("show search_path", K::Session),
+        ("set application_name = 'x'", K::Session),
+        ("set role dba_role", K::Dcl),
+        ("reset role", K::Dcl),
+        ("set client_encoding = 'UTF8'", K::Session),
+        ("set client_encoding = 'GBK'", K::Dcl),
+        ("set standard_conforming_strings = off", K::Dcl),
+        ("select set_config('search_path', '', false)", K::Session),
+        ("select set_config('role', 'x', false)", K::Dcl),
+        ("select * from accounts", K::Read),
+        ("select * from accounts for share", K::Write),
+        ("select nextval('acct_seq')", K::Write),
+        ("select * into x from accounts", K::Ddl),
+        ("update accounts set balance = 0", K::Write),
+        ("insert into notes(body) values ('x')", K::Procedural),
+        ("explain update accounts set balance = 0", K::Read),
+        ("explain analyze update accounts set balance = 0", K::Write),
+        ("prepare p as delete from accounts", K::Write),
+        ("declare c cursor for select 1", K::Read),
+        ("execute nobody_knows", K::Unknown),
+        ("copy accounts to stdout", K::CopyOut),
+        ("copy accounts from stdin", K::CopyIn),
+        ("copy accounts to '/tmp/x'", K::Dcl),
+        ("vacuum accounts", K::Utility),
+        ("do $$ begin end $$", K::Procedural),
+        ("call p_wipe()", K::Procedural),
+        ("select 1 operator(scratch.+) 'x'::text", K::Procedural),
+        ("select scratch.f_nothing()", K::Unknown),
+        ("select * from v_wipe", K::Procedural),
+        ("select * from v_file", K::Dcl),
+        ("select * from secured", K::Procedural),
+        ("select * from nowhere", K::Unknown),
+        ("select nothing from accounts", K::Unknown),
+        ("select 'x'::scratch.evil_t", K::Procedural),
+        ("grant select on accounts to svc", K::Dcl),
+        ("create index on accounts(balance)", K::Ddl),
+        ("update pg_settings set setting = 'x'", K::Dcl),
+        ("select rolpassword from pg_authid", K::Dcl),
+        ("select c.relname from pg_catalog.pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r','p') and pg_catalog.pg_table_is_visible(c.oid) order by 1", K::Read),
+        ("select table_name from information_schema.tables", K::Read),
+        ("not sql at all", K::Unknown),
+        ("select 1\u{0}", K::Unknown),
+    ];
+    on_a_big_stack(|| {
+        let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());
+        let state = SessionState::default();
+        for (sql, kind) in table {
+            let judgement = one(sql, &policy, &catalog, &state);
+            let found = judgement.statements.iter().map(|facts| facts.kind).max().unwrap();
+            assert_eq!(found, kind, "{sql}: {:?}", judgement.statements);
+        }
+    });
+}
+
+#[test]
+fn large_and_deep_texts_get_a_decision() {
+    on_a_big_stack(|| {
+        let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());
+        let state = SessionState::default();
+        for (sql, kinds) in [
+            (format!("select {}1{}", "(".repeat(10_000), ")".repeat(10_000)), vec![K::Unknown]),
+            (format!("select {}1{}", "(".repeat(3000), ")".repeat(3000)), vec![K::Read]),
+            (format!("select id from accounts where id = 0{}", " or id = 1".repeat(35_000)), vec![K::Read]),
+            (format!("select 1{}", "+1".repeat(4900)), vec![K::Read]),
+            (format!("select 1{}", "+1".repeat(35_000)), vec![K::Unknown]),
+            (format!("select * from accounts a0{}", (1..500).map(|n| format!(" join accounts a{n} on a{n}.id = a0.id")).collect::<String>()), vec![K::Read]),
+            (format!("select {}1{}", "(select ".repeat(1600), ")".repeat(1600)), vec![K::Unknown]),
+            (format!("select '{}'", "x".repeat(10 << 20)), vec![K::Unknown]),
+            ("select 1;".repeat(5000), vec![K::Unknown]),
+        ] {
+            let judgement = one(&sql, &policy, &catalog, &state);
+            let found = judgement.statements.iter().map(|facts| facts.kind).max().unwrap();
+            assert!(kinds.contains(&found), "{:.60}: {found:?}", sql);
+        }
+    });
+}
+
+#[test]
+fn lineage_tells_what_is_made_of_a_protected_column() {
+    let table = [
+        ("select id, name from customers", "ff"),
+        ("select count(*), max(balance) from customers", "ff"),
+        ("select ssn from customers", "t"),
+        ("select upper(ssn), id from customers", "tf"),
+        ("select t, u, id from v_nested", "ttf"),
+        ("select * from v_customers", "fft"),
+        ("with q as (select ssn as s, id from customers) select s, id from q", "tf"),
+        ("with recursive r(a, n) as (select ssn, 1 from customers union all select a, n + 1 from r where n < 3) select n, a from r", "ft"),
+        ("select k from mv_customers", "t"),
+        ("select ssn from vip", "t"),
+        ("select (select ssn from customers limit 1), 1", "tf"),
+        ("select c from customers c", "t"),
+        ("select f.* from f_customers() f", "?"),
+    ];
+    on_a_big_stack(|| {
+        let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());
+        let state = SessionState::default();
+        for (sql, expected) in table {
+            let judgement = one(sql, &policy, &catalog, &state);
+            let outputs = judgement.trace.outputs();
+            let found: String = match outputs.first() {
+                Some(Some(columns)) => columns.iter().map(|(_, tainted)| if *tainted { 't' } else { 'f' }).collect(),
+                _ => "?".to_owned(),
+            };
+            assert_eq!(found, expected, "{sql}: {:?}", judgement.statements);
+            assert!(judgement.touches_protected, "{sql}");
+        }
+    });
+}
+
+#[test]
+fn state_changes_what_a_text_means() {
+    on_a_big_stack(|| {
+        let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());
+        let mut state = SessionState::default();
+        let kind = |sql: &str, state: &SessionState| one(sql, &policy, &catalog, state).statements.iter().map(|facts| facts.kind).max().unwrap();
+        let mut forward = |sql: &str, state: &mut SessionState| {
+            let judgement = one(sql, &policy, &catalog, state);
+            let before = state.epoch();
+            state.forwarded(&judgement);
+            (judgement, before)
+        };
+        let (_, before) = forward("prepare p as delete from accounts", &mut state);
+        assert_ne!(state.epoch(), before);
+        assert_eq!(kind("execute p", &state), K::Write);
+        forward("declare c cursor for select ssn from customers", &mut state);
+        assert!(one("fetch all from c", &policy, &catalog, &state).touches_protected);
+        assert_eq!(kind("set search_path = evil; select * from harmless", &state), K::Read);
+        assert!(one("set search_path = evil; select * from harmless", &policy, &catalog, &state).touches_protected);
+        let (path, _) = forward("set search_path = evil", &mut state);
+        assert_eq!(kind("select * from harmless", &state), K::Unknown);
+        state.completed(&path);
+        assert_eq!(kind("select * from harmless", &state), K::Read);
+        state.parameter("standard_conforming_strings", "off");
+        assert_eq!(kind("select 1", &state), K::Unknown);
+    });
+}
+
+#[test]
+fn protected_columns_do_not_decide() {
+    let table = [
+        ("select id from customers where id = 1", true),
+        ("select id from customers where ssn like '1%'", false),
+        ("select id from customers order by ssn", false),
+        ("select ssn from customers group by ssn", true),
+        ("select count(*) from customers group by ssn = '1'", false),
+        ("select ssn from customers intersect select '1'", false),
+        ("insert into accounts(id) select length(ssn) from customers", false),
+        ("select 1 from customers a join customers b using (ssn)", false),
+        ("copy customers(id, name) to stdout", true),
+        ("copy customers to stdout", false),
+        ("copy (select ssn from customers) to stdout", false),
+    ];
+    on_a_big_stack(|| {
+        let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());
+        for (sql, allowed) in table {
+            let judgement = one(sql, &policy, &catalog, &SessionState::default());
+            assert_eq!(judgement.verdict == Verdict::Allow, allowed, "{sql}: {:?}", judgement.verdict);
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_text_makes_it_panic(sql in "\\PC{0,80}", words in prop::collection::vec(prop::sample::select(vec!["select", "from", "accounts", "customers", "(", ")", ",", "*", "ssn", "where", "=", "1", "'a'", "union", "with", "as", "insert", "into", "values", "c", ".", "execute", "set", "::", "int"]), 0..24)) {
+        on_a_big_stack(|| {
+            let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());
+            let state = SessionState::default();
+            for text in [sql, words.join(" ")] {
+                let judgement = one(&text, &policy, &catalog, &state);
+                assert!(!judgement.statements.is_empty());
+            }
+        });
+    }
+}

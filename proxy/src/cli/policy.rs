@@ -1,0 +1,263 @@
+//! `countersign-proxy policy check | explain | test | schema`: lint a policy, say why a statement gets its decision, run tables
+//! of examples.
+#![expect(clippy::print_stdout, reason = "a command line's answer goes to standard output")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use countersign_policy::catalog::{CatalogBuilder, QUERIES, Snapshot};
+use countersign_policy::judge::STACK_BYTES;
+use countersign_policy::{Catalog, JudgeRequest, Judgement, Policy, Principal, SessionState, Verdict, judge};
+use serde::Deserialize;
+
+/// Check, explain and test policies.
+#[derive(Debug, Args)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Validate a policy document.
+    Check {
+        /// The document.
+        file: PathBuf,
+    },
+    /// Say what a statement is, which rules were tried, and what is decided.
+    Explain(ExplainArgs),
+    /// Run tables of statement, principal and expected decision.
+    Test {
+        /// Files of `[[case]]` tables.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Print the JSON Schema of the policy document.
+    Schema,
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    /// The policy.
+    #[arg(long)]
+    policy: PathBuf,
+    /// The statement text.
+    #[arg(long)]
+    sql: String,
+    /// Who asks: `subject`, `subject:group,group`, or `:group,group`.
+    #[arg(long = "as")]
+    principal: String,
+    /// The database's name.
+    #[arg(long, default_value = "postgres")]
+    database: String,
+    /// A catalog snapshot (JSON); without one only built-in relations are known.
+    #[arg(long)]
+    catalog: Option<PathBuf>,
+    /// Seconds since the epoch, for rules with times; default now.
+    #[arg(long)]
+    at: Option<u64>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A file of examples.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Examples {
+    /// Policy, relative to this file.
+    policy: PathBuf,
+    /// Catalog snapshot, relative to this file.
+    catalog: Option<PathBuf>,
+    #[serde(default = "default_database")]
+    database: String,
+    #[serde(rename = "case")]
+    cases: Vec<Example>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Example {
+    sql: String,
+    #[serde(rename = "as")]
+    principal: String,
+    expect: String,
+    rule: Option<String>,
+    at: Option<u64>,
+}
+
+fn default_database() -> String {
+    "postgres".to_owned()
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When a file cannot be read or is not what it should be.
+pub fn run(args: PolicyArgs) -> anyhow::Result<ExitCode> {
+    // Judging recurses over the statement's tree.
+    let worker = std::thread::Builder::new().name("policy".to_owned()).stack_size(STACK_BYTES).spawn(move || command(args.command))?;
+    worker.join().map_err(|_| anyhow::anyhow!("the judge stopped unexpectedly"))?
+}
+
+fn command(command: PolicyCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        PolicyCommand::Check { file } => {
+            let policy = load_policy(&file)?;
+            println!(
+                "{}: valid, {} rules, {} masks, {} reviewers, sha256 {}",
+                file.display(),
+                policy.rules().len(),
+                policy.masks().len(),
+                policy.roster().people().len(),
+                policy.digest()
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        PolicyCommand::Explain(args) => explain(&args),
+        PolicyCommand::Test { files } => test(&files),
+        PolicyCommand::Schema => {
+            println!("{}", serde_json::to_string_pretty(&countersign_policy::document::json_schema())?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let policy = load_policy(&args.policy)?;
+    let catalog = load_catalog(args.catalog.as_deref())?;
+    let principal = parse_principal(&args.principal);
+    let judgement = decide(&policy, &catalog, &principal, &args.database, &args.sql, args.at.unwrap_or_else(now));
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&as_json(&judgement))?);
+    } else {
+        print_explanation(&judgement);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn decide(policy: &Policy, catalog: &Catalog, principal: &Principal, database: &str, sql: &str, now: u64) -> Judgement {
+    let state = SessionState::new(principal, database, &[]);
+    judge(sql, &JudgeRequest { policy, principal, database, catalog, state: &state, now })
+}
+
+fn test(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let (mut run, mut failed) = (0_usize, 0_usize);
+    for file in files {
+        let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        let examples: Examples = toml::from_str(&text).with_context(|| format!("in {}", file.display()))?;
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let policy = load_policy(&folder.join(&examples.policy))?;
+        let catalog = load_catalog(examples.catalog.as_ref().map(|path| folder.join(path)).as_deref())?;
+        for (index, example) in examples.cases.iter().enumerate() {
+            run += 1;
+            let principal = parse_principal(&example.principal);
+            let judgement = decide(&policy, &catalog, &principal, &examples.database, &example.sql, example.at.unwrap_or(0));
+            let found = verdict_name(&judgement.verdict);
+            let as_expected = found == example.expect && example.rule.as_ref().is_none_or(|rule| *rule == judgement.rule);
+            if !as_expected {
+                failed += 1;
+                println!("{} case {}: expected {}, found {found} by rule {}: {}", file.display(), index + 1, example.expect, judgement.rule, example.sql);
+            }
+        }
+    }
+    println!("{run} examples, {failed} failed");
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn load_policy(file: &Path) -> anyhow::Result<Policy> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    Policy::parse(&text).with_context(|| format!("in {}", file.display()))
+}
+
+fn load_catalog(file: Option<&Path>) -> anyhow::Result<Catalog> {
+    if let Some(file) = file {
+        let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        return Ok(Snapshot::from_json(&text)?.build()?);
+    }
+    let mut builder = CatalogBuilder::default();
+    if let Some(defaults) = QUERIES.iter().position(|query| query.name == "defaults") {
+        builder.row(defaults, &[Some("nobody"), Some("\"$user\", public"), Some("postgres"), Some("150000")])?;
+    }
+    Ok(builder.finish()?)
+}
+
+fn parse_principal(text: &str) -> Principal {
+    let (subject, groups) = text.split_once(':').unwrap_or((text, ""));
+    let groups: BTreeSet<String> = groups.split(',').filter(|group| !group.is_empty()).map(str::to_owned).collect();
+    Principal { issuer: "explain".to_owned(), subject: subject.to_owned(), email: subject.contains('@').then(|| subject.to_owned()), groups, claims: BTreeMap::new() }
+}
+
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+const fn verdict_name(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "allow",
+        Verdict::Deny(_) => "deny",
+        Verdict::Hold(_) => "hold",
+    }
+}
+
+fn as_json(judgement: &Judgement) -> serde_json::Value {
+    let terms = match &judgement.verdict {
+        Verdict::Allow => serde_json::Value::Null,
+        Verdict::Deny(denial) => serde_json::json!(denial),
+        Verdict::Hold(terms) => serde_json::json!(terms),
+    };
+    let columns: Vec<serde_json::Value> = judgement
+        .trace
+        .outputs()
+        .into_iter()
+        .map(|columns| serde_json::json!(columns.map(|columns| columns.into_iter().map(|(name, masked)| serde_json::json!({"name": name, "masked": masked})).collect::<Vec<_>>())))
+        .collect();
+    serde_json::json!({
+        "decision": verdict_name(&judgement.verdict),
+        "terms": terms,
+        "rule": judgement.rule,
+        "policy": judgement.policy.to_hex(),
+        "statements": judgement.statements,
+        "touches_protected": judgement.touches_protected,
+        "stale_catalog": judgement.stale_catalog,
+        "rules_tried": judgement.trace.trials(),
+        "columns": columns,
+    })
+}
+
+fn print_explanation(judgement: &Judgement) {
+    println!("decision: {} (rule {})", verdict_name(&judgement.verdict), judgement.rule);
+    match &judgement.verdict {
+        Verdict::Allow => {}
+        Verdict::Deny(denial) => println!("  {} {}", denial.code, denial.message),
+        Verdict::Hold(terms) => println!("  {} of {} must approve within {} s: {}", terms.quorum, terms.reviewers.join(" or "), terms.expiry.as_secs(), terms.reason),
+    }
+    println!("policy:   {}", judgement.policy);
+    for (index, facts) in judgement.statements.iter().enumerate() {
+        println!("statement {}: {:?}", index + 1, facts.kind);
+        for (label, relations) in [("reads", &facts.reads), ("writes", &facts.writes)] {
+            if !relations.is_empty() {
+                let names: Vec<String> = relations.iter().map(|relation| format!("{}.{}", relation.schema, relation.name)).collect();
+                println!("  {label}: {}", names.join(", "));
+            }
+        }
+        if !facts.functions.is_empty() {
+            println!("  calls: {}", facts.functions.join(", "));
+        }
+        for note in &facts.notes {
+            println!("  because: {note}");
+        }
+        for trial in judgement.trace.trials().iter().filter(|trial| trial.statement == index) {
+            println!("  rule {}: {}{}", trial.rule, if trial.matched { "matched, " } else { "passed over, " }, trial.why);
+        }
+    }
+    if judgement.touches_protected {
+        println!("protected relations are touched; masked columns:");
+        for (name, _) in judgement.trace.outputs().into_iter().flatten().flatten().filter(|(_, masked)| *masked) {
+            println!("  {}", if name.is_empty() { "(unnamed)" } else { &name });
+        }
+    }
+}
