@@ -55,7 +55,7 @@ impl Gateway {
         let mut command = tokio::process::Command::new(find_program("psql")?);
         command
             .arg(self.conninfo(user))
-            .args(["--no-psqlrc", "--quiet"])
+            .arg("--no-psqlrc")
             .env("PGPASSWORD", token)
             .env("PGCONNECT_TIMEOUT", "20")
             .env("LC_ALL", "C")
@@ -71,7 +71,7 @@ impl Gateway {
     /// `psql` cannot run or takes longer than two minutes.
     pub async fn run_psql(&self, user: &str, token: &str, sql: &str) -> Result<Output> {
         let mut command = self.psql(user, token)?;
-        command.args(["--no-align", "--tuples-only", "--set=VERBOSITY=verbose", "--command", sql]);
+        command.args(["--quiet", "--no-align", "--tuples-only", "--set=VERBOSITY=verbose", "--command", sql]);
         run(command, "psql").await
     }
 
