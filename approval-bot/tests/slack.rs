@@ -218,7 +218,7 @@ async fn hostile_text_is_shown_as_text_and_what_does_not_fit_has_no_approve_butt
     assert!(!card.to_string().contains("mrkdwn") && !card["text"].as_str().unwrap().contains('<'));
     assert!(button(&card, APPROVE).is_some());
 
-    for (statement, fits) in [("x".repeat(8_000), true), ("😀".repeat(4_000), true), ("x".repeat(9_100), false), ("\u{200b}".repeat(2_000), false), ("y\n".repeat(150_000), false)] {
+    for (statement, fits) in [("x".repeat(8_000), true), ("😀".repeat(4_000), true), ("x".repeat(9_100), false), ("\u{200b}".repeat(2_000), false), ("yz ".repeat(100_000), false)] {
         let long = request(&statement, 1);
         world.lay(&long);
         cards::sync(&world.bot, &long.id).await.unwrap();

@@ -80,7 +80,6 @@ impl RequestParameter {
 
     /// The bytes: outer `None` when they are not base64, inner `None` for NULL.
     #[must_use]
-    #[expect(clippy::option_option, reason = "NULL and nonsense are different things")]
     pub fn bytes(&self) -> Option<Option<Vec<u8>>> {
         match &self.value {
             None => Some(None),

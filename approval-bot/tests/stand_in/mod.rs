@@ -19,11 +19,11 @@ use lambda_http::Service as _;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-pub const SECRET: &str = "signing-secret";
-pub const TEAM: &str = "T0BANK";
-pub const APP: &str = "A0SIGN";
+pub(crate) const SECRET: &str = "signing-secret";
+pub(crate) const TEAM: &str = "T0BANK";
+pub(crate) const APP: &str = "A0SIGN";
 
-pub const POLICY: &str = r#"
+pub(crate) const POLICY: &str = r#"
 version = 1
 
 [[reviewers]]
@@ -60,28 +60,28 @@ hold = { reviewers = ["dba"], quorum = 1, expiry = "15m", reason = "writes from 
 
 /// What the stand-in was told: method and body.
 #[derive(Default)]
-pub struct Told {
-    pub calls: Vec<(String, Value)>,
-    pub refuse_with: Option<&'static str>,
-    pub rate_limit_once: bool,
+pub(crate) struct Told {
+    pub(crate) calls: Vec<(String, Value)>,
+    pub(crate) refuse_with: Option<&'static str>,
+    pub(crate) rate_limit_once: bool,
 }
 
 impl Told {
-    pub fn of(&self, method: &str) -> Vec<Value> {
+    pub(crate) fn of(&self, method: &str) -> Vec<Value> {
         self.calls.iter().filter(|(known, _)| known == method).map(|(_, body)| body.clone()).collect()
     }
 }
 
-pub struct World {
-    pub bot: Bot,
-    pub told: Arc<Mutex<Told>>,
-    pub folder: tempfile::TempDir,
-    pub url: String,
-    pub public_key: PathBuf,
+pub(crate) struct World {
+    pub(crate) bot: Bot,
+    pub(crate) told: Arc<Mutex<Told>>,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) url: String,
+    pub(crate) public_key: PathBuf,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let told = Arc::new(Mutex::new(Told::default()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -113,28 +113,28 @@ impl World {
         Self { bot, told, folder, url, public_key }
     }
 
-    pub fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.folder.path().join("approvals")
     }
 
     /// Lays a request into the store as the proxy does.
-    pub fn lay(&self, request: &Request) {
+    pub(crate) fn lay(&self, request: &Request) {
         let folder = self.store().join(request.id.as_str());
         std::fs::create_dir_all(folder.join("decisions")).unwrap();
         std::fs::create_dir_all(folder.join("voters")).unwrap();
         std::fs::write(folder.join("request.json"), request.to_bytes().unwrap()).unwrap();
     }
 
-    pub fn calls(&self, method: &str) -> Vec<Value> {
+    pub(crate) fn calls(&self, method: &str) -> Vec<Value> {
         self.told.lock().unwrap().of(method)
     }
 
     /// What the last presser was told.
-    pub fn last_answer(&self) -> String {
+    pub(crate) fn last_answer(&self) -> String {
         self.told.lock().unwrap().calls.iter().rev().find(|(method, _)| method == "response").map(|(_, body)| body["text"].as_str().unwrap().to_owned()).unwrap_or_default()
     }
 
-    pub fn payload(&self, user: &str, action: &str, value: &str) -> Value {
+    pub(crate) fn payload(&self, user: &str, action: &str, value: &str) -> Value {
         json!({
             "type": "block_actions",
             "api_app_id": APP,
@@ -148,21 +148,21 @@ impl World {
     }
 
     /// Presses a button as Slack reports it.
-    pub async fn press(&self, user: &str, action: &str, value: &str) -> String {
+    pub(crate) async fn press(&self, user: &str, action: &str, value: &str) -> String {
         let (status, _) = self.send(&self.payload(user, action, value)).await;
         assert_eq!(status, StatusCode::OK);
         self.last_answer()
     }
 
     /// Sends a payload, signed now.
-    pub async fn send(&self, payload: &Value) -> (StatusCode, String) {
+    pub(crate) async fn send(&self, payload: &Value) -> (StatusCode, String) {
         let body = form(payload);
         let time = clock::now().to_string();
         self.raw(&body, &time, &sign(SECRET, &time, &body)).await
     }
 
     /// Sends raw bytes with these headers.
-    pub async fn raw(&self, body: &str, time: &str, signature: &str) -> (StatusCode, String) {
+    pub(crate) async fn raw(&self, body: &str, time: &str, signature: &str) -> (StatusCode, String) {
         let request = HttpRequest::post("/slack/interactions")
             .header("content-type", "application/x-www-form-urlencoded")
             .header("x-slack-request-timestamp", time)
@@ -172,7 +172,7 @@ impl World {
         self.call(request).await
     }
 
-    pub async fn call(&self, request: HttpRequest<Body>) -> (StatusCode, String) {
+    pub(crate) async fn call(&self, request: HttpRequest<Body>) -> (StatusCode, String) {
         let response = countersign_bot::router::router(self.bot.clone()).call(request).await.unwrap();
         let status = response.status();
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -193,19 +193,19 @@ fn rand_bytes() -> [u8; 16] {
     bytes
 }
 
-pub fn form(payload: &Value) -> String {
+pub(crate) fn form(payload: &Value) -> String {
     let encoded: String = payload.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
     format!("payload={encoded}")
 }
 
-pub fn sign(secret: &str, time: &str, body: &str) -> String {
+pub(crate) fn sign(secret: &str, time: &str, body: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(format!("v0:{time}:{body}").as_bytes());
     format!("v0={}", hex::encode(mac.finalize().into_bytes()))
 }
 
 /// A request by CI for the policy above.
-pub fn request(statement: &str, quorum: u32) -> Request {
+pub(crate) fn request(statement: &str, quorum: u32) -> Request {
     let now = clock::now();
     let mut request = Request {
         version: 1,
@@ -237,7 +237,7 @@ pub fn request(statement: &str, quorum: u32) -> Request {
 }
 
 /// The value of a card's button, by action id.
-pub fn button(message: &Value, action: &str) -> Option<String> {
+pub(crate) fn button(message: &Value, action: &str) -> Option<String> {
     let blocks = message["blocks"].as_array().unwrap();
     let elements = blocks.iter().filter(|block| block["type"] == "actions").flat_map(|block| block["elements"].as_array().unwrap());
     elements.filter(|element| element["action_id"] == action).map(|element| element["value"].as_str().unwrap().to_owned()).next()
