@@ -57,7 +57,9 @@ async fn every_changed_byte_is_found_and_its_object_named() {
     let folder = stored(&few);
     for object in &objects(id(1), &few, &recording_key()) {
         let path = folder.path().join("store").join(&object.key);
-        for at in 0..object.bytes.len() {
+        // The format's own tests go through every byte of journals too; here it is the way through the store that counts.
+        let step = if object.key.starts_with("sessions/") { 1 } else { 5 };
+        for at in (0..object.bytes.len()).step_by(step) {
             let mut bytes = object.bytes.to_vec();
             *bytes.get_mut(at).unwrap() ^= 1 << (at % 8);
             std::fs::write(&path, &bytes).unwrap();
