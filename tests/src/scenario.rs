@@ -69,19 +69,12 @@ pub fn runtime() -> Result<&'static Runtime> {
 pub fn options() -> StackOptions {
     StackOptions {
         first_rules: Some(FIRST_RULES.to_owned()),
+        setup: Some(TABLES.to_owned()),
         pgbench: Some(1),
         plaintext: true,
         principals: vec![("stranger".to_owned(), vec!["nobody-knows".to_owned()])],
         ..StackOptions::default()
     }
-}
-
-/// Fills the scenarios' own tables.
-///
-/// # Errors
-/// The server refuses.
-pub async fn prepare(stack: &Stack) -> Result<()> {
-    stack.upstream.oracle().await?.batch_execute(TABLES).await.context("cannot make the scenarios' tables")
 }
 
 /// Runs a scenario on the stack its test binary shares, in turn with the others, and verifies all recordings afterwards.
@@ -108,11 +101,7 @@ where
     runtime()?.block_on(async {
         let _turn = TURN.lock().await;
         let stack = SHARED
-            .get_or_try_init(|| async {
-                let stack = Stack::start(options, &|_| ()).await?;
-                prepare(&stack).await?;
-                anyhow::Ok(stack)
-            })
+            .get_or_try_init(|| Stack::start(options, &|_| ()))
             .await?;
         let outcome = scenario(stack).await;
         if let Err(error) = &outcome {
@@ -262,6 +251,6 @@ pub async fn wait_for_count(stack: &Stack, sql: &str, wanted: i64) -> Result<()>
 /// # Errors
 /// It does not within half a minute.
 pub async fn wait_for_card_text(stack: &Stack, request: &str, text: &str) -> Result<()> {
-    let says = |card: &Card| card.request.as_deref() == Some(request) && card.plain.to_lowercase().contains(&text.to_lowercase());
+    let says = |card: &Card| card.ephemeral_for.is_none() && card.request.as_deref() == Some(request) && card.plain.to_lowercase().contains(&text.to_lowercase());
     stack.slack.wait_for_card(Duration::from_secs(30), says).await.map(|_| ()).with_context(|| format!("the card never said `{text}`"))
 }

@@ -43,6 +43,8 @@ pub struct StackOptions {
     pub principals: Vec<(String, Vec<String>)>,
     /// Plain TCP is accepted beside TLS.
     pub plaintext: bool,
+    /// SQL run by the superuser before the gateway starts; for scenarios.
+    pub setup: Option<String>,
     /// pgbench's tables, at this scale.
     pub pgbench: Option<u32>,
     /// Cargo's progress.
@@ -140,6 +142,10 @@ impl Stack {
         };
         if let Some(scale) = options.pgbench {
             cluster::fill_pgbench(&upstream, scale).await?;
+        }
+
+        if let Some(sql) = &options.setup {
+            upstream.oracle().await?.batch_execute(sql).await.context("the setup SQL fails")?;
         }
 
         say("starting an OIDC issuer and a Slack look-alike");
