@@ -78,14 +78,13 @@ pub async fn run(options: Options) -> Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        // Said here: what runs is ended before the caller hears of the signal.
+        console.line("\nending everything …");
     };
     tokio::pin!(stopped);
     let result = tokio::select! {
         result = play(&options, &console) => result,
-        () = &mut stopped => {
-            console.line("\nending everything …");
-            Ok(())
-        }
+        () = &mut stopped => Ok(()),
     };
     if let Some(file) = &options.ready {
         let _ = std::fs::remove_file(file);
