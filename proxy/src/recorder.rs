@@ -61,7 +61,9 @@ pub enum StartError {
     #[error("recording store: {0}")]
     Store(String),
     /// The bucket keeps nothing from being deleted.
-    #[error("recording store: bucket {bucket} has no Object Lock; it can only be enabled when a bucket is created: use one made by infra/data.yaml, or store = \"directory\" for a demo")]
+    #[error(
+        "recording store: bucket {bucket} has no Object Lock; it can only be enabled when a bucket is created: use one made by infra/data.yaml, or store = \"directory\" for a demo"
+    )]
     NoObjectLock {
         /// Bucket.
         bucket: String,
@@ -116,13 +118,22 @@ impl Recorder {
         let unsigned = statement.unsigned(signer.key_id()).map_err(|error| StartError::Store(error.to_string()))?;
         let object = Bytes::from(unsigned.clone().finish(&signer.sign(&unsigned).await?));
         let head = Hash::of(&object);
-        store.put(&ObjectName::Task { task }.to_string(), object).await.map_err(|error| StartError::Store(format!("{}: {error}", store.describe())))?;
+        store
+            .put(&ObjectName::Task { task }.to_string(), object)
+            .await
+            .map_err(|error| StartError::Store(format!("{}: {error}", store.describe())))?;
         tracing::info!(task.id = %task, store = %store.describe(), key.id = %signer.key_id(), durability = config.durability.as_str(), "recording");
 
         let gated = config.gated();
         let (messages, inbox) = mpsc::unbounded_channel();
         let health = Arc::new(Health::default());
-        let engine = Engine::new(config, task, key, head, PutParts { store, signer, health: Arc::clone(&health), runtime: tokio::runtime::Handle::current() });
+        let engine = Engine::new(
+            config,
+            task,
+            key,
+            head,
+            PutParts { store, signer, health: Arc::clone(&health), runtime: tokio::runtime::Handle::current() },
+        );
         engine::spawn(engine, inbox).map_err(StartError::Thread)?;
         Ok(Self { messages, next_key: Arc::new(AtomicU64::new(0)), task, gated, health })
     }

@@ -312,7 +312,12 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some((entry, freed)) = session.segment_stored() else { return };
         self.waiting = self.waiting.saturating_sub(freed);
-        let announced = JournalEntry::Segment { session: session.id(), number: entry.number, sha256: entry.sha256, events: entry.first_event.saturating_add(entry.events) };
+        let announced = JournalEntry::Segment {
+            session: session.id(),
+            number: entry.number,
+            sha256: entry.sha256,
+            events: entry.first_event.saturating_add(entry.events),
+        };
         self.announce(announced);
         self.upload(key);
         self.cut_if_large(key, false);
@@ -338,7 +343,9 @@ impl Engine {
 
     /// While a segment of a session is under way its next bulk waits for the next segment.
     fn wants_journal(&self, key: u64) -> bool {
-        self.sessions.get(&key).is_some_and(|session| session.journal_size() > 0 && !(session.uploading() && session.journal_size() > self.config.tuning.bulk_bytes))
+        self.sessions.get(&key).is_some_and(|session| {
+            session.journal_size() > 0 && !(session.uploading() && session.journal_size() > self.config.tuning.bulk_bytes)
+        })
     }
 
     /// Makes a journal object of what waits and sends it off. False when nothing was to be sent.

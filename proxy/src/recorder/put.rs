@@ -57,7 +57,11 @@ impl Health {
     fn succeeded(&self, store: &str) {
         let since = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(since) = since {
-            tracing::warn!(store, failed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX), "the recording store answers again");
+            tracing::warn!(
+                store,
+                failed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+                "the recording store answers again"
+            );
         }
     }
 }

@@ -42,10 +42,16 @@ impl S3Store {
         match client.get_object_lock_configuration().bucket(bucket).send().await {
             Ok(output) if locked(&output) => {}
             Ok(_) => return Err(StartError::NoObjectLock { bucket: bucket.to_owned() }),
-            Err(error) if error.code() == Some("ObjectLockConfigurationNotFoundError") => return Err(StartError::NoObjectLock { bucket: bucket.to_owned() }),
-            Err(error) if error.code() == Some("NoSuchBucket") => return Err(StartError::Store(format!("bucket {bucket} does not exist in this account and region"))),
+            Err(error) if error.code() == Some("ObjectLockConfigurationNotFoundError") => {
+                return Err(StartError::NoObjectLock { bucket: bucket.to_owned() });
+            }
+            Err(error) if error.code() == Some("NoSuchBucket") => {
+                return Err(StartError::Store(format!("bucket {bucket} does not exist in this account and region")));
+            }
             Err(error) if error.code() == Some("AccessDenied") => {
-                return Err(StartError::Store(format!("bucket {bucket}: access denied; the task's role needs s3:GetBucketObjectLockConfiguration, s3:PutObject, s3:PutObjectRetention and s3:GetObject")));
+                return Err(StartError::Store(format!(
+                    "bucket {bucket}: access denied; the task's role needs s3:GetBucketObjectLockConfiguration, s3:PutObject, s3:PutObjectRetention and s3:GetObject"
+                )));
             }
             Err(error) => return Err(StartError::Store(format!("bucket {bucket}: {}", DisplayErrorContext(&error)))),
         }
@@ -59,7 +65,14 @@ impl S3Store {
 
     async fn is_ours(&self, key: &str, object: &Bytes) -> Result<(), PutError> {
         let unavailable = |error: String| PutError::Unavailable(format!("comparing {key} with what is there: {error}"));
-        let found = self.client.get_object().bucket(&self.bucket).key(key).send().await.map_err(|error| unavailable(DisplayErrorContext(&error).to_string()))?;
+        let found = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await
+            .map_err(|error| unavailable(DisplayErrorContext(&error).to_string()))?;
         let found = found.body.collect().await.map_err(|error| unavailable(error.to_string()))?.into_bytes();
         if found == *object { Ok(()) } else { Err(PutError::Conflict) }
     }
@@ -89,7 +102,10 @@ impl Store for S3Store {
             .await;
         match sent {
             Ok(_) => Ok(()),
-            Err(error) if error.code() == Some("PreconditionFailed") || error.raw_response().is_some_and(|response| response.status().as_u16() == 412) => {
+            Err(error)
+                if error.code() == Some("PreconditionFailed")
+                    || error.raw_response().is_some_and(|response| response.status().as_u16() == 412) =>
+            {
                 self.is_ours(&key, &object).await
             }
             Err(error) => Err(PutError::Unavailable(format!("s3 put {key}: {}", DisplayErrorContext(&error)))),

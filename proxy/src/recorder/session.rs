@@ -7,7 +7,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use countersign_recording::v1::manifest::Payload as _;
 use countersign_recording::v1::names::day;
-use countersign_recording::{Chain, Event, Hash, JournalRange, Manifest, ObjectName, Seal, SegmentEntry, SegmentWriter, SessionId, SigningKey, Summary, TaskId};
+use countersign_recording::{
+    Chain, Event, Hash, JournalRange, Manifest, ObjectName, Seal, SegmentEntry, SegmentWriter, SessionId, SigningKey, Summary, TaskId,
+};
 
 use super::coverage::Coverage;
 use super::handle::{RecorderFailure, Shared};
@@ -92,7 +94,14 @@ impl Session {
     }
 
     /// Takes events over. `bulk` events go into segments only, each cut at `segment_bytes`.
-    pub(super) fn take(&mut self, events: Vec<(i64, Event)>, bytes: u64, bulk: bool, segment_bytes: usize, key: &SigningKey) -> Result<(), String> {
+    pub(super) fn take(
+        &mut self,
+        events: Vec<(i64, Event)>,
+        bytes: u64,
+        bulk: bool,
+        segment_bytes: usize,
+        key: &SigningKey,
+    ) -> Result<(), String> {
         self.resume_after_loss()?;
         for (time_us, event) in events {
             self.taken = self.taken.saturating_add(1);
@@ -167,7 +176,8 @@ impl Session {
         }
         let start = self.journal.len();
         let (session, task, number) = (self.id, self.task, self.next_segment);
-        let writer = self.writer.get_or_insert_with(|| SegmentWriter::new(session, Some(task), number, self.chain.next(), &self.chain.head()));
+        let writer =
+            self.writer.get_or_insert_with(|| SegmentWriter::new(session, Some(task), number, self.chain.next(), &self.chain.head()));
         self.chain.append(time_us, event, &mut self.journal);
         writer.push(self.journal.get(start..).unwrap_or_default(), 1).map_err(|error| error.to_string())
     }
@@ -177,7 +187,13 @@ impl Session {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let (number, first_event, events) = (writer.number(), writer.first(), writer.events());
         let object = Bytes::from(writer.finish(Some(key)).map_err(|error| error.to_string())?);
-        let entry = SegmentEntry { number, sha256: Hash::of(&object), length: u64::try_from(object.len()).unwrap_or(u64::MAX), first_event, events };
+        let entry = SegmentEntry {
+            number,
+            sha256: Hash::of(&object),
+            length: u64::try_from(object.len()).unwrap_or(u64::MAX),
+            first_event,
+            events,
+        };
         self.ready.push_back((entry, object));
         self.next_segment = self.next_segment.saturating_add(1);
         self.journal = Vec::new();

@@ -1,5 +1,5 @@
 //! The recorder over stores that are slow, fail, lie and die. What it acknowledged is always found by a reader.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -56,7 +56,9 @@ impl Store for FaultyStore {
         if dead && rand::random() {
             std::future::pending::<()>().await;
         }
-        if self.down.load(Ordering::SeqCst) || self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+        if self.down.load(Ordering::SeqCst)
+            || self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        {
             return Err(PutError::Unavailable("injected".into()));
         }
         {
@@ -119,7 +121,13 @@ async fn recorder(store: &Arc<FaultyStore>, config: RecorderConfig) -> Recorder 
 }
 
 fn start(session: Uuid) -> Event {
-    Event::SessionStart(SessionStart { session: session.to_string(), subject: "ci".into(), database: "bank".into(), durability: "strict".into(), ..SessionStart::default() })
+    Event::SessionStart(SessionStart {
+        session: session.to_string(),
+        subject: "ci".into(),
+        database: "bank".into(),
+        durability: "strict".into(),
+        ..SessionStart::default()
+    })
 }
 
 fn rows(size: usize) -> Event {
@@ -343,7 +351,10 @@ async fn async_sessions_go_on_and_the_recording_says_what_was_lost() {
     }
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(session.pending_bytes(), 0, "nothing waits for a store that does not answer");
-    assert!(tokio::time::timeout(Duration::from_millis(20), session.changed()).await.is_err(), "no failure, and no false word of durability");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), session.changed()).await.is_err(),
+        "no failure, and no false word of durability"
+    );
     store.down.store(false, Ordering::SeqCst);
     while session.durable() < 101 {
         session.append(NOW_US, rows(1));

@@ -1,15 +1,11 @@
 //! The exact bytes of version 1. These files never change: a recording of today must verify in ten years.
 //!
 //! `COUNTERSIGN_BLESS=1` writes them anew, which is right only before the first release.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::{Encoded, events, keys, recording_key, sealed, session};
 use bytes::Bytes;
-use common::{Encoded, events, keys, recording_key, sealed, session};
 use countersign_recording::{Limits, Object, RawEvent, verify_store};
 
 fn golden() -> PathBuf {

@@ -1,6 +1,4 @@
 //! Recordings to play with, made the way the recorder makes them.
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use bytes::Bytes;
 use countersign_recording::v1::event::{MaskedColumn, Parameter, SessionStart, Verdict};
 use countersign_recording::v1::manifest::Payload as _;
@@ -11,34 +9,34 @@ use countersign_recording::{
 };
 use uuid::Uuid;
 
-pub const START_US: i64 = 1_772_366_400_000_000;
+pub(crate) const START_US: i64 = 1_772_366_400_000_000;
 
-pub fn session(n: u8) -> SessionId {
+pub(crate) fn session(n: u8) -> SessionId {
     SessionId(Uuid::from_bytes([n; 16]))
 }
 
-pub fn task() -> TaskId {
+pub(crate) fn task() -> TaskId {
     TaskId(Uuid::from_bytes([0x77; 16]))
 }
 
 /// The key that manifests are signed with.
-pub fn recording_key() -> SigningKey {
+pub(crate) fn recording_key() -> SigningKey {
     SigningKey::from_random(&[7; 32]).unwrap()
 }
 
 /// The key of the task.
-pub fn task_key() -> SigningKey {
+pub(crate) fn task_key() -> SigningKey {
     SigningKey::from_random(&[9; 32]).unwrap()
 }
 
-pub fn keys() -> Keys {
+pub(crate) fn keys() -> Keys {
     let mut keys = Keys::new();
     keys.add_pem(&recording_key().public_pem().unwrap()).unwrap();
     keys
 }
 
 /// One event of every kind.
-pub fn events(session: SessionId) -> Vec<Event> {
+pub(crate) fn events(session: SessionId) -> Vec<Event> {
     vec![
         Event::SessionStart(SessionStart {
             session: session.to_string(),
@@ -99,20 +97,20 @@ pub fn events(session: SessionId) -> Vec<Event> {
 
 /// A store in the making.
 #[derive(Default)]
-pub struct Store {
-    pub objects: Vec<Object>,
+pub(crate) struct Store {
+    pub(crate) objects: Vec<Object>,
     journal: Option<Hash>,
     journals: u32,
 }
 
 impl Store {
-    pub fn put(&mut self, name: &ObjectName, bytes: Vec<u8>) -> Hash {
+    pub(crate) fn put(&mut self, name: &ObjectName, bytes: Vec<u8>) -> Hash {
         let hash = Hash::of(&bytes);
         self.objects.push(Object { key: name.to_string(), bytes: Bytes::from(bytes) });
         hash
     }
 
-    pub fn task(&mut self) {
+    pub(crate) fn task(&mut self) {
         let statement = TaskStatement {
             kind: TaskStatement::KIND.into(),
             version: 1,
@@ -128,7 +126,7 @@ impl Store {
     }
 
     /// The next journal object, stored or lost.
-    pub fn journal(&mut self, entries: &[JournalEntry], stored: bool) {
+    pub(crate) fn journal(&mut self, entries: &[JournalEntry], stored: bool) {
         let number = self.journals;
         self.journals += 1;
         let mut writer = JournalWriter::new(task(), number, &self.journal.unwrap(), START_US + i64::from(number));
@@ -141,7 +139,7 @@ impl Store {
     }
 
     /// The segments of a session, `sizes` events each.
-    pub fn segments(&mut self, encoded: &Encoded, sizes: &[usize]) -> Vec<SegmentEntry> {
+    pub(crate) fn segments(&mut self, encoded: &Encoded, sizes: &[usize]) -> Vec<SegmentEntry> {
         let mut entries: Vec<SegmentEntry> = Vec::new();
         let mut at = 0;
         for (number, size) in (0..).zip(sizes) {
@@ -159,7 +157,7 @@ impl Store {
         entries
     }
 
-    pub fn manifest(&mut self, encoded: &Encoded, segments: Vec<SegmentEntry>, journal: Option<JournalRange>) -> Hash {
+    pub(crate) fn manifest(&mut self, encoded: &Encoded, segments: Vec<SegmentEntry>, journal: Option<JournalRange>) -> Hash {
         let manifest = Manifest {
             kind: Manifest::KIND.into(),
             version: 1,
@@ -183,22 +181,22 @@ impl Store {
         self.put(&ObjectName::Manifest { day: day(START_US), session: encoded.session }, object)
     }
 
-    pub fn index(&self, key_end: &str) -> usize {
+    pub(crate) fn index(&self, key_end: &str) -> usize {
         self.objects.iter().position(|object| object.key.ends_with(key_end)).unwrap()
     }
 }
 
-pub struct Encoded {
-    pub session: SessionId,
-    pub events: Vec<Vec<u8>>,
+pub(crate) struct Encoded {
+    pub(crate) session: SessionId,
+    pub(crate) events: Vec<Vec<u8>>,
     /// Hash before each event.
-    pub before: Vec<Hash>,
-    pub chain: Chain,
-    pub summary: Summary,
+    pub(crate) before: Vec<Hash>,
+    pub(crate) chain: Chain,
+    pub(crate) summary: Summary,
 }
 
 impl Encoded {
-    pub fn of(session: SessionId, events: &[Event]) -> Self {
+    pub(crate) fn of(session: SessionId, events: &[Event]) -> Self {
         let mut encoded = Self { session, events: Vec::new(), before: Vec::new(), chain: Chain::new(session), summary: Summary::default() };
         for (offset, event) in (0..).zip(events) {
             let mut bytes = Vec::new();
@@ -210,7 +208,7 @@ impl Encoded {
         encoded
     }
 
-    pub fn entry(&self, range: std::ops::Range<usize>) -> JournalEntry {
+    pub(crate) fn entry(&self, range: std::ops::Range<usize>) -> JournalEntry {
         JournalEntry::Events {
             session: self.session,
             first: u64::try_from(range.start).unwrap(),
@@ -220,7 +218,7 @@ impl Encoded {
 }
 
 /// A whole store: one sealed session in three segments, in the journal too, the journal ended.
-pub fn sealed() -> Store {
+pub(crate) fn sealed() -> Store {
     let encoded = Encoded::of(session(1), &events(session(1)));
     let mut store = Store::default();
     store.task();

@@ -1,10 +1,6 @@
 //! I7: tampering shows. Every byte, every removal, every exchange; and what is no tampering does not.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-
-mod common;
-
+use crate::common::{Encoded, START_US, Store, events, keys, recording_key, sealed, session, task};
 use bytes::Bytes;
-use common::{Encoded, START_US, Store, events, keys, recording_key, sealed, session, task};
 use countersign_recording::v1::manifest::Payload as _;
 use countersign_recording::{
     Event, JournalEntry, Journals, Keys, Limits, Object, ObjectName, Problem, Seal, SigningKey, seal_orphan, verify_session, verify_store,

@@ -1,13 +1,9 @@
 //! The reader in `docs/` agrees with this crate, where Python and its packages are there.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
-
-mod common;
-
 use std::path::Path;
 use std::process::{Command, Output};
 use std::{env, fs};
 
-use common::{events, recording_key, sealed, session};
+use crate::common::{events, recording_key, sealed, session};
 
 fn run(python: &str, key: &Path, directory: &Path) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/read_recording.py");
@@ -17,7 +13,8 @@ fn run(python: &str, key: &Path, directory: &Path) -> Output {
 #[test]
 fn the_python_reader_verifies_and_refuses() {
     let python = env::var("COUNTERSIGN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let there = Command::new(&python).args(["-c", "import cbor2, zstandard, cryptography"]).output().is_ok_and(|output| output.status.success());
+    let there =
+        Command::new(&python).args(["-c", "import cbor2, zstandard, cryptography"]).output().is_ok_and(|output| output.status.success());
     if !there {
         eprintln!("skipped: {python} lacks cbor2, zstandard or cryptography; name one that has them by COUNTERSIGN_PYTHON");
         return;

@@ -1,10 +1,6 @@
 //! Nothing that is read makes a reader panic or grow without bounds, and nothing but what was written reads as an event.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-
-mod common;
-
+use crate::common::{Encoded, events, keys, sealed, session};
 use bytes::Bytes;
-use common::{Encoded, events, keys, sealed, session};
 use countersign_recording::v1::object::{FormatError, Journal, Segment};
 use countersign_recording::{Event, Limits, Object, RawEvent, verify_store};
 use proptest::prelude::*;
