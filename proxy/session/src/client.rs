@@ -73,7 +73,9 @@ impl Session {
         }
         if self.skipping && !matches!(tag, fe::SYNC | fe::TERMINATE) {
             return match tag {
-                fe::QUERY | fe::PARSE | fe::BIND | fe::DESCRIBE | fe::EXECUTE | fe::CLOSE | fe::FLUSH | fe::FUNCTION_CALL => Ok(Taken::Done),
+                fe::QUERY | fe::PARSE | fe::BIND | fe::DESCRIBE | fe::EXECUTE | fe::CLOSE | fe::FLUSH | fe::FUNCTION_CALL => {
+                    Ok(Taken::Done)
+                }
                 fe::COPY_DATA | fe::COPY_DONE | fe::COPY_FAIL => Ok(Taken::Done),
                 other => Err(unknown(other)),
             };
@@ -93,6 +95,7 @@ impl Session {
             fe::SYNC => {
                 empty(body, "Sync")?;
                 self.skipping = false;
+                self.segment += 1;
                 self.to_server.copy(0, frame);
                 self.pipeline.push(Step::Sync);
                 Ok(Taken::Done)
@@ -118,6 +121,9 @@ impl Session {
 
     fn take_query(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
         let text = countersign_wire::query_text(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
+        if self.unnamed_uncertain() {
+            return Ok(Taken::Wait(Intake::Drain));
+        }
         let judged = match self.judge_now(text) {
             Ok(judged) => judged,
             Err(wait) => return Ok(Taken::Wait(wait)),

@@ -8,15 +8,11 @@ use countersign_wire::ErrorFields;
 const NAMES_ONLY: &[u8] = b"SVCstcdn";
 
 /// SQLSTATE classes and codes whose primary message PostgreSQL builds from the client's own text or from nothing.
-const TEXT_IS_HARMLESS: &[&str] = &["25", "40", "57", "53", "42601", "42703", "42P01", "42P02", "42P03", "42P05", "42883", "42501", "34000", "26000"];
+const TEXT_IS_HARMLESS: &[&str] =
+    &["25", "40", "57", "53", "42601", "42703", "42P01", "42P02", "42P03", "42P05", "42883", "42501", "34000", "26000"];
 
 fn raised(severity: &str, code: &str, message: &str) -> ErrorFields {
-    ErrorFields(vec![
-        (b'S', severity.to_owned()),
-        (b'V', severity.to_owned()),
-        (b'C', code.to_owned()),
-        (b'M', message.to_owned()),
-    ])
+    ErrorFields(vec![(b'S', severity.to_owned()), (b'V', severity.to_owned()), (b'C', code.to_owned()), (b'M', message.to_owned())])
 }
 
 /// An error after which the session goes on.
@@ -85,7 +81,8 @@ mod tests {
 
     #[test]
     fn a_syntax_error_keeps_its_text() {
-        let fields = ErrorFields(vec![(b'C', "42601".to_owned()), (b'M', "syntax error at or near \"x\"".to_owned()), (b'P', "3".to_owned())]);
+        let fields =
+            ErrorFields(vec![(b'C', "42601".to_owned()), (b'M', "syntax error at or near \"x\"".to_owned()), (b'P', "3".to_owned())]);
         assert_eq!(withheld(&fields), fields);
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign_approval::StatementDigest;
-use countersign_policy::{ResultColumn, Verdict};
+use countersign_policy::facts::SessionAction;
+use countersign_policy::{ResultColumn, StatementKind, Verdict};
 use countersign_recording::v1::event::Parameter;
 use countersign_wire::Target;
 
@@ -74,7 +75,11 @@ pub(crate) fn typed(values: &[(i16, Option<Bytes>)], types: &[u32]) -> Vec<Param
     values
         .iter()
         .enumerate()
-        .map(|(index, (format, value))| Parameter { type_oid: types.get(index).copied().unwrap_or(0), format: *format, value: value.clone() })
+        .map(|(index, (format, value))| Parameter {
+            type_oid: types.get(index).copied().unwrap_or(0),
+            format: *format,
+            value: value.clone(),
+        })
         .collect()
 }
 
@@ -85,40 +90,44 @@ fn quoted(name: &[u8]) -> String {
 impl Session {
     pub(crate) fn take_parse(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
         let view = countersign_wire::parse(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
-        if !view.name.is_empty()
-            && let Some(id) = self.statement_names.lookup(view.name)
-        {
-            if self.statement_names.confirmed(view.name) != Some(id) {
-                // Whether the name is free depends on what is still on its way.
-                return Ok(Taken::Wait(Intake::Drain));
-            }
-            self.refuse_extended(0, errors::error("42P05", &format!("prepared statement \"{}\" already exists", quoted(view.name))));
-            return Ok(Taken::Done);
-        }
-        if self.statements.len() >= self.limits.objects {
-            self.refuse_extended(0, errors::error("54000", "too many prepared statements in this session"));
-            return Ok(Taken::Done);
+        if view.name.is_empty() && self.unnamed_uncertain() {
+            return Ok(Taken::Wait(Intake::Drain));
         }
         let judged = match self.judge_now(view.sql) {
             Ok(judged) => judged,
             Err(wait) => return Ok(Taken::Wait(wait)),
         };
         let text = Bytes::copy_from_slice(view.sql);
+        if view.name.is_empty() {
+            // The server drops it before it reads the new text, whatever comes of that.
+            self.close_unnamed();
+        }
         if let Verdict::Deny(denial) = &judged.judgement.verdict {
             let error = errors::denied(denial);
             let statement = self.record_statement(&text, true, &[], &judged);
             self.refuse_extended(statement, error);
             return Ok(Taken::Done);
         }
+        let taken = self.statement_names.lookup(view.name).is_some();
+        if !view.name.is_empty() && (taken || self.statement_names.uncertain(view.name, self.segment)) {
+            if !self.pipeline.is_empty() {
+                // Whether the name is free depends on what is still on its way.
+                return Ok(Taken::Wait(Intake::Drain));
+            }
+            let error = errors::error("42P05", &format!("prepared statement \"{}\" already exists", quoted(view.name)));
+            self.refuse_name(&judged, error);
+            return Ok(Taken::Done);
+        }
+        if self.statements.len() >= self.limits.objects {
+            self.refuse_extended(0, errors::error("54000", "too many prepared statements in this session"));
+            return Ok(Taken::Done);
+        }
         let id = self.new_id();
         let own = Bytes::from(format!("_cs{id}"));
         let name = Bytes::copy_from_slice(view.name);
-        if view.name.is_empty() {
-            self.close_unnamed();
-        }
         let sql = self.own_deallocate(&judged.judgement).unwrap_or_else(|| text.clone());
         self.to_server.write(0, |out| countersign_wire::put_parse(out, &own, &sql, &view.types));
-        let ticket = self.statement_names.announce(name.clone(), Some(id));
+        let ticket = self.statement_names.announce(name.clone(), Some(id), self.segment);
         self.statements.insert(id, Arc::new(Prepared { own, text, types: view.types, judged }));
         self.pipeline.push(Step::Parse { name, id, ticket });
         Ok(Taken::Done)
@@ -129,12 +138,15 @@ impl Session {
         let Some(prepared) = self.statement_names.lookup(b"").and_then(|id| self.statements.get(&id)) else { return };
         let own = prepared.own.clone();
         self.to_server.write(0, |out| countersign_wire::put_close(out, Target::Statement, &own));
-        let ticket = self.statement_names.announce(Bytes::new(), None);
+        let ticket = self.statement_names.announce(Bytes::new(), None, self.segment);
         self.pipeline.push(Step::Close { target: Target::Statement, name: Bytes::new(), ticket: Some(ticket), visible: false });
     }
 
     pub(crate) fn take_bind(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
         let view = countersign_wire::bind(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
+        if self.statement_uncertain(view.statement) {
+            return Ok(Taken::Wait(Intake::Drain));
+        }
         let Some(prepared) = self.statement_names.lookup(view.statement).and_then(|id| self.statements.get(&id)).map(Arc::clone) else {
             let text = if view.statement.is_empty() {
                 "unnamed prepared statement does not exist".to_owned()
@@ -144,17 +156,6 @@ impl Session {
             self.refuse_extended(0, errors::error("26000", &text));
             return Ok(Taken::Done);
         };
-        if !view.portal.is_empty() && self.portal_names.lookup(view.portal).is_some() {
-            if self.portal_names.confirmed(view.portal) != self.portal_names.lookup(view.portal) {
-                return Ok(Taken::Wait(Intake::Drain));
-            }
-            self.refuse_extended(0, errors::error("42P03", &format!("cursor \"{}\" already exists", quoted(view.portal))));
-            return Ok(Taken::Done);
-        }
-        if self.portals.len() >= self.limits.objects {
-            self.refuse_extended(0, errors::error("54000", "too many portals in this session"));
-            return Ok(Taken::Done);
-        }
         let judged = if self.still_valid(&prepared.judged) && !self.catalog_dirty {
             Arc::clone(&prepared.judged)
         } else {
@@ -163,6 +164,19 @@ impl Session {
                 Err(wait) => return Ok(Taken::Wait(wait)),
             }
         };
+        let taken = self.portal_names.lookup(view.portal).is_some();
+        if !view.portal.is_empty() && (taken || self.portal_names.uncertain(view.portal, self.segment)) {
+            if !self.pipeline.is_empty() {
+                return Ok(Taken::Wait(Intake::Drain));
+            }
+            let error = errors::error("42P03", &format!("cursor \"{}\" already exists", quoted(view.portal)));
+            self.refuse_name(&judged, error);
+            return Ok(Taken::Done);
+        }
+        if self.portals.len() >= self.limits.objects {
+            self.refuse_extended(0, errors::error("54000", "too many portals in this session"));
+            return Ok(Taken::Done);
+        }
         let values: Vec<(i16, Option<Bytes>)> =
             view.parameters.iter().map(|(format, value)| (*format, value.map(Bytes::copy_from_slice))).collect();
         let bind = BoundStatement {
@@ -192,7 +206,7 @@ impl Session {
         let id = self.new_id();
         let own = if bind.portal.is_empty() { Bytes::new() } else { Bytes::from(format!("_cp{id}")) };
         self.to_server.write(0, |out| countersign_wire::put_bind(out, &own, &bind.prepared.own, &bind.tail));
-        let ticket = self.portal_names.announce(bind.portal.clone(), Some(id));
+        let ticket = self.portal_names.announce(bind.portal.clone(), Some(id), self.segment);
         let text = bind.prepared.text.clone();
         let portal =
             Portal { own, statement, text, judged, request, formats: bind.formats, described: false, columns: None, plan: None, since: 0 };
@@ -204,6 +218,9 @@ impl Session {
         let view = countersign_wire::describe(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
         match view.target {
             Target::Statement => {
+                if self.statement_uncertain(view.name) {
+                    return Ok(Taken::Wait(Intake::Drain));
+                }
                 let Some(id) = self.statement_names.lookup(view.name) else {
                     let text = if view.name.is_empty() {
                         "unnamed prepared statement does not exist".to_owned()
@@ -218,6 +235,9 @@ impl Session {
                 self.pipeline.push(Step::Describe { target: Target::Statement, id: Some(id), visible: true });
             }
             Target::Portal => {
+                if self.portal_uncertain(view.name) {
+                    return Ok(Taken::Wait(Intake::Drain));
+                }
                 let id = self.portal_names.lookup(view.name);
                 if let Some(portal) = id.and_then(|id| self.portals.get_mut(&id)) {
                     portal.described = true;
@@ -235,6 +255,9 @@ impl Session {
 
     pub(crate) fn take_execute(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
         let view = countersign_wire::execute(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
+        if self.portal_uncertain(view.portal) {
+            return Ok(Taken::Wait(Intake::Drain));
+        }
         let Some(id) = self.portal_names.lookup(view.portal) else {
             self.refuse_extended(0, errors::error("34000", &format!("portal \"{}\" does not exist", quoted(view.portal))));
             return Ok(Taken::Done);
@@ -287,15 +310,23 @@ impl Session {
 
     pub(crate) fn take_close(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
         let view = countersign_wire::close(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
+        let uncertain = match view.target {
+            Target::Statement => self.statement_uncertain(view.name),
+            Target::Portal => self.portal_uncertain(view.name),
+        };
+        if uncertain {
+            return Ok(Taken::Wait(Intake::Drain));
+        }
         let name = Bytes::copy_from_slice(view.name);
         let (own, ticket) = match view.target {
             Target::Statement => {
-                let own = self.statement_names.lookup(view.name).and_then(|id| self.statements.get(&id)).map(|prepared| prepared.own.clone());
+                let own =
+                    self.statement_names.lookup(view.name).and_then(|id| self.statements.get(&id)).map(|prepared| prepared.own.clone());
                 // Closing what is not there is not an error; this name is never given out.
-                (own.unwrap_or_else(|| Bytes::from_static(b"_cs0")), Some(self.statement_names.announce(name.clone(), None)))
+                (own.unwrap_or_else(|| Bytes::from_static(b"_cs0")), Some(self.statement_names.announce(name.clone(), None, self.segment)))
             }
             Target::Portal => match self.portal_names.lookup(view.name).and_then(|id| self.portals.get(&id)) {
-                Some(portal) => (portal.own.clone(), Some(self.portal_names.announce(name.clone(), None))),
+                Some(portal) => (portal.own.clone(), Some(self.portal_names.announce(name.clone(), None, self.segment))),
                 None => (name.clone(), None),
             },
         };
@@ -304,11 +335,43 @@ impl Session {
         Ok(Taken::Done)
     }
 
+    /// Refuses a name that is taken. In a failed transaction the server would complain of that first.
+    fn refuse_name(&mut self, judged: &Judged, error: countersign_wire::ErrorFields) {
+        let ends = |facts: &countersign_policy::StatementFacts| {
+            facts.kind == StatementKind::Empty || matches!(facts.action, SessionAction::Commit | SessionAction::Rollback)
+        };
+        if self.status == countersign_wire::ReadyStatus::Failed && !judged.judgement.statements.iter().all(ends) {
+            let text = "current transaction is aborted, commands ignored until end of transaction block";
+            self.refuse_extended(0, errors::error("25P02", text));
+        } else {
+            self.refuse_extended(0, error);
+        }
+    }
+
+    /// Whether what the name means depends on answers to come: it rests on an earlier segment, or it means nothing so far.
+    fn statement_uncertain(&self, name: &[u8]) -> bool {
+        let missing = self.statement_names.lookup(name).is_none();
+        !self.pipeline.is_empty() && (missing || self.statement_names.uncertain(name, self.segment))
+    }
+
+    /// Whether it is open what the unnamed statement and portal are, which this message drops.
+    pub(crate) fn unnamed_uncertain(&self) -> bool {
+        let uncertain = self.statement_names.uncertain(b"", self.segment) || self.portal_names.uncertain(b"", self.segment);
+        !self.pipeline.is_empty() && uncertain
+    }
+
+    fn portal_uncertain(&self, name: &[u8]) -> bool {
+        let missing = self.portal_names.lookup(name).is_none();
+        !self.pipeline.is_empty() && (missing || self.portal_names.uncertain(name, self.segment))
+    }
+
     /// What a simple Query does to the unnamed statement and portal: both are dropped.
     pub(crate) fn forget_unnamed(&mut self) {
         self.close_unnamed();
-        if let Some(id) = self.portal_names.forget(b"") {
-            self.portals.remove(&id);
+        if self.portal_names.lookup(b"").is_some() {
+            self.to_server.write(0, |out| countersign_wire::put_close(out, Target::Portal, b""));
+            let ticket = self.portal_names.announce(Bytes::new(), None, self.segment);
+            self.pipeline.push(Step::Close { target: Target::Portal, name: Bytes::new(), ticket: Some(ticket), visible: false });
         }
     }
 }

@@ -295,7 +295,14 @@ impl Session {
     }
 }
 
-fn request(session: &Session, statement: u64, text: Bytes, parameters: Vec<Parameter>, digest: StatementDigest, held: &Held) -> HoldRequest {
+fn request(
+    session: &Session,
+    statement: u64,
+    text: Bytes,
+    parameters: Vec<Parameter>,
+    digest: StatementDigest,
+    held: &Held,
+) -> HoldRequest {
     HoldRequest {
         statement,
         text,

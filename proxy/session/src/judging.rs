@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign_masking::MaskKey;
+use countersign_policy::facts::{SessionAction, StatementKind};
 use countersign_policy::judge::{JudgeRequest, judge, plan_masks};
 use countersign_policy::{Denial, Judgement, MaskOutcome, PolicyDigest, ResultColumn, StatementFacts, Verdict};
-use countersign_policy::facts::{SessionAction, StatementKind};
 use countersign_recording::Event;
 use countersign_recording::v1::event;
 

@@ -11,8 +11,16 @@ use bytes::Bytes;
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     confirmed: HashMap<Bytes, u64>,
-    overlay: HashMap<Bytes, (u64, Option<u64>)>,
+    overlay: HashMap<Bytes, Change>,
     tickets: u64,
+}
+
+/// A change on its way.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    ticket: u64,
+    id: Option<u64>,
+    segment: u64,
 }
 
 /// Identifies one change on its way.
@@ -23,22 +31,23 @@ impl Names {
     /// What the name will mean once all that is on its way succeeded.
     pub(crate) fn lookup(&self, name: &[u8]) -> Option<u64> {
         if !self.overlay.is_empty()
-            && let Some((_, id)) = self.overlay.get(name)
+            && let Some(change) = self.overlay.get(name)
         {
-            return *id;
+            return change.id;
         }
         self.confirmed.get(name).copied()
     }
 
-    /// What the name means for the server's confirmed state.
-    pub(crate) fn confirmed(&self, name: &[u8]) -> Option<u64> {
-        self.confirmed.get(name).copied()
+    /// Whether the answer of [`Names::lookup`] rests on something sent before the last Sync and not answered yet: that may fail alone,
+    /// and what is sent now would still be read by the server.
+    pub(crate) fn uncertain(&self, name: &[u8], segment: u64) -> bool {
+        self.overlay.get(name).is_some_and(|change| change.segment != segment)
     }
 
     /// Announces that the name will mean `id` (or nothing).
-    pub(crate) fn announce(&mut self, name: Bytes, id: Option<u64>) -> Ticket {
+    pub(crate) fn announce(&mut self, name: Bytes, id: Option<u64>, segment: u64) -> Ticket {
         self.tickets += 1;
-        self.overlay.insert(name, (self.tickets, id));
+        self.overlay.insert(name, Change { ticket: self.tickets, id, segment });
         Ticket(self.tickets)
     }
 
@@ -53,7 +62,7 @@ impl Names {
 
     /// The server will not do it.
     pub(crate) fn discard(&mut self, name: &Bytes, ticket: Ticket) {
-        if self.overlay.get(name).is_some_and(|(current, _)| *current == ticket.0) {
+        if self.overlay.get(name).is_some_and(|change| change.ticket == ticket.0) {
             self.overlay.remove(name);
         }
     }

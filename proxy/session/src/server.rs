@@ -229,12 +229,8 @@ impl Session {
         let count = reader.count("parameter count")?;
         let types = (0..count).map(|_| reader.u32("parameter type")).collect::<Result<Vec<_>, _>>()?;
         if let Some(prepared) = id.and_then(|id| self.statements.get_mut(&id)) {
-            *prepared = Arc::new(Prepared {
-                own: prepared.own.clone(),
-                text: prepared.text.clone(),
-                types,
-                judged: Arc::clone(&prepared.judged),
-            });
+            *prepared =
+                Arc::new(Prepared { own: prepared.own.clone(), text: prepared.text.clone(), types, judged: Arc::clone(&prepared.judged) });
         }
         if visible {
             self.to_client.copy(0, frame);
@@ -247,7 +243,8 @@ impl Session {
         match self.pipeline.front() {
             Some(Step::Describe { .. }) => {
                 let Some(Step::Describe { target, id, visible }) = self.pipeline.pop() else { return Ok(()) };
-                let formats = id.filter(|_| target == Target::Portal).and_then(|id| self.portals.get(&id)).map(|portal| portal.formats.clone());
+                let formats =
+                    id.filter(|_| target == Target::Portal).and_then(|id| self.portals.get(&id)).map(|portal| portal.formats.clone());
                 self.described(target, id, rows::columns(&description, formats.as_deref()))?;
                 if target == Target::Portal
                     && let Some(statement) = id.and_then(|id| self.portals.get(&id)).map(|portal| portal.statement)
@@ -341,6 +338,9 @@ impl Session {
                 }
             }
             _ => {}
+        }
+        if judgement.statements.iter().any(|facts| matches!(facts.action, SessionAction::Commit | SessionAction::Rollback)) {
+            self.forget_portals();
         }
         if judgement.statements.iter().any(|facts| facts.action == SessionAction::CatalogChange) {
             self.catalog_dirty = true;
@@ -495,13 +495,17 @@ impl Session {
             self.transaction_protected = false;
             // The side connection sees what the transaction changed only now.
             self.catalog_dirty |= std::mem::take(&mut self.catalog_pending);
-            // Portals do not outlive their transaction.
-            for id in self.portal_names.forget_all().collect::<Vec<_>>() {
-                self.portals.remove(&id);
-            }
+            self.forget_portals();
         }
         self.to_client.copy(0, frame);
         Ok(())
+    }
+
+    /// Portals do not outlive their transaction.
+    fn forget_portals(&mut self) {
+        for id in self.portal_names.forget_all().collect::<Vec<_>>() {
+            self.portals.remove(&id);
+        }
     }
 }
 

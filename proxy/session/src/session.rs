@@ -125,6 +125,8 @@ pub struct Session {
     pub(crate) statements: HashMap<u64, Arc<Prepared>>,
     pub(crate) portal_names: Names,
     pub(crate) portals: HashMap<u64, Portal>,
+    /// Counts Syncs.
+    pub(crate) segment: u64,
     pub(crate) next_id: u64,
     pub(crate) next_statement: u64,
     /// Bound by Bind for the Execute whose rows are arriving; 0 when none.
@@ -164,7 +166,20 @@ impl Session {
     /// Starts: the first event is recorded, the client's greeting is queued behind it.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let Setup { start, principal, database, policy, catalog, catalog_generation, mask_key, strict, limits, parameters, cancel_key, now_us } = setup;
+        let Setup {
+            start,
+            principal,
+            database,
+            policy,
+            catalog,
+            catalog_generation,
+            mask_key,
+            strict,
+            limits,
+            parameters,
+            cancel_key,
+            now_us,
+        } = setup;
         let state = SessionState::new(&principal, &database, &parameters);
         let mut session = Self {
             principal,
@@ -191,6 +206,7 @@ impl Session {
             statements: HashMap::new(),
             portal_names: Names::default(),
             portals: HashMap::new(),
+            segment: 0,
             next_id: 0,
             next_statement: 0,
             current: 0,

@@ -1,0 +1,248 @@
+//! Sessions against a model of the server: what comes out, in which order, and what is left behind.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod support;
+
+use countersign_recording::Event;
+use countersign_wire::{self as wire, ReadyStatus, Target, fe};
+use support::{BROKEN, Bench, DENIED, FAILS, HELD, ROW, bind, frames};
+
+fn started(strict: bool) -> Bench {
+    let mut bench = Bench::new(strict);
+    bench.settle();
+    assert_eq!(bench.tags(), "RSSKZ");
+    bench
+}
+
+fn codes(bench: &mut Bench) -> Vec<String> {
+    frames(&bench.received.split())
+        .into_iter()
+        .filter(|(tag, _)| *tag == b'E')
+        .map(|(_, body)| wire::notice_fields(&body).unwrap().code().to_owned())
+        .collect()
+}
+
+fn extended(out: &mut bytes::BytesMut, sql: &str) {
+    wire::put_parse(out, b"", sql.as_bytes(), &[]);
+    bind(out, b"", b"");
+    wire::put_execute(out, b"", 0);
+}
+
+fn on_big_stack(test: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().stack_size(64 << 20).spawn(test).unwrap().join().unwrap();
+}
+
+#[test]
+fn an_allowed_query_passes_and_is_recorded() {
+    on_big_stack(|| {
+        let mut bench = started(true);
+        bench.send(|out| wire::put_query(out, ROW.as_bytes()));
+        assert_eq!(bench.tags(), "TDCZ");
+        let names: Vec<&str> = bench
+            .events
+            .iter()
+            .map(|event| match event {
+                Event::SessionStart(_) => "start",
+                Event::Statement { .. } => "statement",
+                Event::Decision { .. } => "decision",
+                Event::Rows { .. } => "rows",
+                Event::Completion { .. } => "completion",
+                _ => "other",
+            })
+            .collect();
+        assert_eq!(names, ["start", "statement", "decision", "rows", "completion"]);
+    });
+}
+
+#[test]
+fn i5_a_refused_query_is_an_error_and_the_session_goes_on() {
+    on_big_stack(|| {
+        let mut bench = started(true);
+        bench.send(|out| wire::put_query(out, DENIED.as_bytes()));
+        let all = frames(&bench.received.split());
+        let tags: Vec<u8> = all.iter().map(|(tag, _)| *tag).collect();
+        assert_eq!(tags, b"EZ");
+        assert_eq!(wire::notice_fields(&all[0].1).unwrap().code(), "42501");
+        assert_eq!(all[1].1, b"I");
+        assert!(!bench.server.texts.iter().any(|text| text == DENIED.as_bytes()), "I1: no byte of it went upstream");
+        bench.send(|out| wire::put_query(out, ROW.as_bytes()));
+        assert_eq!(bench.tags(), "TDCZ");
+    });
+}
+
+#[test]
+fn i5_a_refusal_fails_the_open_transaction_as_an_error_would() {
+    on_big_stack(|| {
+        let mut bench = started(true);
+        bench.send(|out| wire::put_query(out, b"BEGIN"));
+        bench.send(|out| wire::put_query(out, DENIED.as_bytes()));
+        assert_eq!(bench.server.status, ReadyStatus::Failed);
+        bench.tags();
+        bench.send(|out| wire::put_query(out, b"ROLLBACK"));
+        assert_eq!(bench.tags(), "CZ");
+        assert_eq!(bench.server.status, ReadyStatus::Idle);
+    });
+}
+
+#[test]
+fn i5_a_refusal_in_a_pipeline_skips_to_sync_and_adds_none() {
+    on_big_stack(|| {
+        let mut bench = started(true);
+        bench.send(|out| {
+            extended(out, ROW);
+            extended(out, DENIED);
+            extended(out, ROW);
+            wire::put_empty(out, fe::SYNC);
+            extended(out, ROW);
+            wire::put_empty(out, fe::SYNC);
+        });
+        assert_eq!(bench.tags(), "12DCEZ12DCZ");
+        assert_eq!((bench.server.executed, bench.server.syncs), (2, 2));
+        assert!(!bench.server.texts.iter().any(|text| text == DENIED.as_bytes()));
+    });
+}
+
+#[test]
+fn names_do_not_move_when_a_pipeline_failed() {
+    on_big_stack(|| {
+        let mut bench = started(false);
+        // The client gives a name to one statement, then to another inside a pipeline the server skips.
+        bench.send(|out| {
+            wire::put_parse(out, b"s", FAILS.as_bytes(), &[]);
+            wire::put_empty(out, fe::SYNC);
+        });
+        bench.send(|out| {
+            wire::put_parse(out, b"x", BROKEN.as_bytes(), &[]);
+            wire::put_close(out, Target::Statement, b"s");
+            wire::put_parse(out, b"s", ROW.as_bytes(), &[]);
+            wire::put_empty(out, fe::SYNC);
+        });
+        bench.received.clear();
+        bench.send(|out| {
+            bind(out, b"", b"s");
+            wire::put_execute(out, b"", 0);
+            wire::put_empty(out, fe::SYNC);
+        });
+        assert_eq!(codes(&mut bench), ["22012"], "s is still the first statement");
+        let last = bench.events.iter().rev().find_map(|event| match event {
+            Event::Statement { text, .. } => Some(text.clone()),
+            _ => None,
+        });
+        assert_eq!(last.unwrap(), FAILS.as_bytes(), "and the recording says so");
+    });
+}
+
+#[test]
+fn i3_strict_shows_nothing_before_it_is_durable() {
+    on_big_stack(|| {
+        let mut bench = started(true);
+        bench.durable = Some(1);
+        bench.send(|out| wire::put_query(out, ROW.as_bytes()));
+        assert_eq!(bench.tags(), "", "rows wait");
+        assert_eq!(bench.server.executed, 1, "a plain read need not wait");
+        bench.durable = None;
+        bench.settle();
+        assert_eq!(bench.tags(), "TDCZ");
+    });
+}
+
+#[test]
+fn i2_a_held_statement_stays_until_the_hold_ends() {
+    on_big_stack(|| {
+        let mut bench = started(true);
+        bench.send(|out| {
+            extended(out, HELD);
+            wire::put_empty(out, fe::SYNC);
+        });
+        assert_eq!(bench.tags(), "1", "Parse is answered, Bind waits");
+        assert_eq!(bench.holds.len(), 1);
+        assert_eq!(bench.server.executed, 0);
+        bench.session.hold_placed("r-1", "{}".into(), "soon");
+        bench.settle();
+        assert_eq!(bench.tags(), "N");
+        bench.session.hold_denied("dana", "not today", vec![]);
+        bench.settle();
+        let all = frames(&bench.received.split());
+        let fields = wire::notice_fields(&all[0].1).unwrap();
+        assert_eq!((fields.code(), fields.get(b'D')), ("42501", "not today"));
+        assert_eq!(all.len(), 2, "error and ReadyForQuery");
+        assert_eq!(bench.server.executed, 0);
+        bench.send(|out| wire::put_query(out, ROW.as_bytes()));
+        assert_eq!(bench.tags(), "TDCZ");
+    });
+}
+
+#[test]
+fn cancelling_a_hold_is_57014() {
+    on_big_stack(|| {
+        let mut bench = started(true);
+        bench.send(|out| wire::put_query(out, HELD.as_bytes()));
+        bench.session.hold_placed("r-1", "{}".into(), "soon");
+        assert!(bench.session.cancel());
+        bench.settle();
+        assert_eq!(codes(&mut bench), ["57014"]);
+        assert_eq!(bench.cancelled, ["r-1"]);
+        assert_eq!(bench.server.executed, 0);
+    });
+}
+
+#[test]
+fn a_client_that_leaves_ends_its_hold() {
+    on_big_stack(|| {
+        let mut bench = started(true);
+        bench.send(|out| wire::put_query(out, HELD.as_bytes()));
+        bench.session.hold_placed("r-1", "{}".into(), "soon");
+        bench.session.client_gone();
+        bench.settle();
+        assert_eq!(bench.cancelled, ["r-1"]);
+        assert!(matches!(bench.events.last(), Some(Event::SessionEnd { reason }) if reason == "client gone"));
+        assert!(bench.server.terminated);
+    });
+}
+
+#[test]
+fn a_hold_behind_an_error_is_not_placed() {
+    on_big_stack(|| {
+        let mut bench = started(true);
+        bench.send(|out| {
+            extended(out, FAILS);
+            extended(out, HELD);
+            wire::put_empty(out, fe::SYNC);
+        });
+        assert_eq!(bench.tags(), "12EZ");
+        assert!(bench.holds.is_empty(), "nobody reviews what the server skips");
+    });
+}
+
+#[test]
+fn nonsense_ends_the_session_with_08p01() {
+    on_big_stack(|| {
+        for bytes in
+            [&b"Q\0\0\0\x02"[..], b"!\0\0\0\x04", b"Q\x7f\xff\xff\xff", b"P\0\0\0\x05a", b"B\0\0\0\x09\0\0\x7f\xff\0", b"S\0\0\0\x05x"]
+        {
+            let mut bench = started(true);
+            bench.send(|out| out.extend_from_slice(bytes));
+            assert_eq!(codes(&mut bench), ["08P01"], "{bytes:?}");
+            assert!(bench.ended.is_some());
+        }
+    });
+}
+
+#[test]
+fn the_unnamed_statement_dies_with_a_simple_query() {
+    on_big_stack(|| {
+        let mut bench = started(true);
+        bench.send(|out| {
+            wire::put_parse(out, b"", ROW.as_bytes(), &[]);
+            wire::put_empty(out, fe::SYNC);
+        });
+        bench.send(|out| wire::put_query(out, ROW.as_bytes()));
+        bench.received.clear();
+        bench.send(|out| {
+            bind(out, b"", b"");
+            wire::put_empty(out, fe::SYNC);
+        });
+        assert_eq!(codes(&mut bench), ["26000"]);
+    });
+}
