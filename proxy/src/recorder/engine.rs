@@ -127,7 +127,7 @@ impl Engine {
     fn message(&mut self, message: Message) {
         match message {
             Message::Open { key, session, shared } => {
-                if self.poisoned || self.shutdown.is_some() {
+                if self.poisoned || self.ended || self.shutdown.is_some() {
                     shared.fail(RecorderFailure::Stopped);
                 } else if self.config.gated() && self.waiting > self.config.tuning.buffer_bytes {
                     shared.fail(RecorderFailure::Overload);
