@@ -28,7 +28,7 @@ mod write;
 pub(crate) type ColumnId = (u32, i16);
 
 /// Greatest nesting of the walk, views included.
-const MOST_DEPTH: usize = 6000;
+const MOST_DEPTH: usize = 3000;
 /// Greatest nesting of expressions, the left operands of long chains not counted.
 const MOST_NESTING: usize = 1000;
 /// Greatest nesting of queries.

@@ -68,7 +68,7 @@ fn statements_have_their_kinds() {
         ("select 'x'::scratch.evil_t", K::Procedural),
         ("grant select on accounts to svc", K::Dcl),
         ("create index on accounts(balance)", K::Ddl),
-        ("update pg_settings set setting = 'x'", K::Dcl),
+        ("update pg_settings set setting = 'x'", K::Unknown),
         ("select rolpassword from pg_authid", K::Dcl),
         ("select c.relname from pg_catalog.pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r','p') and pg_catalog.pg_table_is_visible(c.oid) order by 1", K::Read),
         ("select table_name from information_schema.tables", K::Read),
@@ -78,11 +78,15 @@ fn statements_have_their_kinds() {
     on_a_big_stack(|| {
         let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());
         let state = SessionState::default();
+        let mut failures = Vec::new();
         for (sql, kind) in table {
             let judgement = one(sql, &policy, &catalog, &state);
             let found = judgement.statements.iter().map(|facts| facts.kind).max().unwrap();
-            assert_eq!(found, kind, "{sql}: {:?}", judgement.statements);
+            if found != kind {
+                failures.push(format!("{sql}: {:?}", judgement.statements));
+            }
         }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
     });
 }
 
@@ -159,7 +163,7 @@ fn state_changes_what_a_text_means() {
         assert_eq!(kind("execute p", &state), K::Write);
         forward("declare c cursor for select ssn from customers", &mut state);
         assert!(one("fetch all from c", &policy, &catalog, &state).touches_protected);
-        assert_eq!(kind("set search_path = evil; select * from harmless", &state), K::Read);
+        assert_eq!(kind("set search_path = evil; select * from harmless", &state), K::Session);
         assert!(one("set search_path = evil; select * from harmless", &policy, &catalog, &state).touches_protected);
         let (path, _) = forward("set search_path = evil", &mut state);
         assert_eq!(kind("select * from harmless", &state), K::Unknown);

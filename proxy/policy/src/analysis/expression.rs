@@ -112,14 +112,33 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// An operation; long chains lean to the left and are followed without recursion.
     fn operation(&mut self, operation: &pg_query::protobuf::AExpr, scope: &Scope<'a, '_>) -> Lineage {
+        let mut lineage = Lineage::default();
+        let mut current = operation;
+        loop {
+            self.operation_name(current);
+            let right = self.optional(current.rexpr.as_deref(), scope);
+            lineage.absorb(&right);
+            match current.lexpr.as_deref().map(|left| (left, &left.node)) {
+                Some((_, Some(NodeEnum::AExpr(left)))) => current = left,
+                Some((left, _)) => {
+                    let left = self.expression(left, scope);
+                    lineage.absorb(&left);
+                    return lineage;
+                }
+                None => return lineage,
+            }
+        }
+    }
+
+    fn operation_name(&mut self, operation: &pg_query::protobuf::AExpr) {
         match AExprKind::try_from(operation.kind) {
             Ok(AExprKind::AexprSimilar) => self.operator_named("~"),
             Ok(AExprKind::AexprBetween | AExprKind::AexprNotBetween | AExprKind::AexprBetweenSym | AExprKind::AexprNotBetweenSym) => {
-                self.operator_named(">=");
-                self.operator_named("<=");
-                self.operator_named(">");
-                self.operator_named("<");
+                for name in [">=", "<=", ">", "<"] {
+                    self.operator_named(name);
+                }
             }
             Ok(AExprKind::Undefined) | Err(_) => self.unknown(|| "an operation of a kind that is not on the list".to_owned()),
             Ok(_) => match strings(&operation.name).as_deref() {
@@ -130,13 +149,6 @@ impl<'a> Walk<'a> {
                 _ => self.unknown(|| "an operator without a name".to_owned()),
             },
         }
-        // A long chain of operators leans to the left.
-        self.nesting -= 1;
-        let mut lineage = self.optional(operation.lexpr.as_deref(), scope).derived();
-        self.nesting += 1;
-        let right = self.optional(operation.rexpr.as_deref(), scope);
-        lineage.absorb(&right);
-        lineage
     }
 
     pub(super) fn operator_named(&mut self, name: &str) {
