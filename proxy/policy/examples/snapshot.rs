@@ -16,7 +16,21 @@ const QUERY: &str = "\u{1c}";
 fn main() -> Result<(), Box<dyn Error>> {
     let connection = std::env::args().nth(1).ok_or("usage: snapshot CONNECTION-STRING")?;
     let mut command = Command::new("psql");
-    command.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-P", &format!("null={NULL}"), "-F", &FIELD.to_string(), "-R", &ROW.to_string(), "-d", &connection]);
+    command.args([
+        "-X",
+        "-q",
+        "-At",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-P",
+        &format!("null={NULL}"),
+        "-F",
+        &FIELD.to_string(),
+        "-R",
+        &ROW.to_string(),
+        "-d",
+        &connection,
+    ]);
     command.args(["-c", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"]);
     for query in QUERIES {
         command.args(["-c", query.sql, "-c", &format!("\\echo {QUERY}")]);

@@ -35,17 +35,29 @@ pub(crate) fn harm(name: &str) -> Option<(StatementKind, &'static str)> {
         "pg_terminate_backend" | "pg_cancel_backend" | "pg_reload_conf" | "pg_rotate_logfile" | "pg_promote" | "pg_switch_wal" => {
             (Dcl, "administers the server")
         }
-        _ if name.starts_with("pg_read_") || name.starts_with("pg_ls_") || name.starts_with("pg_stat_file") => (Dcl, "reaches files of the server"),
-        _ if name.starts_with("pg_stat_reset") || name.starts_with("pg_replication_") || name.starts_with("pg_wal_replay") => (Dcl, "administers the server"),
-        _ if name.starts_with("pg_create_") || name.starts_with("pg_drop_") || name.starts_with("pg_copy_") || name.starts_with("pg_logical_slot") => {
+        _ if name.starts_with("pg_read_") || name.starts_with("pg_ls_") || name.starts_with("pg_stat_file") => {
+            (Dcl, "reaches files of the server")
+        }
+        _ if name.starts_with("pg_stat_reset") || name.starts_with("pg_replication_") || name.starts_with("pg_wal_replay") => {
+            (Dcl, "administers the server")
+        }
+        _ if name.starts_with("pg_create_")
+            || name.starts_with("pg_drop_")
+            || name.starts_with("pg_copy_")
+            || name.starts_with("pg_logical_slot") =>
+        {
             (Dcl, "administers the server")
         }
         _ if name.starts_with("pg_backup") || name.starts_with("binary_upgrade") => (Dcl, "administers the server"),
-        "pg_stat_get_activity" | "pg_stat_get_backend_activity" | "pg_prepared_statement" | "pg_cursor" => (Dcl, "shows statements of others"),
+        "pg_stat_get_activity" | "pg_stat_get_backend_activity" | "pg_prepared_statement" | "pg_cursor" => {
+            (Dcl, "shows statements of others")
+        }
         "pg_hba_file_rules" | "pg_ident_file_mappings" | "pg_show_all_file_settings" | "pg_config" | "pg_stat_get_wal_receiver" => {
             (Dcl, "shows the server's configuration")
         }
-        "brin_summarize_new_values" | "brin_summarize_range" | "brin_desummarize_range" | "gin_clean_pending_list" => (Utility, "maintains an index"),
+        "brin_summarize_new_values" | "brin_summarize_range" | "brin_desummarize_range" | "gin_clean_pending_list" => {
+            (Utility, "maintains an index")
+        }
         _ => return None,
     })
 }
@@ -54,7 +66,16 @@ pub(crate) fn harm(name: &str) -> Option<(StatementKind, &'static str)> {
 pub(crate) fn returns_set(name: &str) -> bool {
     matches!(
         name,
-        "generate_series" | "generate_subscripts" | "unnest" | "regexp_matches" | "regexp_split_to_table" | "string_to_table" | "json_each" | "json_each_text" | "jsonb_each" | "jsonb_each_text"
+        "generate_series"
+            | "generate_subscripts"
+            | "unnest"
+            | "regexp_matches"
+            | "regexp_split_to_table"
+            | "string_to_table"
+            | "json_each"
+            | "json_each_text"
+            | "jsonb_each"
+            | "jsonb_each_text"
     ) || name.ends_with("_recordset")
         || name.ends_with("array_elements")
         || name.ends_with("array_elements_text")
@@ -75,7 +96,9 @@ pub(crate) fn is_count(name: &str) -> bool {
 /// Why a relation of `pg_catalog` must not be read by everyone.
 pub(crate) fn sensitive_relation(name: &str) -> Option<&'static str> {
     Some(match name {
-        "pg_authid" | "pg_shadow" | "pg_user_mapping" | "pg_user_mappings" | "pg_subscription" | "pg_stat_wal_receiver" => "holds credentials",
+        "pg_authid" | "pg_shadow" | "pg_user_mapping" | "pg_user_mappings" | "pg_subscription" | "pg_stat_wal_receiver" => {
+            "holds credentials"
+        }
         "pg_stats" | "pg_stats_ext" | "pg_stats_ext_exprs" | "pg_statistic" | "pg_statistic_ext_data" => "holds samples of column values",
         "pg_largeobject" => "holds the contents of large objects",
         "pg_stat_activity" | "pg_stat_statements" | "pg_prepared_statements" | "pg_cursors" => "holds statements with their literals",
@@ -111,12 +134,54 @@ pub(crate) fn setting(name: &str) -> Setting {
         "client_encoding" => Setting::Only("utf8"),
         "standard_conforming_strings" => Setting::Only("on"),
         "transaction_read_only" | "default_transaction_read_only" => Setting::Only("on"),
-        "application_name" | "extra_float_digits" | "datestyle" | "intervalstyle" | "timezone" | "statement_timeout" | "lock_timeout" | "client_min_messages" | "work_mem" | "bytea_output"
-        | "xmloption" | "xmlbinary" | "default_text_search_config" | "lc_messages" | "lc_monetary" | "lc_numeric" | "lc_time" | "idle_in_transaction_session_timeout" | "idle_session_timeout"
-        | "transaction_isolation" | "default_transaction_isolation" | "transaction_deferrable" | "default_transaction_deferrable" | "tcp_keepalives_idle" | "tcp_keepalives_interval"
-        | "tcp_keepalives_count" | "tcp_user_timeout" | "geqo" | "jit" | "random_page_cost" | "effective_cache_size" | "cursor_tuple_fraction" | "plan_cache_mode" | "from_collapse_limit"
-        | "join_collapse_limit" | "max_parallel_workers_per_gather" | "synchronize_seqscans" | "quote_all_identifiers" | "gin_fuzzy_search_limit" | "escape_string_warning" | "array_nulls"
-        | "transform_null_equals" | "icu_validation_level" | "commit_delay" | "vacuum_cost_delay" | "maintenance_work_mem" | "temp_buffers" | "hash_mem_multiplier" => Setting::Harmless,
+        "application_name"
+        | "extra_float_digits"
+        | "datestyle"
+        | "intervalstyle"
+        | "timezone"
+        | "statement_timeout"
+        | "lock_timeout"
+        | "client_min_messages"
+        | "work_mem"
+        | "bytea_output"
+        | "xmloption"
+        | "xmlbinary"
+        | "default_text_search_config"
+        | "lc_messages"
+        | "lc_monetary"
+        | "lc_numeric"
+        | "lc_time"
+        | "idle_in_transaction_session_timeout"
+        | "idle_session_timeout"
+        | "transaction_isolation"
+        | "default_transaction_isolation"
+        | "transaction_deferrable"
+        | "default_transaction_deferrable"
+        | "tcp_keepalives_idle"
+        | "tcp_keepalives_interval"
+        | "tcp_keepalives_count"
+        | "tcp_user_timeout"
+        | "geqo"
+        | "jit"
+        | "random_page_cost"
+        | "effective_cache_size"
+        | "cursor_tuple_fraction"
+        | "plan_cache_mode"
+        | "from_collapse_limit"
+        | "join_collapse_limit"
+        | "max_parallel_workers_per_gather"
+        | "synchronize_seqscans"
+        | "quote_all_identifiers"
+        | "gin_fuzzy_search_limit"
+        | "escape_string_warning"
+        | "array_nulls"
+        | "transform_null_equals"
+        | "icu_validation_level"
+        | "commit_delay"
+        | "vacuum_cost_delay"
+        | "maintenance_work_mem"
+        | "temp_buffers"
+        | "hash_mem_multiplier" => Setting::Harmless,
         name if name.starts_with("enable_") => Setting::Harmless,
         _ => Setting::Restricted,
     }

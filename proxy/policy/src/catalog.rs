@@ -53,7 +53,6 @@ pub(crate) struct Relation {
     pub(crate) name: String,
     /// `pg_class.relkind`.
     pub(crate) kind: char,
-    pub(crate) row_security: bool,
     pub(crate) row_type: u32,
     pub(crate) columns: Vec<Column>,
     pub(crate) children: Vec<u32>,

@@ -20,7 +20,9 @@ pub(crate) fn text(sql: &str, request: &JudgeRequest<'_>) -> Judgement {
     let settings = request.policy.settings();
     let protection = Protection::new(request.policy, request.principal, request.catalog);
     let analyses = match grammar::parse(sql, settings.max_statement_bytes) {
-        Ok(statements) if statements.len() > settings.max_statements => vec![unknown("the text has more statements than are judged".to_owned(), protection.any())],
+        Ok(statements) if statements.len() > settings.max_statements => {
+            vec![unknown("the text has more statements than are judged".to_owned(), protection.any())]
+        }
         Ok(statements) => analyse(sql, &statements, request, &protection),
         Err(Refusal::TooLarge) => vec![unknown("the text is longer than is judged".to_owned(), protection.any())],
         Err(Refusal::Syntax(message)) => vec![unknown(format!("PostgreSQL's grammar does not accept it: {message}"), protection.any())],
@@ -28,7 +30,12 @@ pub(crate) fn text(sql: &str, request: &JudgeRequest<'_>) -> Judgement {
     conclude(analyses, request)
 }
 
-fn analyse(sql: &str, statements: &[pg_query::protobuf::RawStmt], request: &JudgeRequest<'_>, protection: &Protection<'_>) -> Vec<Analysis> {
+fn analyse(
+    sql: &str,
+    statements: &[pg_query::protobuf::RawStmt],
+    request: &JudgeRequest<'_>,
+    protection: &Protection<'_>,
+) -> Vec<Analysis> {
     let mut own_state = None;
     let mut analyses = Vec::with_capacity(statements.len());
     for (index, statement) in statements.iter().enumerate() {
@@ -88,7 +95,16 @@ fn facts(kind: StatementKind, notes: Vec<String>) -> StatementFacts {
 }
 
 fn bare(facts: StatementFacts, protected: bool) -> Analysis {
-    Analysis { facts, named: Vec::new(), outputs: None, effects: Vec::new(), stale: false, protected, exposed: None, copies_protected: false }
+    Analysis {
+        facts,
+        named: Vec::new(),
+        outputs: None,
+        effects: Vec::new(),
+        stale: false,
+        protected,
+        exposed: None,
+        copies_protected: false,
+    }
 }
 
 fn unknown(note: String, masked: bool) -> Analysis {
@@ -126,7 +142,17 @@ fn conclude(analyses: Vec<Analysis>, request: &JudgeRequest<'_>) -> Judgement {
         trace.outputs.push(analysis.outputs);
         statements.push(analysis.facts);
     }
-    Judgement { verdict, rule, policy: request.policy.digest(), statements, touches_protected: touches, needs_durable_record: durable, stale_catalog: stale, valid_until, trace }
+    Judgement {
+        verdict,
+        rule,
+        policy: request.policy.digest(),
+        statements,
+        touches_protected: touches,
+        needs_durable_record: durable,
+        stale_catalog: stale,
+        valid_until,
+        trace,
+    }
 }
 
 fn needs_durable_record(facts: &StatementFacts) -> bool {
@@ -146,7 +172,15 @@ fn strictest(known: Verdict, new: Verdict, first: bool) -> (Verdict, bool) {
             if a.reviewers == b.reviewers {
                 let replaced = b.quorum > a.quorum;
                 let reason = if a.reason == b.reason || b.reason.is_empty() { a.reason } else { format!("{}; {}", a.reason, b.reason) };
-                (Verdict::Hold(HoldTerms { reason, reviewers: a.reviewers, quorum: a.quorum.max(b.quorum), expiry: a.expiry.min(b.expiry) }), replaced)
+                (
+                    Verdict::Hold(HoldTerms {
+                        reason,
+                        reviewers: a.reviewers,
+                        quorum: a.quorum.max(b.quorum),
+                        expiry: a.expiry.min(b.expiry),
+                    }),
+                    replaced,
+                )
             } else {
                 let message = "the statements of this text need different reviewers".to_owned();
                 let hint = Some("send them one by one".to_owned());
@@ -169,7 +203,12 @@ fn statement(index: usize, analysis: &Analysis, request: &JudgeRequest<'_>, tria
         let outcome = matches(rule, analysis, request, &mut until);
         let why = outcome.err();
         let matched = why.is_none();
-        trials.push(Trial { statement: index, rule: rule.name.clone(), matched, why: why.unwrap_or_else(|| "every condition holds".to_owned()) });
+        trials.push(Trial {
+            statement: index,
+            rule: rule.name.clone(),
+            matched,
+            why: why.unwrap_or_else(|| "every condition holds".to_owned()),
+        });
         if matched {
             decided = Some(rule);
             break;
@@ -222,12 +261,21 @@ fn verdict(action: &Action, rule: &str, analysis: &Analysis) -> Verdict {
 
 fn terms(hold: &Hold, why: &str) -> HoldTerms {
     let reason = if hold.reason.is_empty() { why.to_owned() } else { hold.reason.clone() };
-    HoldTerms { reason, reviewers: hold.reviewers.clone(), quorum: hold.quorum, expiry: if hold.expiry.is_zero() { Duration::from_secs(60) } else { hold.expiry } }
+    HoldTerms {
+        reason,
+        reviewers: hold.reviewers.clone(),
+        quorum: hold.quorum,
+        expiry: if hold.expiry.is_zero() { Duration::from_secs(60) } else { hold.expiry },
+    }
 }
 
 fn denial(rule: &str, message: Option<&str>, analysis: &Analysis) -> Denial {
     let kind = kind_name(analysis.facts.kind);
-    let default = if rule == "default" { format!("refused by policy: no rule allows this {kind} statement") } else { format!("refused by policy: rule {rule}") };
+    let default = if rule == "default" {
+        format!("refused by policy: no rule allows this {kind} statement")
+    } else {
+        format!("refused by policy: rule {rule}")
+    };
     let detail = (!analysis.facts.notes.is_empty()).then(|| analysis.facts.notes.join("; "));
     Denial { code: "42501".to_owned(), message: message.map_or(default, str::to_owned), detail, hint: None }
 }
@@ -276,7 +324,11 @@ fn relations(rule: &Rule, allows: bool, analysis: &Analysis) -> Result<(), Strin
             None => Ok(()),
         };
     }
-    if analysis.facts.reads.iter().chain(&analysis.facts.writes).chain(&analysis.named).any(listed) { Ok(()) } else { Err("it touches none of the relations listed".to_owned()) }
+    if analysis.facts.reads.iter().chain(&analysis.facts.writes).chain(&analysis.named).any(listed) {
+        Ok(())
+    } else {
+        Err("it touches none of the relations listed".to_owned())
+    }
 }
 
 fn functions(rule: &Rule, allows: bool, facts: &StatementFacts) -> Result<(), String> {

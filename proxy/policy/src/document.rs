@@ -8,8 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::rule::{Mask, Masking, Rule, Settings, TrustedFunction};
 use crate::roster::Roster;
+use crate::rule::{Mask, Masking, Rule, Settings, TrustedFunction};
 
 pub mod source;
 mod validate;

@@ -44,7 +44,11 @@ impl<'a> Protection<'a> {
 
     /// Whether any column of the relation is protected.
     pub(crate) fn touches(&self, relation: u32) -> bool {
-        self.any && self.catalog.relation(relation).is_some_and(|relation| relation.columns.iter().any(|column| self.is_protected((relation.oid, column.number))))
+        self.any
+            && self
+                .catalog
+                .relation(relation)
+                .is_some_and(|relation| relation.columns.iter().any(|column| self.is_protected((relation.oid, column.number))))
     }
 
     /// The mask of a column: its own, or that of a column it shows through a view, a parent or a child.
@@ -104,9 +108,10 @@ impl<'a> Protection<'a> {
 
     /// The first mask that names a column decides; its `unless` may leave it clear.
     fn named(&self, schema: &str, relation: &str, column: &str) -> Option<MaskKind> {
-        let mask = self.policy.masks().iter().find(|mask| {
-            mask.columns.iter().any(|pattern| pattern.relation.matches(schema, relation) && pattern.column.matches(column))
-        })?;
+        let mask =
+            self.policy.masks().iter().find(|mask| {
+                mask.columns.iter().any(|pattern| pattern.relation.matches(schema, relation) && pattern.column.matches(column))
+            })?;
         applies(mask, self.principal).then(|| mask.mask.clone())
     }
 }
@@ -190,7 +195,12 @@ const fn gives_rows(kind: crate::StatementKind) -> bool {
     !matches!(kind, crate::StatementKind::Empty | crate::StatementKind::Transaction | crate::StatementKind::Session)
 }
 
-fn column_mask(column: &ResultColumn, expected: Option<(bool, bool)>, touches: bool, protection: &Protection<'_>) -> (Option<MaskKind>, String) {
+fn column_mask(
+    column: &ResultColumn,
+    expected: Option<(bool, bool)>,
+    touches: bool,
+    protection: &Protection<'_>,
+) -> (Option<MaskKind>, String) {
     let derived = || (Some(MaskKind::Full), "derived".to_owned());
     if column.table_oid == 0 {
         return match expected {

@@ -21,9 +21,10 @@ impl Person {
     /// Whether this reviewer is the principal with that issuer, subject and e-mail address. A person is recognised by either.
     #[must_use]
     pub fn is_principal(&self, issuer: &str, subject: &str, email: Option<&str>) -> bool {
-        let linked = self.subjects.iter().any(|link| {
-            link.strip_prefix(issuer).and_then(|rest| rest.strip_prefix('|')).is_some_and(|linked| linked == subject)
-        });
+        let linked = self
+            .subjects
+            .iter()
+            .any(|link| link.strip_prefix(issuer).and_then(|rest| rest.strip_prefix('|')).is_some_and(|linked| linked == subject));
         let same_email = match (&self.email, email) {
             (Some(own), Some(theirs)) => own.eq_ignore_ascii_case(theirs),
             _ => false,

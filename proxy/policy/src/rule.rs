@@ -47,9 +47,10 @@ impl Who {
         (self.groups.is_empty() || principal.groups.iter().any(|group| self.groups.iter().any(|pattern| pattern.matches(group))))
             && any(&self.subjects, Some(&principal.subject))
             && any(&self.emails, principal.email.as_deref())
-            && self.claims.iter().all(|(name, values)| {
-                principal.claims.get(name).is_some_and(|value| values.iter().any(|pattern| pattern.matches(value)))
-            })
+            && self
+                .claims
+                .iter()
+                .all(|(name, values)| principal.claims.get(name).is_some_and(|value| values.iter().any(|pattern| pattern.matches(value))))
     }
 }
 

@@ -28,7 +28,9 @@ fn kind(statement: &Statement) -> StatementKind {
             _ => StatementKind::Empty,
         },
         Statement::Insert(_) | Statement::Update { .. } | Statement::Delete(_) | Statement::Merge { .. } => StatementKind::Write,
-        Statement::Truncate { .. } | Statement::Drop { .. } | Statement::CreateTable(_) | Statement::AlterTable { .. } => StatementKind::Ddl,
+        Statement::Truncate { .. } | Statement::Drop { .. } | Statement::CreateTable(_) | Statement::AlterTable { .. } => {
+            StatementKind::Ddl
+        }
         Statement::Grant { .. } | Statement::Revoke { .. } => StatementKind::Dcl,
         Statement::Call(_) => StatementKind::Procedural,
         _ => StatementKind::Empty,

@@ -23,7 +23,13 @@ mask = { kind = "email" }
 "#;
 
 fn principal() -> Principal {
-    Principal { issuer: "https://issuer.example".into(), subject: "ci".into(), email: None, groups: BTreeSet::from(["ci".into()]), claims: BTreeMap::new() }
+    Principal {
+        issuer: "https://issuer.example".into(),
+        subject: "ci".into(),
+        email: None,
+        groups: BTreeSet::from(["ci".into()]),
+        claims: BTreeMap::new(),
+    }
 }
 
 fn catalog(name: &str) -> Catalog {
@@ -94,7 +100,11 @@ fn run(case: &Value, policy: &Policy, plain: &Catalog, setup: &Catalog) -> Outco
 }
 
 fn cases(area: &str) -> Vec<Value> {
-    include_str!("data/corpus.jsonl").lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).filter(|case| case["area"] == area).collect()
+    include_str!("data/corpus.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|case| case["area"] == area)
+        .collect()
 }
 
 fn describe(case: &Value, judgement: Option<&Judgement>) -> String {
@@ -134,7 +144,8 @@ fn no_attack_is_judged_milder_than_it_is_and_no_control_is_refused() {
                 if area == "classify" && blocks && allowed && proxy != "block-or-track" {
                     failures.push(format!("not blocked ({class}, {proxy}): {}", describe(&case, last)));
                 }
-                let customers = case["touches"].as_array().is_some_and(|touches| touches.iter().any(|name| name == "customers" || name == "payroll"));
+                let customers =
+                    case["touches"].as_array().is_some_and(|touches| touches.iter().any(|name| name == "customers" || name == "payroll"));
                 if customers && allowed && !outcome.judgements.iter().any(|judgement| judgement.touches_protected) {
                     failures.push(format!("protected relation not seen: {}", describe(&case, last)));
                 }
@@ -166,7 +177,8 @@ fn no_masking_attack_is_allowed_with_a_clear_column() {
             if allowed && (proxy.contains("block") || proxy.contains("mask") || proxy.contains("fail-closed")) && proxy != "pattern mask" {
                 // Allowed is right only if masks cover every column that carries something.
                 let outputs = last.trace.outputs();
-                let covered = outputs.iter().flatten().any(|columns| columns.iter().any(|(_, tainted)| *tainted)) || outputs.iter().all(Option::is_none);
+                let covered = outputs.iter().flatten().any(|columns| columns.iter().any(|(_, tainted)| *tainted))
+                    || outputs.iter().all(Option::is_none);
                 if !last.touches_protected || !covered {
                     failures.push(format!("allowed in clear ({proxy}): {}", describe(&case, Some(last))));
                 }

@@ -5,7 +5,11 @@ use countersign_policy::Policy;
 
 #[test]
 fn presets_are_valid() {
-    for text in [include_str!("../presets/read-only-analyst.toml"), include_str!("../presets/ci-migrations.toml"), include_str!("../presets/ffiec-baseline.toml")] {
+    for text in [
+        include_str!("../presets/read-only-analyst.toml"),
+        include_str!("../presets/ci-migrations.toml"),
+        include_str!("../presets/ffiec-baseline.toml"),
+    ] {
         Policy::parse(text).unwrap();
     }
 }
@@ -19,7 +23,12 @@ fn faults_have_a_place_and_words() {
         ("version = 2".to_owned(), 1, 11, "unknown document version"),
         ("version = 1\nextra = 1".to_owned(), 2, 1, "unknown field `extra`"),
         (rule("action = \"hold\"\n"), 7, 10, "a hold needs its terms"),
-        (rule("action = \"allow\"\nhold = { reviewers = [\"dba\"], expiry = \"1m\" }\n"), 8, 8, "terms of a hold in a rule that does not hold"),
+        (
+            rule("action = \"allow\"\nhold = { reviewers = [\"dba\"], expiry = \"1m\" }\n"),
+            8,
+            8,
+            "terms of a hold in a rule that does not hold",
+        ),
         (rule("action = \"allow\"\nwhat = { kinds = [\"reed\"] }\n"), 8, 19, "unknown variant `reed`"),
         (rule("action = \"allow\"\nwhat = { relations = [\"accounts\"] }\n"), 8, 23, "`accounts` is not `schema.name`"),
         (rule("action = \"allow\"\nwho = {}\n"), 8, 7, "these conditions on the principal are empty"),
@@ -29,8 +38,18 @@ fn faults_have_a_place_and_words() {
         (hold("reviewers = [\"dba\"], quorum = 0, expiry = \"1m\""), 8, 40, "a quorum of 0 approves itself"),
         (hold("reviewers = [\"dba\"], expiry = \"soon\""), 8, 40, "`soon` is not an expiry"),
         (format!("version = 1\n{roster}{roster}"), 6, 10, "two reviewers are named `dana`"),
-        ("version = 1\n[[masks]]\ncolumns = [\"ssn\"]\nmask = { kind = \"full\" }".to_owned(), 3, 12, "`ssn` is not `schema.relation.column`"),
-        ("version = 1\n[[masks]]\ncolumns = [\"a.b.c\"]\nmask = { kind = \"round\" }".to_owned(), 4, 8, "these settings do not fit the mask"),
+        (
+            "version = 1\n[[masks]]\ncolumns = [\"ssn\"]\nmask = { kind = \"full\" }".to_owned(),
+            3,
+            12,
+            "`ssn` is not `schema.relation.column`",
+        ),
+        (
+            "version = 1\n[[masks]]\ncolumns = [\"a.b.c\"]\nmask = { kind = \"round\" }".to_owned(),
+            4,
+            8,
+            "these settings do not fit the mask",
+        ),
     ];
     for (text, line, column, message) in cases {
         let error = Policy::parse(&text).unwrap_err();

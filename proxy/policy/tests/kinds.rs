@@ -70,7 +70,10 @@ fn statements_have_their_kinds() {
         ("create index on accounts(balance)", K::Ddl),
         ("update pg_settings set setting = 'x'", K::Unknown),
         ("select rolpassword from pg_authid", K::Dcl),
-        ("select c.relname from pg_catalog.pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r','p') and pg_catalog.pg_table_is_visible(c.oid) order by 1", K::Read),
+        (
+            "select c.relname from pg_catalog.pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r','p') and pg_catalog.pg_table_is_visible(c.oid) order by 1",
+            K::Read,
+        ),
         ("select table_name from information_schema.tables", K::Read),
         ("not sql at all", K::Unknown),
         ("select 1\u{0}", K::Unknown),
@@ -101,7 +104,13 @@ fn large_and_deep_texts_get_a_decision() {
             (format!("select id from accounts where id = 0{}", " or id = 1".repeat(35_000)), vec![K::Read]),
             (format!("select 1{}", "+1".repeat(4900)), vec![K::Read]),
             (format!("select 1{}", "+1".repeat(35_000)), vec![K::Unknown]),
-            (format!("select * from accounts a0{}", (1..500).map(|n| format!(" join accounts a{n} on a{n}.id = a0.id")).collect::<String>()), vec![K::Read]),
+            (
+                format!(
+                    "select * from accounts a0{}",
+                    (1..500).map(|n| format!(" join accounts a{n} on a{n}.id = a0.id")).collect::<String>()
+                ),
+                vec![K::Read],
+            ),
             (format!("select {}1{}", "(select ".repeat(1600), ")".repeat(1600)), vec![K::Unknown]),
             (format!("select '{}'", "x".repeat(10 << 20)), vec![K::Unknown]),
             ("select 1;".repeat(5000), vec![K::Unknown]),
@@ -151,7 +160,8 @@ fn state_changes_what_a_text_means() {
     on_a_big_stack(|| {
         let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());
         let mut state = SessionState::default();
-        let kind = |sql: &str, state: &SessionState| one(sql, &policy, &catalog, state).statements.iter().map(|facts| facts.kind).max().unwrap();
+        let kind =
+            |sql: &str, state: &SessionState| one(sql, &policy, &catalog, state).statements.iter().map(|facts| facts.kind).max().unwrap();
         let mut forward = |sql: &str, state: &mut SessionState| {
             let judgement = one(sql, &policy, &catalog, state);
             let before = state.epoch();

@@ -160,7 +160,14 @@ fn test(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
             let as_expected = found == example.expect && example.rule.as_ref().is_none_or(|rule| *rule == judgement.rule);
             if !as_expected {
                 failed += 1;
-                println!("{} case {}: expected {}, found {found} by rule {}: {}", file.display(), index + 1, example.expect, judgement.rule, example.sql);
+                println!(
+                    "{} case {}: expected {}, found {found} by rule {}: {}",
+                    file.display(),
+                    index + 1,
+                    example.expect,
+                    judgement.rule,
+                    example.sql
+                );
             }
         }
     }
@@ -188,7 +195,13 @@ fn load_catalog(file: Option<&Path>) -> anyhow::Result<Catalog> {
 fn parse_principal(text: &str) -> Principal {
     let (subject, groups) = text.split_once(':').unwrap_or((text, ""));
     let groups: BTreeSet<String> = groups.split(',').filter(|group| !group.is_empty()).map(str::to_owned).collect();
-    Principal { issuer: "explain".to_owned(), subject: subject.to_owned(), email: subject.contains('@').then(|| subject.to_owned()), groups, claims: BTreeMap::new() }
+    Principal {
+        issuer: "explain".to_owned(),
+        subject: subject.to_owned(),
+        email: subject.contains('@').then(|| subject.to_owned()),
+        groups,
+        claims: BTreeMap::new(),
+    }
 }
 
 fn now() -> u64 {
@@ -213,7 +226,11 @@ fn as_json(judgement: &Judgement) -> serde_json::Value {
         .trace
         .outputs()
         .into_iter()
-        .map(|columns| serde_json::json!(columns.map(|columns| columns.into_iter().map(|(name, masked)| serde_json::json!({"name": name, "masked": masked})).collect::<Vec<_>>())))
+        .map(|columns| {
+            serde_json::json!(columns.map(|columns| {
+                columns.into_iter().map(|(name, masked)| serde_json::json!({"name": name, "masked": masked})).collect::<Vec<_>>()
+            }))
+        })
         .collect();
     serde_json::json!({
         "decision": verdict_name(&judgement.verdict),
@@ -233,7 +250,13 @@ fn print_explanation(judgement: &Judgement) {
     match &judgement.verdict {
         Verdict::Allow => {}
         Verdict::Deny(denial) => println!("  {} {}", denial.code, denial.message),
-        Verdict::Hold(terms) => println!("  {} of {} must approve within {} s: {}", terms.quorum, terms.reviewers.join(" or "), terms.expiry.as_secs(), terms.reason),
+        Verdict::Hold(terms) => println!(
+            "  {} of {} must approve within {} s: {}",
+            terms.quorum,
+            terms.reviewers.join(" or "),
+            terms.expiry.as_secs(),
+            terms.reason
+        ),
     }
     println!("policy:   {}", judgement.policy);
     for (index, facts) in judgement.statements.iter().enumerate() {

@@ -93,7 +93,9 @@ impl<'a> Walk<'a> {
                 None => self.paths.iter().any(|path| path.contains(&function.schema.as_str())),
             })
             // An overload of a built-in function is chosen only for arguments of its own types.
-            .filter(|function| !known_builtin || function.arguments.iter().all(|argument| *argument < FIRST_USER_OID || self.types.contains(argument)))
+            .filter(|function| {
+                !known_builtin || function.arguments.iter().all(|argument| *argument < FIRST_USER_OID || self.types.contains(argument))
+            })
             .map(|function| function.oid)
             .collect();
         let mut called_user = false;
@@ -235,7 +237,9 @@ impl<'a> Walk<'a> {
         for oid in &found {
             self.use_type(*oid, 0);
         }
-        !found.is_empty() || (schema.is_none() && builtin::is_type(name)) || (schema.is_none() && catalog.relation_in("pg_catalog", name).is_some())
+        !found.is_empty()
+            || (schema.is_none() && builtin::is_type(name))
+            || (schema.is_none() && catalog.relation_in("pg_catalog", name).is_some())
     }
 
     /// A user type is used: its checks run, its operators and casts come into question.

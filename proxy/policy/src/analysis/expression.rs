@@ -48,7 +48,9 @@ impl<'a> Walk<'a> {
         };
         match node {
             NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_) | NodeEnum::SetToDefault(_) => Lineage::default(),
-            NodeEnum::Integer(_) | NodeEnum::Float(_) | NodeEnum::Boolean(_) | NodeEnum::String(_) | NodeEnum::BitString(_) => Lineage::default(),
+            NodeEnum::Integer(_) | NodeEnum::Float(_) | NodeEnum::Boolean(_) | NodeEnum::String(_) | NodeEnum::BitString(_) => {
+                Lineage::default()
+            }
             NodeEnum::ColumnRef(column) => self.column(column, scope),
             NodeEnum::AExpr(operation) => self.operation(operation, scope),
             NodeEnum::BoolExpr(logic) => self.expressions(&logic.args, scope),
@@ -200,7 +202,8 @@ impl<'a> Walk<'a> {
 
     fn indirection(&mut self, indirection: &pg_query::protobuf::AIndirection, scope: &Scope<'a, '_>) -> Lineage {
         // `(c).ssn` is a column; `(expression).name` may be a function call in attribute notation.
-        if let (Some(NodeEnum::ColumnRef(inner)), [first, ..]) = (indirection.arg.as_ref().and_then(|arg| arg.node.as_ref()), indirection.indirection.as_slice())
+        if let (Some(NodeEnum::ColumnRef(inner)), [first, ..]) =
+            (indirection.arg.as_ref().and_then(|arg| arg.node.as_ref()), indirection.indirection.as_slice())
             && let (Some([name]), Some(NodeEnum::String(field))) = (strings(&inner.fields).as_deref(), &first.node)
             && self.lookup_column(name, scope).is_none()
             && let Some(range) = find_range(name, None, scope)

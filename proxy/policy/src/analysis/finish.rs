@@ -78,7 +78,8 @@ impl<'a> Walk<'a> {
 
     fn weigh_operators(&mut self) {
         let operators = std::mem::take(&mut self.operators);
-        let implicit: Vec<u32> = self.catalog.casts().iter().filter(|cast| cast.implicit && cast.source < FIRST_USER_OID).map(|cast| cast.target).collect();
+        let implicit: Vec<u32> =
+            self.catalog.casts().iter().filter(|cast| cast.implicit && cast.source < FIRST_USER_OID).map(|cast| cast.target).collect();
         for (schema, name) in operators {
             for operator in self.catalog.operators_named(&name) {
                 let visible = match &schema {
@@ -147,7 +148,9 @@ impl<'a> Walk<'a> {
                     let language = function.language.clone();
                     let definer = if function.security_definer { ", security definer" } else { "" };
                     let volatility = function.volatility;
-                    self.raise(StatementKind::Procedural, || format!("runs the user function {full} (language {language}, volatility {volatility}{definer})"));
+                    self.raise(StatementKind::Procedural, || {
+                        format!("runs the user function {full} (language {language}, volatility {volatility}{definer})")
+                    });
                     self.opaque = true;
                 }
             }

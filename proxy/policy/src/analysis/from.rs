@@ -8,13 +8,13 @@ use crate::state::truncate;
 
 impl<'a> Walk<'a> {
     /// Adds the ranges of FROM entries to `scope`; LATERAL references see what stands before them.
-    pub(super) fn from_clause(&mut self, nodes: &[Node], scope: &mut Scope<'a, '_>) {
+    pub(super) fn ranges_of(&mut self, nodes: &[Node], scope: &mut Scope<'a, '_>) {
         for node in nodes {
-            let _ = self.deeper(|walk| walk.from_entry(node, scope));
+            let _ = self.deeper(|walk| walk.range_of(node, scope));
         }
     }
 
-    fn from_entry(&mut self, node: &Node, scope: &mut Scope<'a, '_>) {
+    fn range_of(&mut self, node: &Node, scope: &mut Scope<'a, '_>) {
         match &node.node {
             Some(NodeEnum::RangeVar(range)) => {
                 let ranges = self.range_var(range);
@@ -30,7 +30,7 @@ impl<'a> Walk<'a> {
             Some(NodeEnum::RangeFunction(function)) => self.range_function(function, scope),
             Some(NodeEnum::RangeTableSample(sample)) => {
                 if let Some(relation) = sample.relation.as_deref() {
-                    self.from_entry(relation, scope);
+                    self.range_of(relation, scope);
                 }
                 if !matches!(strings(&sample.method).as_deref(), Some(["bernoulli" | "system"] | ["pg_catalog", "bernoulli" | "system"])) {
                     self.unknown(|| "a sampling method that is not built in".to_owned());
@@ -74,11 +74,11 @@ impl<'a> Walk<'a> {
     fn join(&mut self, join: &pg_query::protobuf::JoinExpr, scope: &mut Scope<'a, '_>) {
         let before = scope.ranges.len();
         if let Some(left) = join.larg.as_deref() {
-            let _ = self.deeper(|walk| walk.from_entry(left, scope));
+            let _ = self.deeper(|walk| walk.range_of(left, scope));
         }
         let middle = scope.ranges.len();
         if let Some(right) = join.rarg.as_deref() {
-            let _ = self.deeper(|walk| walk.from_entry(right, scope));
+            let _ = self.deeper(|walk| walk.range_of(right, scope));
         }
         let how = "a protected column decides a join";
         if join.is_natural {
@@ -103,7 +103,8 @@ impl<'a> Walk<'a> {
             self.operator_named("=");
             scope.merged = true;
             for name in strings(&join.using_clause).unwrap_or_default() {
-                let lineages: Vec<Lineage> = scope.ranges.get(before..).unwrap_or_default().iter().filter_map(|range| self.range_column(range, name)).collect();
+                let lineages: Vec<Lineage> =
+                    scope.ranges.get(before..).unwrap_or_default().iter().filter_map(|range| self.range_column(range, name)).collect();
                 for lineage in &lineages {
                     self.expose(lineage, how);
                 }
@@ -123,7 +124,8 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn range_var(&mut self, range: &RangeVar) -> Vec<Range<'a>> {
-        let aliases: Vec<String> = range.alias.as_ref().and_then(|alias| strings(&alias.colnames)).unwrap_or_default().into_iter().map(str::to_owned).collect();
+        let aliases: Vec<String> =
+            range.alias.as_ref().and_then(|alias| strings(&alias.colnames)).unwrap_or_default().into_iter().map(str::to_owned).collect();
         let alias = range.alias.as_ref().map_or(truncate(&range.relname), |alias| alias.aliasname.as_str()).to_owned();
         if range.schemaname.is_empty()
             && let Some(cte) = self.ctes.iter().rev().find(|cte| cte.name == range.relname)

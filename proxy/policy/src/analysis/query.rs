@@ -55,7 +55,8 @@ impl<'a> Walk<'a> {
             };
             let Some(query) = cte.ctequery.as_deref() else { continue };
             let names = strings(&cte.aliascolnames).unwrap_or_default();
-            let mut items = if with.recursive { self.recursive(query, &cte.ctename, &names, outer, before + index) } else { self.query(query, outer) };
+            let mut items =
+                if with.recursive { self.recursive(query, &cte.ctename, &names, outer, before + index) } else { self.query(query, outer) };
             rename(&mut items, &names);
             if let Some(search) = &cte.search_clause {
                 let all = items.all().derived();
@@ -99,7 +100,11 @@ impl<'a> Walk<'a> {
             let mut next = self.query(query, outer);
             rename(&mut next, names);
             let same = next.columns.len() == items.columns.len()
-                && next.columns.iter().zip(&items.columns).all(|(a, b)| a.lineage.sources.len() == b.lineage.sources.len() && a.lineage.opaque == b.lineage.opaque);
+                && next
+                    .columns
+                    .iter()
+                    .zip(&items.columns)
+                    .all(|(a, b)| a.lineage.sources.len() == b.lineage.sources.len() && a.lineage.opaque == b.lineage.opaque);
             items = next;
             if same {
                 break;
@@ -113,7 +118,9 @@ impl<'a> Walk<'a> {
         let before = self.with(select.with_clause.as_ref(), outer);
         let items = match SetOperation::try_from(select.op) {
             Ok(SetOperation::SetopNone) => self.simple_select(select, outer),
-            Ok(operation @ (SetOperation::SetopUnion | SetOperation::SetopIntersect | SetOperation::SetopExcept)) => self.set_operation(select, operation, outer),
+            Ok(operation @ (SetOperation::SetopUnion | SetOperation::SetopIntersect | SetOperation::SetopExcept)) => {
+                self.set_operation(select, operation, outer)
+            }
             _ => {
                 self.unknown(|| "a set operation that is not on the list".to_owned());
                 Items::default()
@@ -140,16 +147,24 @@ impl<'a> Walk<'a> {
         for (item, other) in items.columns.iter_mut().zip(&right.columns) {
             item.lineage.absorb(&other.lineage);
         }
-        let scope = Scope { ranges: vec![super::Range { alias: String::new(), schema: None, source: Source::Items(items.clone()) }], parent: outer, merged: false };
+        let scope = Scope {
+            ranges: vec![super::Range { alias: String::new(), schema: None, source: Source::Items(items.clone()) }],
+            parent: outer,
+            merged: false,
+        };
         self.tail(select, &scope, &items);
         items
     }
 
     fn simple_select(&mut self, select: &SelectStmt, outer: Option<&Scope<'a, '_>>) -> Items {
         let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
-        self.from_clause(&select.from_clause, &mut scope);
+        self.ranges_of(&select.from_clause, &mut scope);
         self.condition(select.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
-        let items = if select.values_lists.is_empty() { self.targets(&select.target_list, &scope) } else { self.values(&select.values_lists, &scope) };
+        let items = if select.values_lists.is_empty() {
+            self.targets(&select.target_list, &scope)
+        } else {
+            self.values(&select.values_lists, &scope)
+        };
         for node in &select.group_clause {
             self.group(node, &scope, &items, "a protected column decides in GROUP BY");
         }
@@ -323,8 +338,12 @@ fn output(node: &Node, items: &Items) -> Option<Lineage> {
 /// The name the server gives a result column without one, where it matters.
 fn figure_name(node: &Node) -> String {
     match node.node.as_ref() {
-        Some(NodeEnum::ColumnRef(column)) => strings(&column.fields).and_then(|names| names.last().map(|name| (*name).to_owned())).unwrap_or_default(),
-        Some(NodeEnum::FuncCall(call)) => strings(&call.funcname).and_then(|names| names.last().map(|name| (*name).to_owned())).unwrap_or_default(),
+        Some(NodeEnum::ColumnRef(column)) => {
+            strings(&column.fields).and_then(|names| names.last().map(|name| (*name).to_owned())).unwrap_or_default()
+        }
+        Some(NodeEnum::FuncCall(call)) => {
+            strings(&call.funcname).and_then(|names| names.last().map(|name| (*name).to_owned())).unwrap_or_default()
+        }
         Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().map(figure_name).unwrap_or_default(),
         Some(NodeEnum::AIndirection(indirection)) => match indirection.indirection.last().and_then(|last| last.node.as_ref()) {
             Some(NodeEnum::String(field)) => field.sval.clone(),

@@ -39,8 +39,12 @@ impl Walk<'_> {
                 self.effects.push(path_effect(Some(SearchPath::Default)));
                 self.raise(StatementKind::Session, || "resets search_path".to_owned());
             }
-            (Setting::Harmless, Ok(K::VarSetValue | K::VarSetDefault | K::VarReset)) => self.raise(StatementKind::Session, || format!("sets {name}")),
-            (Setting::Only(only), Ok(K::VarSetValue)) if values(&set.args).is_some_and(|values| matches!(values.as_slice(), [value] if means(value, only))) => {
+            (Setting::Harmless, Ok(K::VarSetValue | K::VarSetDefault | K::VarReset)) => {
+                self.raise(StatementKind::Session, || format!("sets {name}"))
+            }
+            (Setting::Only(only), Ok(K::VarSetValue))
+                if values(&set.args).is_some_and(|values| matches!(values.as_slice(), [value] if means(value, only))) =>
+            {
                 self.raise(StatementKind::Session, || format!("sets {name}"));
             }
             _ => self.raise(StatementKind::Dcl, || format!("{name} may not be changed freely")),
@@ -69,7 +73,7 @@ impl Walk<'_> {
             match option.defname.as_str() {
                 "transaction_isolation" | "transaction_deferrable" => {}
                 "transaction_read_only" => {
-                    let read_only = option.arg.as_deref().and_then(|arg| value(arg)).is_some_and(|value| value == "1" || value == "true");
+                    let read_only = option.arg.as_deref().and_then(value).is_some_and(|value| value == "1" || value == "true");
                     if !read_only {
                         self.raise(writable, || "makes the transaction writable".to_owned());
                     }

@@ -37,7 +37,8 @@ impl<'a> Walk<'a> {
             NodeEnum::DiscardStmt(discard) => self.discard(discard),
             NodeEnum::DeallocateStmt(deallocate) => {
                 self.raise(StatementKind::Session, || "forgets a prepared statement".to_owned());
-                self.action = if deallocate.isall { SessionAction::DeallocateAll } else { SessionAction::Deallocate(deallocate.name.clone()) };
+                self.action =
+                    if deallocate.isall { SessionAction::DeallocateAll } else { SessionAction::Deallocate(deallocate.name.clone()) };
             }
             NodeEnum::PrepareStmt(prepare) => {
                 for argument in &prepare.argtypes {
@@ -78,7 +79,9 @@ impl<'a> Walk<'a> {
                 }
                 self.ddl("creates a view");
             }
-            NodeEnum::ListenStmt(_) | NodeEnum::UnlistenStmt(_) => self.raise(StatementKind::Session, || "listens for notifications".to_owned()),
+            NodeEnum::ListenStmt(_) | NodeEnum::UnlistenStmt(_) => {
+                self.raise(StatementKind::Session, || "listens for notifications".to_owned())
+            }
             NodeEnum::NotifyStmt(_) => self.raise(StatementKind::Write, || "sends a notification".to_owned()),
             NodeEnum::ConstraintsSetStmt(_) => self.raise(StatementKind::Session, || "sets when constraints are checked".to_owned()),
             NodeEnum::DoStmt(_) => self.raise(StatementKind::Procedural, || "runs a code block".to_owned()),
@@ -98,7 +101,9 @@ impl<'a> Walk<'a> {
     fn utility(&mut self, node: &NodeEnum) {
         use NodeEnum as N;
         match node {
-            N::VacuumStmt(_) | N::ClusterStmt(_) | N::CheckPointStmt(_) | N::ReindexStmt(_) => self.raise(StatementKind::Utility, || "maintains the database".to_owned()),
+            N::VacuumStmt(_) | N::ClusterStmt(_) | N::CheckPointStmt(_) | N::ReindexStmt(_) => {
+                self.raise(StatementKind::Utility, || "maintains the database".to_owned())
+            }
             N::LockStmt(lock) => {
                 self.raise(StatementKind::Utility, || "locks a table".to_owned());
                 for relation in &lock.relations {
@@ -163,7 +168,10 @@ impl<'a> Walk<'a> {
             N::AlterTableStmt(alter) => {
                 self.ddl("alters a table");
                 if let Some(range) = &alter.relation
-                    && matches!(ObjectType::try_from(alter.objtype), Ok(ObjectType::ObjectTable | ObjectType::ObjectView | ObjectType::ObjectMatview | ObjectType::ObjectForeignTable))
+                    && matches!(
+                        ObjectType::try_from(alter.objtype),
+                        Ok(ObjectType::ObjectTable | ObjectType::ObjectView | ObjectType::ObjectMatview | ObjectType::ObjectForeignTable)
+                    )
                     && !alter.missing_ok
                 {
                     for relation in self.resolve(range) {
@@ -235,7 +243,10 @@ impl<'a> Walk<'a> {
     }
 
     fn dropped(&mut self, drop: &pg_query::protobuf::DropStmt) {
-        if !matches!(ObjectType::try_from(drop.remove_type), Ok(ObjectType::ObjectTable | ObjectType::ObjectView | ObjectType::ObjectMatview | ObjectType::ObjectForeignTable)) {
+        if !matches!(
+            ObjectType::try_from(drop.remove_type),
+            Ok(ObjectType::ObjectTable | ObjectType::ObjectView | ObjectType::ObjectMatview | ObjectType::ObjectForeignTable)
+        ) {
             return;
         }
         for object in &drop.objects {
@@ -339,8 +350,15 @@ impl<'a> Walk<'a> {
             self.stale |= inner.stale;
             self.opaque |= inner.opaque;
             self.exposed = self.exposed.take().or(inner.exposed);
-            let plain = matches!(inner.kind, StatementKind::Write | StatementKind::Ddl | StatementKind::Session | StatementKind::Transaction | StatementKind::Empty);
-            self.kind = outer.max(if plain && !inner.builtin_calls.iter().any(|name| crate::builtin::harm(name).is_some()) { StatementKind::Read } else { inner.kind });
+            let plain = matches!(
+                inner.kind,
+                StatementKind::Write | StatementKind::Ddl | StatementKind::Session | StatementKind::Transaction | StatementKind::Empty
+            );
+            self.kind = outer.max(if plain && !inner.builtin_calls.iter().any(|name| crate::builtin::harm(name).is_some()) {
+                StatementKind::Read
+            } else {
+                inner.kind
+            });
             self.action = action;
         }
         self.kind = self.kind.max(StatementKind::Read);
@@ -381,7 +399,15 @@ impl<'a> Walk<'a> {
             if copy.is_from {
                 self.write(relation);
                 self.kind = self.kind.max(StatementKind::CopyIn);
-                let scope = Scope { ranges: vec![super::Range { alias: range.relname.clone(), schema: None, source: Source::Relation(relation, Vec::new()) }], parent: None, merged: false };
+                let scope = Scope {
+                    ranges: vec![super::Range {
+                        alias: range.relname.clone(),
+                        schema: None,
+                        source: Source::Relation(relation, Vec::new()),
+                    }],
+                    parent: None,
+                    merged: false,
+                };
                 let _ = self.optional(copy.where_clause.as_deref(), &scope);
             } else {
                 self.read(relation);

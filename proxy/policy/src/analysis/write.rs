@@ -19,7 +19,11 @@ impl<'a> Walk<'a> {
             self.expose(&items.all(), FEEDS);
         }
         if let Some(conflict) = insert.on_conflict_clause.as_deref() {
-            let proposed = scope.ranges.iter().flat_map(|range| self.range_items(range).columns).map(|item| Item { name: item.name, lineage: Lineage::default() });
+            let proposed = scope
+                .ranges
+                .iter()
+                .flat_map(|range| self.range_items(range).columns)
+                .map(|item| Item { name: item.name, lineage: Lineage::default() });
             let proposed = Items { columns: proposed.collect(), complete: true };
             if let Some(infer) = conflict.infer.as_deref() {
                 for element in &infer.index_elems {
@@ -46,7 +50,7 @@ impl<'a> Walk<'a> {
         let before = self.with(update.with_clause.as_ref(), outer);
         let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
         self.target(update.relation.as_ref(), &mut scope);
-        self.from_clause(&update.from_clause, &mut scope);
+        self.ranges_of(&update.from_clause, &mut scope);
         self.missing_where |= update.where_clause.is_none();
         self.condition(update.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
         self.assignments(&update.target_list, &scope);
@@ -59,7 +63,7 @@ impl<'a> Walk<'a> {
         let before = self.with(delete.with_clause.as_ref(), outer);
         let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
         self.target(delete.relation.as_ref(), &mut scope);
-        self.from_clause(&delete.using_clause, &mut scope);
+        self.ranges_of(&delete.using_clause, &mut scope);
         self.missing_where |= delete.where_clause.is_none();
         self.condition(delete.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
         let items = self.returning(delete.returning_clause.as_ref(), &scope);
@@ -72,7 +76,7 @@ impl<'a> Walk<'a> {
         let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
         self.target(merge.relation.as_ref(), &mut scope);
         if let Some(source) = merge.source_relation.as_deref() {
-            self.from_clause(std::slice::from_ref(source), &mut scope);
+            self.ranges_of(std::slice::from_ref(source), &mut scope);
         }
         self.condition(merge.join_condition.as_deref(), &scope, "a protected column decides in MERGE");
         for clause in &merge.merge_when_clauses {
@@ -136,7 +140,11 @@ impl<'a> Walk<'a> {
         for relation in found {
             self.write(relation);
             self.understand_view(relation, 0);
-            scope.ranges.push(Range { alias: alias.clone(), schema: Some(relation.schema.clone()), source: Source::Relation(relation, Vec::new()) });
+            scope.ranges.push(Range {
+                alias: alias.clone(),
+                schema: Some(relation.schema.clone()),
+                source: Source::Relation(relation, Vec::new()),
+            });
         }
     }
 

@@ -17,7 +17,10 @@ impl<'a> Row<'a> {
     }
 
     fn optional(&self, index: usize) -> Result<Option<&'a str>, CatalogError> {
-        self.values.get(index).copied().ok_or_else(|| self.error(format!("expected at least {} columns, found {}", index + 1, self.values.len())))
+        self.values
+            .get(index)
+            .copied()
+            .ok_or_else(|| self.error(format!("expected at least {} columns, found {}", index + 1, self.values.len())))
     }
 
     fn text(&self, index: usize) -> Result<&'a str, CatalogError> {
@@ -102,7 +105,9 @@ pub(super) fn row(catalog: &mut Catalog, query: usize, values: &[Option<&str>]) 
             let oid: u32 = row.parse(0)?;
             catalog.type_names.entry(row.text(1)?.to_owned()).or_default().insert(row.text(2)?.to_owned(), oid);
             let check = row.optional(7)?.map(str::to_owned);
-            catalog.types.insert(oid, Type { class: row.letter(3)?, base: row.parse(4)?, element: row.parse(5)?, relation: row.parse(6)?, check });
+            catalog
+                .types
+                .insert(oid, Type { class: row.letter(3)?, base: row.parse(4)?, element: row.parse(5)?, relation: row.parse(6)?, check });
         }
         q::CASTS => {
             let implicit = row.text(3)? != "e";
@@ -119,7 +124,6 @@ fn relation(catalog: &mut Catalog, row: &Row<'_>) -> Result<(), CatalogError> {
         schema: row.text(1)?.to_owned(),
         name: row.text(2)?.to_owned(),
         kind: row.letter(3)?,
-        row_security: row.flag(4)?,
         row_type: row.parse(5)?,
         columns: Vec::new(),
         children: Vec::new(),
@@ -189,7 +193,10 @@ pub(super) fn finish(catalog: Catalog) -> Result<Catalog, CatalogError> {
     for relation in catalog.relations.values() {
         let parents_known = relation.parents.iter().all(|parent| catalog.relations.contains_key(parent));
         if !parents_known {
-            return Err(CatalogError { query: "inherits", message: format!("a parent of {}.{} is missing", relation.schema, relation.name) });
+            return Err(CatalogError {
+                query: "inherits",
+                message: format!("a parent of {}.{} is missing", relation.schema, relation.name),
+            });
         }
     }
     Ok(catalog)

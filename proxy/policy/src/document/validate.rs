@@ -50,7 +50,11 @@ pub(super) fn policy(text: &str, digest: PolicyDigest, document: source::Documen
     let mut rules = Vec::with_capacity(document.rules.len());
     for rule in document.rules {
         if !names.insert(rule.name.get_ref().clone()) {
-            return Err(check.fault(&rule.name, format!("two rules are named `{}`", rule.name.get_ref()), Some("give each rule a name of its own")));
+            return Err(check.fault(
+                &rule.name,
+                format!("two rules are named `{}`", rule.name.get_ref()),
+                Some("give each rule a name of its own"),
+            ));
         }
         rules.push(check.rule(rule, &roster)?);
     }
@@ -101,19 +105,29 @@ impl Check<'_> {
                 return Err(self.fault(&reviewer.person, "a reviewer has no name", Some("give `person` a stable name")));
             }
             if !names.insert(name.clone()) {
-                return Err(self.fault(&reviewer.person, format!("two reviewers are named `{name}`"), Some("one entry per person, with all of their groups")));
+                return Err(self.fault(
+                    &reviewer.person,
+                    format!("two reviewers are named `{name}`"),
+                    Some("one entry per person, with all of their groups"),
+                ));
             }
             let slack = match &reviewer.slack {
                 None => None,
                 Some(written) => match written.get_ref().split_once('/') {
-                    Some((team, user)) if !team.is_empty() && !user.is_empty() && !user.contains('/') => Some((team.to_owned(), user.to_owned())),
+                    Some((team, user)) if !team.is_empty() && !user.is_empty() && !user.contains('/') => {
+                        Some((team.to_owned(), user.to_owned()))
+                    }
                     _ => return Err(self.fault(written, "not a Slack identity", Some("write `TEAM/USER`, for example `T0BANK/U0DANA`"))),
                 },
             };
             if let (Some(identity), Some(written)) = (&slack, &reviewer.slack)
                 && !slacks.insert(identity.clone())
             {
-                return Err(self.fault(written, "two reviewers have the same Slack identity", Some("a quorum counts people, so each needs their own")));
+                return Err(self.fault(
+                    written,
+                    "two reviewers have the same Slack identity",
+                    Some("a quorum counts people, so each needs their own"),
+                ));
             }
             if let Some(email) = &reviewer.email
                 && !emails.insert(email.get_ref().to_ascii_lowercase())
@@ -122,14 +136,22 @@ impl Check<'_> {
             }
             for link in &reviewer.subjects {
                 if !link.get_ref().split_once('|').is_some_and(|(issuer, subject)| !issuer.is_empty() && !subject.is_empty()) {
-                    return Err(self.fault(link, "not an identity link", Some("write `issuer|subject`, for example `https://issuer.example/|dana`")));
+                    return Err(self.fault(
+                        link,
+                        "not an identity link",
+                        Some("write `issuer|subject`, for example `https://issuer.example/|dana`"),
+                    ));
                 }
                 if !links.insert(link.get_ref().clone()) {
                     return Err(self.fault(link, "two reviewers have the same identity link", None));
                 }
             }
             if reviewer.groups.get_ref().iter().any(|group| group.is_empty()) || reviewer.groups.get_ref().is_empty() {
-                return Err(self.fault(&reviewer.groups, format!("`{name}` is in no group"), Some("name the groups this person reviews for")));
+                return Err(self.fault(
+                    &reviewer.groups,
+                    format!("`{name}` is in no group"),
+                    Some("name the groups this person reviews for"),
+                ));
             }
             people.push(Person {
                 name: name.clone(),
@@ -145,20 +167,38 @@ impl Check<'_> {
     fn rule(&self, rule: source::Rule, roster: &Roster) -> Result<Rule, PolicyError> {
         let name = rule.name.get_ref();
         if name.trim().is_empty() || name == "default" || name.starts_with("countersign") {
-            return Err(self.fault(&rule.name, "this rule name is reserved", Some("use another name; `default` is what no match is called")));
+            return Err(self.fault(
+                &rule.name,
+                "this rule name is reserved",
+                Some("use another name; `default` is what no match is called"),
+            ));
         }
         let action = match (rule.action.get_ref(), rule.hold, rule.message) {
             (source::Action::Hold, Some(hold), None) => Action::Hold(self.hold(hold, roster)?),
             (source::Action::Hold, None, _) => {
-                return Err(self.fault(&rule.action, "a hold needs its terms", Some("add `hold = { reviewers = [\"…\"], quorum = 1, expiry = \"15m\" }`")));
+                return Err(self.fault(
+                    &rule.action,
+                    "a hold needs its terms",
+                    Some("add `hold = { reviewers = [\"…\"], quorum = 1, expiry = \"15m\" }`"),
+                ));
             }
             (source::Action::Deny, None, message) => Action::Deny(message.map(Spanned::into_inner)),
             (source::Action::Allow, None, None) => Action::Allow,
-            (_, Some(hold), _) => return Err(self.fault(&hold, "terms of a hold in a rule that does not hold", Some("set `action = \"hold\"` or remove `hold`"))),
-            (_, None, Some(message)) => return Err(self.fault(&message, "only a denial has a message", Some("remove `message`; a hold has `reason`"))),
+            (_, Some(hold), _) => {
+                return Err(self.fault(
+                    &hold,
+                    "terms of a hold in a rule that does not hold",
+                    Some("set `action = \"hold\"` or remove `hold`"),
+                ));
+            }
+            (_, None, Some(message)) => {
+                return Err(self.fault(&message, "only a denial has a message", Some("remove `message`; a hold has `reason`")));
+            }
         };
         let databases = match rule.place.databases {
-            Some(list) if list.get_ref().is_empty() => return Err(self.fault(&list, "an empty list matches nothing", Some("remove it to match every database"))),
+            Some(list) if list.get_ref().is_empty() => {
+                return Err(self.fault(&list, "an empty list matches nothing", Some("remove it to match every database")));
+            }
             Some(list) => list.get_ref().iter().map(|database| Glob::new(database)).collect(),
             None => Vec::new(),
         };
@@ -194,7 +234,9 @@ impl Check<'_> {
 
     fn what(&self, what: source::What) -> Result<What, PolicyError> {
         let kinds = match what.kinds {
-            Some(list) if list.get_ref().is_empty() => return Err(self.fault(&list, "an empty list matches nothing", Some("remove it to match every kind"))),
+            Some(list) if list.get_ref().is_empty() => {
+                return Err(self.fault(&list, "an empty list matches nothing", Some("remove it to match every kind")));
+            }
             Some(list) => list.into_inner(),
             None => Vec::new(),
         };
@@ -210,13 +252,20 @@ impl Check<'_> {
     fn names(&self, list: Option<Spanned<Vec<Spanned<String>>>>, example: &str) -> Result<Vec<NamePattern>, PolicyError> {
         match list {
             None => Ok(Vec::new()),
-            Some(list) if list.get_ref().is_empty() => Err(self.fault(&list, "an empty list matches nothing", Some("remove it to match everything"))),
+            Some(list) if list.get_ref().is_empty() => {
+                Err(self.fault(&list, "an empty list matches nothing", Some("remove it to match everything")))
+            }
             Some(list) => list
                 .get_ref()
                 .iter()
                 .map(|written| {
-                    NamePattern::parse(written.get_ref())
-                        .ok_or_else(|| self.fault(written, format!("`{}` is not `schema.name`", written.get_ref()), Some(&format!("write the schema too, for example `{example}` or `public.*`"))))
+                    NamePattern::parse(written.get_ref()).ok_or_else(|| {
+                        self.fault(
+                            written,
+                            format!("`{}` is not `schema.name`", written.get_ref()),
+                            Some(&format!("write the schema too, for example `{example}` or `public.*`")),
+                        )
+                    })
                 })
                 .collect(),
         }
@@ -255,7 +304,11 @@ impl Check<'_> {
             }
         }
         let expiry = duration(hold.expiry.get_ref()).filter(|expiry| !expiry.is_zero() && *expiry <= LONGEST_EXPIRY).ok_or_else(|| {
-            self.fault(&hold.expiry, format!("`{}` is not an expiry", hold.expiry.get_ref()), Some("write a number and s, m, h or d, at most 7d: `15m`"))
+            self.fault(
+                &hold.expiry,
+                format!("`{}` is not an expiry", hold.expiry.get_ref()),
+                Some("write a number and s, m, h or d, at most 7d: `15m`"),
+            )
         })?;
         Ok(Hold { reviewers, quorum, expiry, reason: hold.reason.unwrap_or_default() })
     }
@@ -269,7 +322,9 @@ impl Check<'_> {
         }
         let minute = |written: &Option<Spanned<String>>, default: u32| match written {
             None => Ok(default),
-            Some(written) => minutes(written.get_ref()).ok_or_else(|| self.fault(written, "not a time of day", Some("write `HH:MM`, at most 24:00"))),
+            Some(written) => {
+                minutes(written.get_ref()).ok_or_else(|| self.fault(written, "not a time of day", Some("write `HH:MM`, at most 24:00")))
+            }
         };
         let offset = match &when.offset {
             None => 0,
@@ -293,7 +348,11 @@ impl Check<'_> {
         let mut columns = Vec::new();
         for column in mask.columns.get_ref() {
             columns.push(ColumnPattern::parse(column.get_ref()).ok_or_else(|| {
-                self.fault(column, format!("`{}` is not `schema.relation.column`", column.get_ref()), Some("for example `public.customers.ssn`, or `public.*.ssn`"))
+                self.fault(
+                    column,
+                    format!("`{}` is not `schema.relation.column`", column.get_ref()),
+                    Some("for example `public.customers.ssn`, or `public.*.ssn`"),
+                )
             })?);
         }
         if columns.is_empty() {
@@ -329,7 +388,9 @@ impl Check<'_> {
             (None, None) => Action::Deny(None),
             (Some(action), hold) => match (action.get_ref(), hold) {
                 (source::Action::Hold, Some(hold)) => Action::Hold(self.hold(hold, roster)?),
-                (source::Action::Hold, None) => return Err(self.fault(&action, "a hold needs its terms", Some("add `hold = { … }` to [masking]"))),
+                (source::Action::Hold, None) => {
+                    return Err(self.fault(&action, "a hold needs its terms", Some("add `hold = { … }` to [masking]")));
+                }
                 (_, Some(hold)) => return Err(self.fault(&hold, "terms of a hold without `predicates = \"hold\"`", None)),
                 (source::Action::Allow, None) => Action::Allow,
                 (source::Action::Deny, None) => Action::Deny(None),
@@ -345,7 +406,9 @@ impl Check<'_> {
         let literal = |list: &[Spanned<String>]| -> Result<Vec<(String, String)>, PolicyError> {
             list.iter()
                 .map(|written| match NamePattern::parse(written.get_ref()) {
-                    Some(name) if name.schema.is_literal() && name.name.is_literal() => Ok((name.schema.as_str().to_owned(), name.name.as_str().to_owned())),
+                    Some(name) if name.schema.is_literal() && name.name.is_literal() => {
+                        Ok((name.schema.as_str().to_owned(), name.name.as_str().to_owned()))
+                    }
                     _ => Err(self.fault(written, "not one `schema.name`", Some("name each relation in full"))),
                 })
                 .collect()
