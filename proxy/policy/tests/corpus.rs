@@ -1,5 +1,5 @@
 //! The corpus of attacks and controls, judged offline under a policy that allows plain reads only.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

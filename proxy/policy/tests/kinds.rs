@@ -162,7 +162,7 @@ fn state_changes_what_a_text_means() {
         let mut state = SessionState::default();
         let kind =
             |sql: &str, state: &SessionState| one(sql, &policy, &catalog, state).statements.iter().map(|facts| facts.kind).max().unwrap();
-        let mut forward = |sql: &str, state: &mut SessionState| {
+        let forward = |sql: &str, state: &mut SessionState| {
             let judgement = one(sql, &policy, &catalog, state);
             let before = state.epoch();
             state.forwarded(&judgement);
