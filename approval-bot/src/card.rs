@@ -127,7 +127,12 @@ pub fn whole(view: &View<'_>) -> String {
     for (label, value) in details.lines.iter().map(|(label, value)| (*label, value)).chain(facts) {
         text.push_str(&format!("{label}: {value}\n"));
     }
-    text.push_str(&format!("Request: {}\nDigest: {}\n\nStatement\n---------\n{}\n", request.id, request.digest.to_hex(), details.statement));
+    text.push_str(&format!(
+        "Request: {}\nDigest: {}\n\nStatement\n---------\n{}\n",
+        request.id,
+        request.digest.to_hex(),
+        details.statement
+    ));
     if !details.parameters.is_empty() {
         text.push_str(&format!("\nParameters\n----------\n{}\n", details.parameters));
     }
@@ -159,7 +164,7 @@ impl Details {
             ("Rule", visible::line(&request.rule)),
             ("Held because", visible::line(&request.reason)),
         ]);
-        let facts = requester.claims.iter().map(|(name, value)| (name, value)).chain(request.facts.iter().map(|(a, b)| (a, b)));
+        let facts = requester.claims.iter().chain(request.facts.iter().map(|(a, b)| (a, b)));
         let facts = facts.map(|(label, text)| (visible::line(label), visible::line(text))).collect();
         let statement = visible::text(&request.statement);
         let mut notes = statement.notes();

@@ -6,9 +6,9 @@ use countersign_approval::{RequestId, UnverifiedRequest};
 
 use crate::bot::Bot;
 use crate::card::{self, Card, View};
+use crate::clock;
 use crate::slack::{Posted, SlackError};
 use crate::store::{StoreError, Stored};
-use crate::clock;
 
 /// How long posting a card may take before another may try, in seconds.
 const CLAIM: u64 = 30;
@@ -63,12 +63,8 @@ pub async fn sync(bot: &Bot, id: &RequestId) -> Result<Synced, CardError> {
     };
     let now = clock::now();
     if stored.status == Status::Open && now >= request.expires_at.saturating_add(GRACE) {
-        let closed = Closed {
-            status: Status::Expired,
-            by: uuid::Uuid::new_v4().to_string(),
-            at: now,
-            why: "nobody decided in time".to_owned(),
-        };
+        let closed =
+            Closed { status: Status::Expired, by: uuid::Uuid::new_v4().to_string(), at: now, why: "nobody decided in time".to_owned() };
         if bot.store.close(id, &closed).await? {
             stored.status = Status::Expired;
             stored.why = Some(closed.why);
@@ -107,8 +103,7 @@ async fn post(bot: &Bot, id: &RequestId, now: u64, card: &Card) -> Result<(), Ca
     match bot.slack.post(&bot.settings.channel, &card.message).await {
         Ok(posted) => {
             tracing::info!(request.id = %id, card.approvable = card.approvable, "card posted");
-            let state =
-                CardState { channel: Some(posted.channel), ts: Some(posted.ts), shown: Some(card.hash.clone()), error: None };
+            let state = CardState { channel: Some(posted.channel), ts: Some(posted.ts), shown: Some(card.hash.clone()), error: None };
             Ok(bot.store.save_card(id, &state).await?)
         }
         Err(error) => {
@@ -144,8 +139,5 @@ async fn update(bot: &Bot, id: &RequestId, stored: &Stored, at: &Posted, card: &
 
 /// Answers after which trying again makes no sense.
 fn is_final(code: &str) -> bool {
-    matches!(
-        code,
-        "message_not_found" | "cant_update_message" | "edit_window_closed" | "channel_not_found" | "is_archived" | "is_inactive"
-    )
+    matches!(code, "message_not_found" | "cant_update_message" | "edit_window_closed" | "channel_not_found" | "is_archived" | "is_inactive")
 }

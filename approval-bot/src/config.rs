@@ -147,11 +147,7 @@ impl Settings {
     /// # Errors
     /// Names what the operator must mend.
     pub async fn open(self) -> Result<Bot, ConfigError> {
-        let aws = if self.needs_aws() {
-            Some(aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await)
-        } else {
-            None
-        };
+        let aws = if self.needs_aws() { Some(aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await) } else { None };
         let aws = || aws.as_ref().ok_or_else(|| ConfigError::new("AWS", "is not configured"));
         let store: SharedStore = match &self.store {
             StorePlace::Directory(path) => Arc::new(Directory::new(path.clone())),

@@ -147,8 +147,7 @@ fn reviewer(press: &Press<'_>, request: &Request, roster: &Roster) -> Result<Rev
         groups: person.groups.iter().cloned().collect(),
         subjects: person.subjects.iter().cloned().collect(),
     };
-    let identity =
-        RequesterIdentity { issuer: &requester.issuer, subject: &requester.subject, email: requester.email.as_deref() };
+    let identity = RequesterIdentity { issuer: &requester.issuer, subject: &requester.subject, email: requester.email.as_deref() };
     let profile_is_requester = press.email.zip(requester.email.as_deref()).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
     if identity.is(&reviewer)
         || profile_is_requester

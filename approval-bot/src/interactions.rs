@@ -163,27 +163,14 @@ async fn decide(bot: &Bot, payload: &Payload, reference: &str, verdict: Verdict,
     }
 }
 
-async fn vote(
-    bot: &Bot,
-    payload: &Payload,
-    found: &Found,
-    verdict: Verdict,
-    reason: Option<&str>,
-    now: u64,
-) -> Result<String, String> {
+async fn vote(bot: &Bot, payload: &Payload, found: &Found, verdict: Verdict, reason: Option<&str>, now: u64) -> Result<String, String> {
     let Found { request, stored } = found;
     let user = user(bot, payload).await?;
     let policy = bot.policies.get(&request.policy).await.map_err(|error| {
         tracing::warn!(request.id = %request.id, %error, "no roster for this request");
         "the policy this request was made under is not in force any more; nothing was decided, it must be asked for again".to_owned()
     })?;
-    let press = Press {
-        verdict,
-        reason,
-        team: &bot.settings.team_id,
-        user: &payload.user.id,
-        email: user.profile.email.as_deref(),
-    };
+    let press = Press { verdict, reason, team: &bot.settings.team_id, user: &payload.user.id, email: user.profile.email.as_deref() };
     let standing = Standing { request, status: stored.status, tokens: &stored.tokens, now };
     let decision = decide::decide(&press, &standing, policy.roster(), bot.signer.public()).map_err(|refusal| refusal.to_string())?;
     let token = bot.signer.sign(&decision).await.map_err(|error| {
@@ -251,9 +238,7 @@ async fn form(bot: &Bot, payload: &Payload, reference: &str, now: u64) -> Result
         text("Deny request").into(),
         vec![
             SlackSectionBlock::new().with_text(text(&about).into()).into(),
-            SlackInputBlock::new(text("Reason, shown to the requester").into(), field.into())
-                .with_block_id(action::REASON.into())
-                .into(),
+            SlackInputBlock::new(text("Reason, shown to the requester").into(), field.into()).with_block_id(action::REASON.into()).into(),
         ],
     )
     .with_callback_id(action::REASON.into())

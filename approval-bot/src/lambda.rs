@@ -131,11 +131,8 @@ impl Handler {
         };
         let (parts, body) = answer.into_parts();
         let body = axum::body::to_bytes(body, MAX_ANSWER).await.map_err(|error| fault(&error))?;
-        let headers: serde_json::Map<String, Value> = parts
-            .headers
-            .iter()
-            .filter_map(|(name, value)| Some((name.as_str().to_owned(), Value::from(value.to_str().ok()?))))
-            .collect();
+        let headers: serde_json::Map<String, Value> =
+            parts.headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), Value::from(value.to_str().ok()?)))).collect();
         Ok(json!({
             "statusCode": parts.status.as_u16(),
             "headers": headers,

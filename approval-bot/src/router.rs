@@ -29,12 +29,7 @@ pub fn router(bot: Bot) -> Router {
 
 async fn interaction(State(bot): State<Bot>, headers: HeaderMap, body: Bytes) -> Response {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let raw = Raw {
-        timestamp: text("x-slack-request-timestamp"),
-        signature: text("x-slack-signature"),
-        body: &body,
-        host: text("host"),
-    };
+    let raw = Raw { timestamp: text("x-slack-request-timestamp"), signature: text("x-slack-signature"), body: &body, host: text("host") };
     match interactions::take(&bot, raw).await {
         Reply::Taken => StatusCode::OK.into_response(),
         Reply::Form(form) => axum::Json(form).into_response(),

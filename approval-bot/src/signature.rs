@@ -56,7 +56,8 @@ mod tests {
     #[test]
     fn only_fresh_requests_with_the_right_mac_pass() {
         let at = 1_531_420_618;
-        let cases: [(Option<&str>, Option<&str>, &[u8], u64, Result<(), SignatureError>); 11] = [
+        type Case<'a> = (Option<&'a str>, Option<&'a str>, &'a [u8], u64, Result<(), SignatureError>);
+        let cases: [Case<'_>; 11] = [
             (Some(TIME), Some(SIGNATURE), BODY, at, Ok(())),
             (Some(TIME), Some(SIGNATURE), BODY, at + 300, Ok(())),
             (Some(TIME), Some(SIGNATURE), BODY, at + 301, Err(SignatureError::Age)),

@@ -168,8 +168,7 @@ impl Slack {
     /// # Errors
     /// When Slack does not take it.
     pub async fn update(&self, at: &Posted, message: &Message) -> Result<(), SlackError> {
-        let request =
-            SlackApiChatUpdateRequest::new(SlackChannelId(at.channel.clone()), content(message), SlackTs(at.ts.clone()));
+        let request = SlackApiChatUpdateRequest::new(SlackChannelId(at.channel.clone()), content(message), SlackTs(at.ts.clone()));
         self.call::<_, Nothing>("chat.update", &request).await.map(|_| ())
     }
 
@@ -179,11 +178,7 @@ impl Slack {
     /// When Slack does not take it.
     pub async fn whisper(&self, channel: &str, user: &str, text: &str) -> Result<(), SlackError> {
         let content = SlackMessageContent::new().with_text(text.to_owned());
-        let request = SlackApiChatPostEphemeralRequest::new(
-            SlackChannelId(channel.to_owned()),
-            SlackUserId(user.to_owned()),
-            content,
-        );
+        let request = SlackApiChatPostEphemeralRequest::new(SlackChannelId(channel.to_owned()), SlackUserId(user.to_owned()), content);
         self.call::<_, Nothing>("chat.postEphemeral", &request).await.map(|_| ())
     }
 
@@ -252,10 +247,9 @@ fn plain(method: &'static str, error: SlackClientError) -> SlackError {
         SlackClientError::ApiError(error) => SlackError::Refused { method, code: error.code },
         SlackClientError::RateLimitError(_) => SlackError::RateLimited { method },
         SlackClientError::HttpError(error) => SlackError::Unreachable { method, why: format!("HTTP status {}", error.status_code) },
-        SlackClientError::HttpProtocolError(error) => SlackError::Unreachable {
-            method,
-            why: error.cause.map_or_else(|| "no answer".to_owned(), |cause| cause.to_string()),
-        },
+        SlackClientError::HttpProtocolError(error) => {
+            SlackError::Unreachable { method, why: error.cause.map_or_else(|| "no answer".to_owned(), |cause| cause.to_string()) }
+        }
         SlackClientError::ProtocolError(error) => {
             SlackError::Unreachable { method, why: format!("answer is not what the method gives: {}", error.json_error) }
         }

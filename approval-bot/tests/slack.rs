@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::{Request as HttpRequest, StatusCode};
 use countersign_approval::item::Status;
 use countersign_approval::verify::quorum;
-use countersign_approval::{GrantError, Request};
+use countersign_approval::{GrantError, Request, VerifyingKeys};
 use countersign_bot::card::action::{APPROVE, DENY, READ, REASON};
 use countersign_bot::cards::{self, Synced};
 use countersign_bot::{clock, decide, lambda};
@@ -34,7 +34,13 @@ fn text_of(message: &Value) -> String {
                     text.push_str(own);
                     text.push('\n');
                 }
-                rest.extend(fields.into_iter().filter(|(name, value)| name != "value" && (value.is_object() || value.is_array())).map(|(_, value)| value).rev());
+                rest.extend(
+                    fields
+                        .into_iter()
+                        .filter(|(name, value)| name != "value" && (value.is_object() || value.is_array()))
+                        .map(|(_, value)| value)
+                        .rev(),
+                );
             }
             _ => {}
         }
@@ -53,7 +59,15 @@ async fn a_press_becomes_one_signed_decision() {
     let request = request("delete from accounts where id = $1", 1);
     let (world, card) = shown(&request).await;
     let text = text_of(&card);
-    for part in ["delete from accounts where id = $1", "$1 int4 = 42", "repo:bank/ledger", "https://issuer.example", "bank/ledger", "writes from CI", "0 of 1"] {
+    for part in [
+        "delete from accounts where id = $1",
+        "$1 int4 = 42",
+        "repo:bank/ledger",
+        "https://issuer.example",
+        "bank/ledger",
+        "writes from CI",
+        "0 of 1",
+    ] {
         assert!(text.contains(part), "{part} is not on the card:\n{text}");
     }
     let approve = button(&card, APPROVE).unwrap();
@@ -69,6 +83,9 @@ async fn a_press_becomes_one_signed_decision() {
     assert!(world.press("U0ERIN", APPROVE, &approve).await.contains("all the approvals it needs"));
     let stored = world.bot.store.get(&request.id).await.unwrap().unwrap();
     assert_eq!(stored.tokens.len(), 1);
+    let mut keys = VerifyingKeys::default();
+    let kid = keys.add_pem(&std::fs::read_to_string(&world.public_key).unwrap()).unwrap();
+    assert_eq!(&kid, world.bot.signer.kid());
     cards::sync(&world.bot, &request.id).await.unwrap();
     let update = world.calls("chat.update").pop().unwrap();
     assert!(text_of(&update).contains("dana approved"));
@@ -81,12 +98,9 @@ async fn only_reviewers_decide_and_never_the_requester() {
     request.requester.email = Some("Erin@bank.example".to_owned());
     let (world, card) = shown(&request).await;
     let approve = button(&card, APPROVE).unwrap();
-    for (user, says) in [
-        ("U0NOBODY", "not in the roster"),
-        ("U0OLAF", "not in dba"),
-        ("U0ERIN", "somebody else must decide"),
-        ("U0GUEST", "guests"),
-    ] {
+    for (user, says) in
+        [("U0NOBODY", "not in the roster"), ("U0OLAF", "not in dba"), ("U0ERIN", "somebody else must decide"), ("U0GUEST", "guests")]
+    {
         let answer = world.press(user, APPROVE, &approve).await;
         assert!(answer.contains(says), "{user}: {answer}");
     }
@@ -133,7 +147,14 @@ async fn forged_replayed_and_foreign_presses_change_nothing() {
     assert!(matches!(outcome(&world, &request).await, Err(GrantError::Pending { found: 0, .. })));
 
     // Other buttons' values, then the true press twice, byte for byte.
-    for value in ["", "v1", "v1.x.y", &approve.replace("v1.", "v2."), &format!("{}0", &approve[..approve.len() - 1]), &approve.replacen(request.id.as_str(), "00000000-0000-0000-0000-000000000000", 1)] {
+    for value in [
+        "",
+        "v1",
+        "v1.x.y",
+        &approve.replace("v1.", "v2."),
+        &format!("{}0", &approve[..approve.len() - 1]),
+        &approve.replacen(request.id.as_str(), "00000000-0000-0000-0000-000000000000", 1),
+    ] {
         if value != approve {
             let answer = world.press("U0DANA", APPROVE, value).await;
             assert!(!answer.contains("you approved"), "{value}: {answer}");
@@ -218,7 +239,13 @@ async fn hostile_text_is_shown_as_text_and_what_does_not_fit_has_no_approve_butt
     assert!(!card.to_string().contains("mrkdwn") && !card["text"].as_str().unwrap().contains('<'));
     assert!(button(&card, APPROVE).is_some());
 
-    for (statement, fits) in [("x".repeat(8_000), true), ("😀".repeat(4_000), true), ("x".repeat(9_100), false), ("\u{200b}".repeat(2_000), false), ("yz ".repeat(100_000), false)] {
+    for (statement, fits) in [
+        ("x".repeat(8_000), true),
+        ("😀".repeat(4_000), true),
+        ("x".repeat(9_100), false),
+        ("\u{200b}".repeat(2_000), false),
+        ("yz ".repeat(100_000), false),
+    ] {
         let long = request(&statement, 1);
         world.lay(&long);
         cards::sync(&world.bot, &long.id).await.unwrap();
@@ -284,9 +311,7 @@ async fn one_lambda_takes_stream_records_and_presses() {
     let request = request("delete from accounts", 1);
     world.lay(&request);
     let handler = lambda::Handler::new(world.bot.clone());
-    let record = |name: &str, id: &str| {
-        json!({"eventID": "1", "eventName": name, "eventSource": "aws:dynamodb", "dynamodb": {"Keys": {"request_id": {"S": id}}, "SequenceNumber": "1"}})
-    };
+    let record = |name: &str, id: &str| json!({"eventID": "1", "eventName": name, "eventSource": "aws:dynamodb", "dynamodb": {"Keys": {"request_id": {"S": id}}, "SequenceNumber": "1"}});
     let batch = json!({"Records": [record("INSERT", request.id.as_str()), record("MODIFY", request.id.as_str()), record("INSERT", "press#00"), record("REMOVE", "0190f3c2-7b1e-7000-8000-0123456789ab")]});
     handler.handle(batch.clone()).await.unwrap();
     handler.handle(batch.clone()).await.unwrap();

@@ -183,8 +183,7 @@ mod tests {
     #[test]
     fn closed_requests_never_open_again() {
         let all = [Open, Denied, Cancelled, Expired, Consumed, Finished];
-        let allowed =
-            [(Open, Denied), (Open, Cancelled), (Open, Expired), (Open, Consumed), (Consumed, Finished)];
+        let allowed = [(Open, Denied), (Open, Cancelled), (Open, Expired), (Open, Consumed), (Consumed, Finished)];
         for from in all {
             assert_eq!(Status::parse(from.as_str()), Some(from));
             for to in all {

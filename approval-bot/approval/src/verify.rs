@@ -169,12 +169,7 @@ pub fn quorum(expected: &Expectation, tokens: &[String], keys: &VerifyingKeys, n
     if found < needed {
         return Err(GrantError::Pending { found, needed, rejected });
     }
-    Ok(VerifiedQuorum {
-        request: expected.request.clone(),
-        digest: expected.digest,
-        expires_at: expected.expires_at,
-        decisions,
-    })
+    Ok(VerifiedQuorum { request: expected.request.clone(), digest: expected.digest, expires_at: expected.expires_at, decisions })
 }
 
 /// Verifies one token and every binding.
@@ -184,10 +179,7 @@ fn one(expected: &Expectation, token: &str, keys: &VerifyingKeys, now: u64) -> R
         ("request", decision.request == expected.request),
         ("environment", decision.environment == expected.environment),
         ("statement", decision.digest == expected.digest),
-        (
-            "requester",
-            decision.requester_issuer == expected.requester_issuer && decision.requester_subject == expected.requester_subject,
-        ),
+        ("requester", decision.requester_issuer == expected.requester_issuer && decision.requester_subject == expected.requester_subject),
         ("database", decision.database == expected.database),
         ("policy", decision.policy == expected.policy),
         ("rule", decision.rule == expected.rule),
@@ -234,7 +226,8 @@ impl RequesterIdentity<'_> {
         let address = reviewer.email.as_deref();
         reviewer.subjects.contains(&link)
             || reviewer.person == self.subject
-            || address.is_some_and(|address| same_address(address, self.subject) || self.email.is_some_and(|own| same_address(address, own)))
+            || address
+                .is_some_and(|address| same_address(address, self.subject) || self.email.is_some_and(|own| same_address(address, own)))
     }
 }
 
@@ -248,8 +241,7 @@ fn distinct_people(mut approvals: Vec<Decision>) -> Vec<Decision> {
     let mut people: Vec<(Vec<String>, Decision)> = Vec::new();
     for decision in approvals {
         let mut names = identities(&decision);
-        let (same, others): (Vec<_>, Vec<_>) =
-            people.into_iter().partition(|(known, _)| known.iter().any(|name| names.contains(name)));
+        let (same, others): (Vec<_>, Vec<_>) = people.into_iter().partition(|(known, _)| known.iter().any(|name| names.contains(name)));
         people = others;
         // The earliest decision speaks for the person; the list is sorted by time.
         let mut first = None;

@@ -6,9 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_approval::jws::{self, TokenError};
 use countersign_approval::v1::Reviewer;
 use countersign_approval::verify::{RejectionReason, quorum};
-use countersign_approval::{
-    Decision, Expectation, GrantError, KeyId, Parameter, RequestId, StatementDigest, Verdict, VerifyingKeys,
-};
+use countersign_approval::{Decision, Expectation, GrantError, KeyId, Parameter, RequestId, StatementDigest, Verdict, VerifyingKeys};
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::EncodePublicKey as _;
@@ -159,7 +157,11 @@ fn i2_a_token_must_be_signed_as_decisions_are() {
     let with_extra = serde_json::to_string(&approval("dana")).unwrap().replacen('{', r#"{"admin":true,"#, 1);
     let twice = serde_json::to_string(&approval("dana")).unwrap().replacen('{', r#"{"version":1,"#, 1);
     let cases: Vec<(&str, String, TokenError)> = vec![
-        ("alg none, no signature", format!("{}.{}.", URL_SAFE_NO_PAD.encode(header("none", jws::TYPE, kid)), parts[1]), TokenError::Algorithm),
+        (
+            "alg none, no signature",
+            format!("{}.{}.", URL_SAFE_NO_PAD.encode(header("none", jws::TYPE, kid)), parts[1]),
+            TokenError::Algorithm,
+        ),
         ("alg none, signed", forge(key, &header("none", jws::TYPE, kid), &claims), TokenError::Algorithm),
         ("alg HS256", forge(key, &header("HS256", jws::TYPE, kid), &claims), TokenError::Algorithm),
         ("alg RS256", forge(key, &header("RS256", jws::TYPE, kid), &claims), TokenError::Algorithm),
@@ -170,19 +172,35 @@ fn i2_a_token_must_be_signed_as_decisions_are() {
         ("kid as path", forge(key, &header("ES256", jws::TYPE, "../../dev/null"), &claims), TokenError::UnknownKey),
         ("key of the recording", sign(&signers.recording, &recording_kid, &approval("dana")), TokenError::UnknownKey),
         ("key of the recording under our kid", sign(&signers.recording, &signers.kid, &approval("dana")), TokenError::Signature),
-        ("embedded jwk", forge(key, &format!(r#"{{"alg":"ES256","typ":"{}","kid":"{kid}","jwk":{{}}}}"#, jws::TYPE), &claims), TokenError::Malformed),
-        ("kid twice", forge(key, &format!(r#"{{"alg":"ES256","typ":"{}","kid":"{kid}","kid":"{kid}"}}"#, jws::TYPE), &claims), TokenError::Malformed),
+        (
+            "embedded jwk",
+            forge(key, &format!(r#"{{"alg":"ES256","typ":"{}","kid":"{kid}","jwk":{{}}}}"#, jws::TYPE), &claims),
+            TokenError::Malformed,
+        ),
+        (
+            "kid twice",
+            forge(key, &format!(r#"{{"alg":"ES256","typ":"{}","kid":"{kid}","kid":"{kid}"}}"#, jws::TYPE), &claims),
+            TokenError::Malformed,
+        ),
         ("claims replaced", format!("{}.{other_claims}.{}", parts[0], parts[2]), TokenError::Signature),
-        ("signature truncated", {
-            let bytes = URL_SAFE_NO_PAD.decode(parts[2]).unwrap();
-            format!("{}.{}.{}", parts[0], parts[1], URL_SAFE_NO_PAD.encode(&bytes[..63]))
-        }, TokenError::Signature),
+        (
+            "signature truncated",
+            {
+                let bytes = URL_SAFE_NO_PAD.decode(parts[2]).unwrap();
+                format!("{}.{}.{}", parts[0], parts[1], URL_SAFE_NO_PAD.encode(&bytes[..63]))
+            },
+            TokenError::Signature,
+        ),
         ("signature of zeros", format!("{}.{}.{}", parts[0], parts[1], URL_SAFE_NO_PAD.encode([0; 64])), TokenError::Signature),
         ("signature missing", format!("{}.{}", parts[0], parts[1]), TokenError::Malformed),
-        ("signature in DER", {
-            let signature: Signature = key.sign(format!("{}.{}", parts[0], parts[1]).as_bytes());
-            format!("{}.{}.{}", parts[0], parts[1], URL_SAFE_NO_PAD.encode(signature.to_der().as_bytes()))
-        }, TokenError::Signature),
+        (
+            "signature in DER",
+            {
+                let signature: Signature = key.sign(format!("{}.{}", parts[0], parts[1]).as_bytes());
+                format!("{}.{}.{}", parts[0], parts[1], URL_SAFE_NO_PAD.encode(signature.to_der().as_bytes()))
+            },
+            TokenError::Signature,
+        ),
         ("padded", format!("{good}=="), TokenError::Malformed),
         ("claim nobody knows", forge(key, &header("ES256", jws::TYPE, kid), with_extra.as_bytes()), TokenError::Claims),
         ("claim twice", forge(key, &header("ES256", jws::TYPE, kid), twice.as_bytes()), TokenError::Claims),
@@ -278,7 +296,9 @@ fn floods_are_bounded() {
     let mut tokens = vec!["x".to_owned(); 5_000];
     tokens.push(sign(&signers.decision, &signers.kid, &approval("dana")));
     match quorum(&expected(1), &tokens, &signers.keys, NOW) {
-        Err(GrantError::Pending { rejected, .. }) => assert_eq!(rejected.last().map(|last| last.why.clone()), Some(RejectionReason::TooMany)),
+        Err(GrantError::Pending { rejected, .. }) => {
+            assert_eq!(rejected.last().map(|last| last.why.clone()), Some(RejectionReason::TooMany))
+        }
         other => panic!("{other:?}"),
     }
 }

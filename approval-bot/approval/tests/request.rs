@@ -49,7 +49,9 @@ fn version_1_never_changes() {
 fn altered_requests_are_refused() {
     let golden = GOLDEN.trim_end();
     let cases: [(&str, String, fn(&RequestError) -> bool); 10] = [
-        ("benign text over a dangerous digest", golden.replace("delete from accounts", "select * from notes "), |e| matches!(e, RequestError::Digest)),
+        ("benign text over a dangerous digest", golden.replace("delete from accounts", "select * from notes "), |e| {
+            matches!(e, RequestError::Digest)
+        }),
         ("other parameter", golden.replace("AAAAKg==", "AAAAKw=="), |e| matches!(e, RequestError::Digest)),
         ("other parameter type", golden.replace(r#""type_oid":23"#, r#""type_oid":20"#), |e| matches!(e, RequestError::Digest)),
         ("NULL made empty", golden.replace(r#""value":null"#, r#""value":"""#), |e| matches!(e, RequestError::Digest)),
@@ -57,7 +59,9 @@ fn altered_requests_are_refused() {
         ("white space", golden.replacen(r#""version":1"#, r#""version": 1"#, 1), |e| matches!(e, RequestError::NotCanonical)),
         ("escaped otherwise", golden.replacen("demo", r"\u0064emo", 1), |e| matches!(e, RequestError::NotCanonical)),
         ("unknown field", golden.replacen('{', r#"{"approved":true,"#, 1), |e| matches!(e, RequestError::Json(_))),
-        ("id as path", golden.replace("0190f3c2-7b1e-7000-8000-0123456789ab", "../../../../etc/passwd/aaaaaaaaaaaaa"), |e| matches!(e, RequestError::Json(_))),
+        ("id as path", golden.replace("0190f3c2-7b1e-7000-8000-0123456789ab", "../../../../etc/passwd/aaaaaaaaaaaaa"), |e| {
+            matches!(e, RequestError::Json(_))
+        }),
         ("too long", format!("{golden}{}", " ".repeat(400_000)), |e| matches!(e, RequestError::TooLong { .. })),
     ];
     for (name, bytes, fits) in cases {
@@ -69,7 +73,14 @@ fn altered_requests_are_refused() {
 
 #[test]
 fn ids_are_uuids() {
-    for bad in ["", "..", "0190F3C2-7B1E-7000-8000-0123456789AB", "0190f3c27b1e700080000123456789ab", "0190f3c2-7b1e-7000-8000-0123456789a/", "{0190f3c2-7b1e-7000-8000-0123456789ab}"] {
+    for bad in [
+        "",
+        "..",
+        "0190F3C2-7B1E-7000-8000-0123456789AB",
+        "0190f3c27b1e700080000123456789ab",
+        "0190f3c2-7b1e-7000-8000-0123456789a/",
+        "{0190f3c2-7b1e-7000-8000-0123456789ab}",
+    ] {
         assert!(RequestId::parse(bad).is_err(), "{bad}");
     }
     let id = RequestId::from_bytes([0xab; 16]);

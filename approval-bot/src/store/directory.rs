@@ -33,10 +33,7 @@ impl Directory {
         Self { root }
     }
 
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Self) -> std::io::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> std::io::Result<T> + Send + 'static) -> Result<T, StoreError> {
         let own = self.clone();
         let fault = |why: String| StoreError { place: self.root.display().to_string(), why };
         match tokio::task::spawn_blocking(move || work(&own)).await {

@@ -131,7 +131,15 @@ impl World {
 
     /// What the last presser was told.
     pub(crate) fn last_answer(&self) -> String {
-        self.told.lock().unwrap().calls.iter().rev().find(|(method, _)| method == "response").map(|(_, body)| body["text"].as_str().unwrap().to_owned()).unwrap_or_default()
+        self.told
+            .lock()
+            .unwrap()
+            .calls
+            .iter()
+            .rev()
+            .find(|(method, _)| method == "response")
+            .map(|(_, body)| body["text"].as_str().unwrap().to_owned())
+            .unwrap_or_default()
     }
 
     pub(crate) fn payload(&self, user: &str, action: &str, value: &str) -> Value {
@@ -261,7 +269,8 @@ async fn call(
     }
     let mut told = told.lock().unwrap();
     if std::mem::take(&mut told.rate_limit_once) {
-        return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0")], axum::Json(json!({"ok": false, "error": "ratelimited"}))).into_response();
+        return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0")], axum::Json(json!({"ok": false, "error": "ratelimited"})))
+            .into_response();
     }
     if let Some(code) = told.refuse_with {
         return refuse(code);
@@ -269,7 +278,10 @@ async fn call(
     if method == "users.info" {
         let user = query["user"].clone();
         let guest = user == "U0GUEST";
-        return axum::Json(json!({"ok": true, "user": {"id": user, "team_id": TEAM, "is_restricted": guest, "is_bot": false, "profile": {}}})).into_response();
+        return axum::Json(
+            json!({"ok": true, "user": {"id": user, "team_id": TEAM, "is_restricted": guest, "is_bot": false, "profile": {}}}),
+        )
+        .into_response();
     }
     let body: Value = serde_json::from_str(&body).unwrap();
     let blocks = body.get("blocks").or_else(|| body.pointer("/view/blocks")).and_then(Value::as_array).cloned().unwrap_or_default();
@@ -300,7 +312,9 @@ fn check_blocks(blocks: &[Value]) -> Result<(), &'static str> {
             "section" => (1..=3_000).contains(&length(&block["text"])),
             "context" => block["elements"].as_array().unwrap().iter().all(|text| (1..=2_000).contains(&length(text))),
             "actions" => block["elements"].as_array().unwrap().iter().all(|button| {
-                length(&button["text"]) <= 75 && button["value"].as_str().unwrap().len() <= 2_000 && button["action_id"].as_str().unwrap().len() <= 255
+                length(&button["text"]) <= 75
+                    && button["value"].as_str().unwrap().len() <= 2_000
+                    && button["action_id"].as_str().unwrap().len() <= 255
             }),
             "rich_text" => block["elements"].as_array().unwrap().iter().all(|part| {
                 part["elements"].as_array().unwrap().iter().all(|text| text["type"] == "text" && (1..=3_000).contains(&length(text)))
@@ -314,4 +328,3 @@ fn check_blocks(blocks: &[Value]) -> Result<(), &'static str> {
     }
     Ok(())
 }
-
