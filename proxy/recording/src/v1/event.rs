@@ -5,6 +5,7 @@ use bytes::Bytes;
 /// One event. Its number in the session, its time and the hash of the event before are the envelope's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "the large one comes once in a session")]
 pub enum Event {
     /// Always event 0.
     SessionStart(SessionStart),
