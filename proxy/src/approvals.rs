@@ -113,17 +113,11 @@ impl Approvals {
         let aws_needed = |what: &str| StartError::Setting(format!("{what} needs AWS: configure [aws] or the SDK's environment"));
         let store: Arc<dyn Store> = match config.store {
             StoreKind::Directory => {
-                let path = config
-                    .path
-                    .as_ref()
-                    .ok_or_else(|| StartError::Setting("store = \"directory\" needs path".to_owned()))?;
+                let path = config.path.as_ref().ok_or_else(|| StartError::Setting("store = \"directory\" needs path".to_owned()))?;
                 Arc::new(directory::Directory::new(path.clone()))
             }
             StoreKind::DynamoDb => {
-                let table = config
-                    .table
-                    .as_ref()
-                    .ok_or_else(|| StartError::Setting("store = \"dynamodb\" needs table".to_owned()))?;
+                let table = config.table.as_ref().ok_or_else(|| StartError::Setting("store = \"dynamodb\" needs table".to_owned()))?;
                 let aws = aws.ok_or_else(|| aws_needed("store = \"dynamodb\""))?;
                 Arc::new(dynamo::Dynamo::new(aws_sdk_dynamodb::Client::new(aws), table.clone()))
             }
@@ -135,9 +129,7 @@ impl Approvals {
             keys::from_kms(&mut verifying, &aws_sdk_kms::Client::new(aws), &config.kms_keys).await?;
         }
         if verifying.is_empty() {
-            return Err(StartError::Setting(
-                "no key to verify decisions with: name the bot's public key in keys or kms_keys".to_owned(),
-            ));
+            return Err(StartError::Setting("no key to verify decisions with: name the bot's public key in keys or kms_keys".to_owned()));
         }
         store.check().await?;
         let ids: Vec<&str> = verifying.ids().map(countersign_approval::KeyId::as_str).collect();

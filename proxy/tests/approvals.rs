@@ -184,3 +184,22 @@ async fn faults_of_the_setup_are_named() {
     assert_eq!((table.store, table.poll_interval_ms), (StoreKind::DynamoDb, 200));
     assert!(toml::from_str::<ApprovalsConfig>("store = \"directory\"\npaht = \"x\"").is_err());
 }
+
+#[tokio::test]
+async fn i2_approval_of_another_text_than_the_held_one_opens_nothing() {
+    let world = World::new().await;
+    let approvals = start(&world).await;
+    let held = request_with("drop table accounts");
+    approvals.place(&held).await.unwrap();
+    // Whoever can write to the store shows reviewers something harmless under the id of what is held.
+    let mut shown = request_with("select 1");
+    shown.id = held.id.clone();
+    shown.expires_at = held.expires_at;
+    world.lay(&shown);
+    assert!(press(&world, &held, "U0DANA").await.contains("you approved"));
+    let mut watch = approvals.watch(expectation(&held));
+    assert!(tokio::time::timeout(Duration::from_millis(500), watch.next()).await.is_err());
+    // The other way round, too: what was approved is not what the item says now.
+    world.lay(&held);
+    assert!(tokio::time::timeout(Duration::from_millis(500), watch.next()).await.is_err());
+}

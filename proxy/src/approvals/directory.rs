@@ -30,10 +30,7 @@ impl Directory {
     }
 
     /// Runs file work off the async threads.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Files) -> std::io::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Files) -> std::io::Result<T> + Send + 'static) -> Result<T, StoreError> {
         let files = Files { root: self.root.clone() };
         let path = self.root.display().to_string();
         match tokio::task::spawn_blocking(move || work(&files)).await {

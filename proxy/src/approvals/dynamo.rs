@@ -73,10 +73,7 @@ impl Dynamo {
         for (place, name) in ["#a", "#b", "#c", "#d", "#e"].into_iter().zip(names) {
             keys = keys.expression_attribute_names(place, name);
         }
-        let keys = keys
-            .projection_expression("#a, #b, #c, #d, #e")
-            .build()
-            .map_err(|error| self.unavailable("BatchGetItem", &error))?;
+        let keys = keys.projection_expression("#a, #b, #c, #d, #e").build().map_err(|error| self.unavailable("BatchGetItem", &error))?;
         let mut ask = Some(HashMap::from([(self.table.clone(), keys)]));
         let mut round = 0;
         while let Some(request) = ask.take().filter(|request| !request.is_empty()) {

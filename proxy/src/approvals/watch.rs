@@ -140,9 +140,7 @@ impl Watch {
         let keys = self.approvals.inner.keys.clone();
         match verify::quorum(&self.expectation, &snapshot.tokens, &keys, now) {
             Ok(quorum) => Some(HoldEvent::Granted { quorum, tokens: signed(&snapshot.tokens, &keys) }),
-            Err(GrantError::Denied { by, reason }) => {
-                Some(HoldEvent::Denied { by, reason, tokens: signed(&snapshot.tokens, &keys) })
-            }
+            Err(GrantError::Denied { by, reason }) => Some(HoldEvent::Denied { by, reason, tokens: signed(&snapshot.tokens, &keys) }),
             Err(GrantError::Pending { found, needed, rejected }) => {
                 for rejection in rejected.iter().skip(self.rejected_logged) {
                     tracing::warn!(request.id = %self.expectation.request, %rejection, "decision in the store does not count");
@@ -176,10 +174,5 @@ impl Watch {
 
 /// Tokens whose signature is good: worth keeping as evidence, unlike whatever else lies in the store.
 fn signed(tokens: &[String], keys: &VerifyingKeys) -> Vec<String> {
-    tokens
-        .iter()
-        .take(verify::MAX_TOKENS)
-        .filter(|token| UnverifiedDecision::new(token).verify(keys).is_ok())
-        .cloned()
-        .collect()
+    tokens.iter().take(verify::MAX_TOKENS).filter(|token| UnverifiedDecision::new(token).verify(keys).is_ok()).cloned().collect()
 }
