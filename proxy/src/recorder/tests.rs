@@ -117,7 +117,8 @@ fn config(durability: Durability) -> RecorderConfig {
 }
 
 async fn recorder(store: &Arc<FaultyStore>, config: RecorderConfig) -> Recorder {
-    Recorder::with(config, Arc::clone(store) as Arc<dyn Store>, Arc::new(PemSigner::from(key()))).await.unwrap()
+    let store: Arc<dyn Store> = store.clone();
+    Recorder::with(config, store, Arc::new(PemSigner::from(key()))).await.unwrap()
 }
 
 fn start(session: Uuid) -> Event {
