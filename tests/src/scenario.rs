@@ -149,14 +149,23 @@ pub async fn recordings_sealed(stack: &Stack) -> Result<()> {
     }
 }
 
-/// A statement on its way through a hold.
+/// A statement on its way through a hold. Dropped before its end, its client goes away.
 pub struct Pending {
-    /// The call; `Ok` carries the number of rows.
-    pub call: JoinHandle<(Session, Result<u64, tokio_postgres::Error>)>,
+    call: Option<Call>,
     /// The card of its request.
     pub card: Card,
     /// Id of the request.
     pub request: String,
+}
+
+type Call = JoinHandle<(Session, Result<u64, tokio_postgres::Error>)>;
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(call) = &self.call {
+            call.abort();
+        }
+    }
 }
 
 /// Runs `sql` as `who` on a connection of its own and waits for its card. `sql` must hold a text no other statement of the run has.
@@ -187,7 +196,7 @@ pub async fn hold_on(stack: &Stack, session: Session, sql: &str) -> Result<Pendi
         }
     };
     let request = card.request.clone().context("the card names no request")?;
-    Ok(Pending { call, card, request })
+    Ok(Pending { call: Some(call), card, request })
 }
 
 impl Pending {
@@ -195,8 +204,11 @@ impl Pending {
     ///
     /// # Errors
     /// It does not end within a minute.
-    pub async fn ended(self) -> Result<(Session, Result<u64, tokio_postgres::Error>)> {
-        Ok(tokio::time::timeout(Duration::from_secs(60), self.call).await.context("the held statement does not end")??)
+    pub async fn ended(mut self) -> Result<(Session, Result<u64, tokio_postgres::Error>)> {
+        let call = self.call.as_mut().context("it has ended already")?;
+        let ended = tokio::time::timeout(Duration::from_secs(60), call).await.context("the held statement does not end")??;
+        self.call = None;
+        Ok(ended)
     }
 
     /// Presses one of its buttons.
@@ -216,7 +228,7 @@ impl Pending {
     /// It has ended.
     pub async fn must_wait(&self) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(900)).await;
-        ensure!(!self.call.is_finished(), "the hold opened");
+        ensure!(self.call.as_ref().is_some_and(|call| !call.is_finished()), "the hold opened");
         Ok(())
     }
 }

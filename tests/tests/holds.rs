@@ -112,7 +112,7 @@ fn a_hold_inside_a_transaction_keeps_the_transaction() -> Result<()> {
         // Denied inside a transaction: it has failed, as after a native error.
         session.batch_execute("begin").await?;
         let pending = hold_on(stack, session, "delete from ledger where id = 108").await?;
-        let outcome = pending.press(stack, "deny", "U0LEE", Some("no")).await;
+        let outcome = pending.press(stack, "deny", "U0LEE", Some("not tonight")).await;
         ensure!(outcome.ok, "{outcome:?}");
         let (session, result) = pending.ended().await?;
         ensure!(result.is_err_and(|error| sqlstate(&error) == "42501"), "it must be refused");
