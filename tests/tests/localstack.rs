@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use countersign_e2e::localstack::LocalStack;
-use countersign_e2e::scenario::{core, hold, on_shared_with, options, runtime};
+use countersign_e2e::scenario::{core, hold, on_shared_with, options};
 use countersign_e2e::stack::{Stack, StackOptions};
 
 fn on_localstack<F, R>(scenario: F) -> Result<()>
@@ -19,8 +19,8 @@ where
         match held.as_ref() {
             Some(instance) => Arc::clone(instance),
             None => {
-                // The bot's zip is made by the Python that starting LocalStack puts in place.
-                let instance = Arc::new(runtime()?.block_on(tokio::task::spawn_blocking(LocalStack::start))??);
+                // Blocks, outside of the runtime.
+                let instance = Arc::new(LocalStack::start()?);
                 *held = Some(Arc::clone(&instance));
                 instance
             }

@@ -114,9 +114,10 @@ pub async fn evidence_is_complete(stack: &Stack, id: i32) -> Result<()> {
         let session = session.get("session").and_then(Value::as_str).context("a listed session has no id")?;
         let shown = audit.run("show", &[session]).await?;
         if shown.stdout.contains(&statement) {
-            for piece in ["ci-writes-need-a-reviewer", "dana"] {
-                ensure!(shown.stdout.contains(piece), "`{piece}` is missing from\n{}", shown.stdout);
-            }
+            ensure!(shown.stdout.contains("ci-writes-need-a-reviewer"), "the rule is missing from\n{}", shown.stdout);
+            // Who approved is said only where the signature was checked.
+            let verified = audit.verify(Some(session)).await?;
+            ensure!(verified.status == 0 && verified.stdout.contains("by dana"), "the reviewer is missing from\n{}", verified.stdout);
             return Ok(());
         }
     }
