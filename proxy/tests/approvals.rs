@@ -165,7 +165,8 @@ async fn faults_of_the_setup_are_named() {
     let world = World::new().await;
     let file = world.folder.path().join("a-file");
     std::fs::write(&file, "x").unwrap();
-    let cases: [(&str, fn(&mut ApprovalsConfig, &std::path::Path)); 6] = [
+    type Change = fn(&mut ApprovalsConfig, &std::path::Path);
+    let cases: [(&str, Change); 6] = [
         ("no key", |config, _| config.keys.clear()),
         ("key a-file", |config, file| config.keys = vec![file.to_owned()]),
         ("needs path", |config, _| config.path = None),
