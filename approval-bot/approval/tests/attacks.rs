@@ -12,6 +12,8 @@ use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::EncodePublicKey as _;
 use proptest::prelude::*;
 
+type Change = fn(&mut Decision);
+
 const NOW: u64 = 1_800_000_000;
 
 struct Signers {
@@ -100,7 +102,7 @@ fn rejection(tokens: &[String]) -> RejectionReason {
 #[test]
 fn i2_a_decision_for_anything_else_does_not_count() {
     let signers = signers();
-    let cases: Vec<(&str, RejectionReason, fn(&mut Decision))> = vec![
+    let cases: Vec<(&str, RejectionReason, Change)> = vec![
         ("request", RejectionReason::Binding("request"), |d| d.request = RequestId::from_bytes([4; 16])),
         ("environment", RejectionReason::Binding("environment"), |d| d.environment = "staging".to_owned()),
         ("statement", RejectionReason::Binding("statement"), |d| d.digest = digest("delete from accounts")),
@@ -129,7 +131,7 @@ fn i2_a_decision_for_anything_else_does_not_count() {
 #[test]
 fn i6_the_requester_is_never_a_reviewer() {
     let signers = signers();
-    let cases: Vec<(&str, fn(&mut Decision))> = vec![
+    let cases: Vec<(&str, Change)> = vec![
         ("by e-mail", |d| d.reviewer.email = Some(" robin@BANK.example".to_owned())),
         ("by identity link", |d| d.reviewer.subjects.push("https://issuer.example|repo:bank/ledger".to_owned())),
         ("by name", |d| d.reviewer.person = "repo:bank/ledger".to_owned()),
@@ -240,7 +242,7 @@ fn i6_quorums_count_people() {
     let signers = signers();
     let sign = |decision: &Decision| sign(&signers.decision, &signers.kid, decision);
     let dana = approval("dana");
-    let cases: Vec<(&str, fn(&mut Decision), u32)> = vec![
+    let cases: Vec<(&str, Change, u32)> = vec![
         ("another person", |_| {}, 2),
         ("same person, other account", |d| d.reviewer.person = "dana".to_owned(), 1),
         ("same account", |d| d.reviewer.slack = "T1/dana".to_owned(), 1),

@@ -48,7 +48,8 @@ fn version_1_never_changes() {
 #[test]
 fn altered_requests_are_refused() {
     let golden = GOLDEN.trim_end();
-    let cases: [(&str, String, fn(&RequestError) -> bool); 10] = [
+    type Fits = fn(&RequestError) -> bool;
+    let cases: [(&str, String, Fits); 10] = [
         ("benign text over a dangerous digest", golden.replace("delete from accounts", "select * from notes "), |e| {
             matches!(e, RequestError::Digest)
         }),
