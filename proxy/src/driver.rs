@@ -115,7 +115,12 @@ impl Driver {
             durability: if strict { "strict" } else { "async" }.to_owned(),
         };
         let digest = policy.digest();
-        let who = holds::Who { environment: settings.environment.clone(), session: session_id.to_string(), principal: Arc::clone(&principal), database: database.clone() };
+        let who = holds::Who {
+            environment: settings.environment.clone(),
+            session: session_id.to_string(),
+            principal: Arc::clone(&principal),
+            database: database.clone(),
+        };
         let session = Session::new(Setup {
             start,
             principal,
@@ -234,7 +239,11 @@ impl Driver {
             self.wire.client_lost();
             self.wire.upstream_lost();
         } else if passed(lifetime) {
-            self.shut_down("lifetime", "57P01", "terminating connection: the session reached its longest allowed age; connect again with a new token");
+            self.shut_down(
+                "lifetime",
+                "57P01",
+                "terminating connection: the session reached its longest allowed age; connect again with a new token",
+            );
         } else if passed(idle_at) {
             self.shut_down("idle", "57P05", "terminating connection due to idle-session timeout");
         }
@@ -299,7 +308,8 @@ impl Driver {
                     let catalog = self.services.catalog.clone();
                     // Only a load that begins now is sure to see what was committed until now.
                     let generation = catalog.next_generation();
-                    self.operation = Some(Box::pin(async move { Done::Catalog(catalog.refresh(generation).await.map_err(|error| error.to_string())) }));
+                    self.operation =
+                        Some(Box::pin(async move { Done::Catalog(catalog.refresh(generation).await.map_err(|error| error.to_string())) }));
                 }
                 Effect::Anomaly { statement, what } => {
                     tracing::warn!(session.id = %self.who.session, statement, anomaly = %what, "anomaly");

@@ -90,10 +90,7 @@ impl Gateway {
     ///
     /// # Errors
     /// The gateway does not let it in.
-    pub async fn connect_with(
-        &self,
-        settings: impl FnOnce(&mut tokio_postgres::Config),
-    ) -> Result<Session, tokio_postgres::Error> {
+    pub async fn connect_with(&self, settings: impl FnOnce(&mut tokio_postgres::Config)) -> Result<Session, tokio_postgres::Error> {
         let mut config = tokio_postgres::Config::new();
         config
             .host(&self.host)
@@ -318,12 +315,8 @@ mod tests {
         let stranger = Authority::new(&dir.path().join("two"), "two")?;
         let cluster = Cluster::start(&authority).await?;
         let server = cluster.server();
-        let gateway = Gateway {
-            host: server.host.clone(),
-            port: server.port,
-            ca: authority.ca_file().to_owned(),
-            database: server.database.clone(),
-        };
+        let gateway =
+            Gateway { host: server.host.clone(), port: server.port, ca: authority.ca_file().to_owned(), database: server.database.clone() };
         let session = gateway.connect(&server.user, &server.password).await?;
         let row = session.query_one("select ssl from pg_stat_ssl where pid = pg_backend_pid()", &[]).await?;
         assert!(row.try_get::<_, bool>(0)?);

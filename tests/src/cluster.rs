@@ -349,12 +349,7 @@ fn is_root() -> bool {
 
 fn group_of(user: &str) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    passwd
-        .lines()
-        .find(|line| line.split(':').next() == Some(user))
-        .and_then(|line| line.split(':').nth(3))
-        .unwrap_or("nogroup")
-        .to_owned()
+    passwd.lines().find(|line| line.split(':').next() == Some(user)).and_then(|line| line.split(':').nth(3)).unwrap_or("nogroup").to_owned()
 }
 
 /// 32 random characters of `[A-Za-z0-9]`.
@@ -395,7 +390,9 @@ mod tests {
         assert_eq!((server.port, server.database.as_str(), server.password.as_str()), (6000, "shop", "p@ss"));
         assert_eq!(server.ca, None);
         assert_eq!(Server::from_url("postgresql://svc@localhost")?.database, "svc");
-        for bad in ["mysql://a@b/c", "nonsense", "postgres://10.0.0.1/x", "postgres://a@10.0.0.1/x?sslmode=disable", "postgres://a%4@localhost/x"] {
+        for bad in
+            ["mysql://a@b/c", "nonsense", "postgres://10.0.0.1/x", "postgres://a@10.0.0.1/x?sslmode=disable", "postgres://a%4@localhost/x"]
+        {
             assert!(Server::from_url(bad).is_err(), "{bad}");
         }
         Ok(())

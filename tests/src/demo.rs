@@ -95,10 +95,7 @@ pub async fn run(options: Options) -> Result<()> {
 async fn play(options: &Options, console: &Console) -> Result<()> {
     console.title("Countersign demo");
     let upstream = options.upstream.as_deref().map(Server::from_url).transpose()?;
-    ensure!(
-        options.no_script || upstream.is_none(),
-        "the CI job is written for the demo's own bank; give --no-script with --upstream"
-    );
+    ensure!(options.no_script || upstream.is_none(), "the CI job is written for the demo's own bank; give --no-script with --upstream");
     let localstack = if options.localstack {
         console.step("starting LocalStack (the first time takes some minutes)");
         let instance = tokio::task::spawn_blocking(|| LocalStack::start_private("demo")).await??;

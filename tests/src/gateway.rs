@@ -89,7 +89,11 @@ impl Proxy {
             match self.probe("readyz").await {
                 Ok((200, _)) => return Ok(()),
                 last if Instant::now() >= end => {
-                    bail!("the proxy is not ready after {} s ({last:?}); its log:\n{}", limit.as_secs(), crate::process::last_lines(&self.log(), 15))
+                    bail!(
+                        "the proxy is not ready after {} s ({last:?}); its log:\n{}",
+                        limit.as_secs(),
+                        crate::process::last_lines(&self.log(), 15)
+                    )
                 }
                 _ => tokio::time::sleep(Duration::from_millis(30)).await,
             }

@@ -102,10 +102,7 @@ impl Issuer {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://127.0.0.1:{}", listener.local_addr()?.port());
         let state = Shared { url: url.clone(), inner: Arc::clone(&inner) };
-        let router = Router::new()
-            .route("/.well-known/openid-configuration", get(discovery))
-            .route("/jwks", get(jwks))
-            .with_state(state);
+        let router = Router::new().route("/.well-known/openid-configuration", get(discovery)).route("/jwks", get(jwks)).with_state(state);
         let server = Arc::new(crate::http::Server::spawn(listener, router));
         let issuer = Self { url, inner, _server: server };
         issuer.rotate()?;
@@ -124,10 +121,7 @@ impl Issuer {
     /// No key can be made.
     pub fn rotate(&self) -> Result<()> {
         let generation = self.lock().generation + 1;
-        let keys = vec![
-            pair(&format!("rs-{generation}"), Algorithm::RS256)?,
-            pair(&format!("es-{generation}"), Algorithm::ES256)?,
-        ];
+        let keys = vec![pair(&format!("rs-{generation}"), Algorithm::RS256)?, pair(&format!("es-{generation}"), Algorithm::ES256)?];
         let mut inner = self.lock();
         inner.generation = generation;
         inner.keys.splice(0..0, keys);
@@ -237,9 +231,7 @@ impl Shared {
         let fault = self.inner.lock().unwrap_or_else(PoisonError::into_inner).fault;
         match fault {
             Fault::None | Fault::NoKeys => None,
-            Fault::Status(status) => {
-                Some(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response())
-            }
+            Fault::Status(status) => Some(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()),
             Fault::Slow(delay) => {
                 tokio::time::sleep(delay).await;
                 None
@@ -269,8 +261,7 @@ async fn jwks(State(shared): State<Shared>) -> Response {
     }
     let mut inner = shared.inner.lock().unwrap_or_else(PoisonError::into_inner);
     inner.key_requests += 1;
-    let keys: Vec<&Jwk> =
-        if inner.fault == Fault::NoKeys { Vec::new() } else { inner.keys.iter().map(|pair| &pair.public).collect() };
+    let keys: Vec<&Jwk> = if inner.fault == Fault::NoKeys { Vec::new() } else { inner.keys.iter().map(|pair| &pair.public).collect() };
     Json(json!({ "keys": keys })).into_response()
 }
 
@@ -280,8 +271,7 @@ mod tests {
     use jsonwebtoken::{DecodingKey, Validation};
 
     async fn published(issuer: &Issuer) -> Result<jsonwebtoken::jwk::JwkSet> {
-        let discovery: Value =
-            reqwest::get(format!("{}/.well-known/openid-configuration", issuer.url())).await?.json().await?;
+        let discovery: Value = reqwest::get(format!("{}/.well-known/openid-configuration", issuer.url())).await?.json().await?;
         let uri = discovery.get("jwks_uri").and_then(Value::as_str).context("no jwks_uri")?;
         Ok(reqwest::get(uri).await?.json().await?)
     }

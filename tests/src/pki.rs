@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -81,16 +80,13 @@ impl Authority {
     /// A key cannot be made or a file not written.
     pub fn server(&self, name: &str) -> Result<ServerCertificate> {
         let key = KeyPair::generate()?;
-        let mut params =
-            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])?;
+        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        let files = ServerCertificate {
-            certificate: self.dir.join(format!("{name}.crt.pem")),
-            key: self.dir.join(format!("{name}.key.pem")),
-        };
+        let files =
+            ServerCertificate { certificate: self.dir.join(format!("{name}.crt.pem")), key: self.dir.join(format!("{name}.key.pem")) };
         fs::write(&files.certificate, certificate.pem())?;
         write_secret(&files.key, &key.serialize_pem())?;
         Ok(files)

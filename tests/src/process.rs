@@ -189,10 +189,7 @@ impl Drop for Process {
 
 fn send(signal: Signal, pid: u32) {
     // The shell's own kill: no libc call of ours, and no package needed for /bin/kill.
-    let _ = Command::new("sh")
-        .args(["-c", &format!("kill -s {} {pid}", signal.name())])
-        .stderr(Stdio::null())
-        .status();
+    let _ = Command::new("sh").args(["-c", &format!("kill -s {} {pid}", signal.name())]).stderr(Stdio::null()).status();
 }
 
 /// The last `count` lines of a text.
@@ -247,11 +244,7 @@ mod tests {
     use super::*;
 
     fn alive(pid: u32) -> bool {
-        Command::new("sh")
-            .args(["-c", &format!("kill -0 {pid}")])
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
+        Command::new("sh").args(["-c", &format!("kill -0 {pid}")]).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
     #[test]

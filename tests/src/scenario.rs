@@ -100,9 +100,7 @@ where
 {
     runtime()?.block_on(async {
         let _turn = TURN.lock().await;
-        let stack = SHARED
-            .get_or_try_init(|| Stack::start(options, &|_| ()))
-            .await?;
+        let stack = SHARED.get_or_try_init(|| Stack::start(options, &|_| ())).await?;
         let outcome = scenario(stack).await;
         if let Err(error) = &outcome {
             return Err(anyhow::anyhow!(
@@ -263,6 +261,8 @@ pub async fn wait_for_count(stack: &Stack, sql: &str, wanted: i64) -> Result<()>
 /// # Errors
 /// It does not within half a minute.
 pub async fn wait_for_card_text(stack: &Stack, request: &str, text: &str) -> Result<()> {
-    let says = |card: &Card| card.ephemeral_for.is_none() && card.request.as_deref() == Some(request) && card.plain.to_lowercase().contains(&text.to_lowercase());
+    let says = |card: &Card| {
+        card.ephemeral_for.is_none() && card.request.as_deref() == Some(request) && card.plain.to_lowercase().contains(&text.to_lowercase())
+    };
     stack.slack.wait_for_card(Duration::from_secs(30), says).await.map(|_| ()).with_context(|| format!("the card never said `{text}`"))
 }

@@ -161,10 +161,7 @@ impl Stack {
         let (stores, bot) = match &options.localstack {
             None => {
                 say("starting the bot");
-                let stores = Stores::Directory {
-                    approvals: dir.path().join("approvals"),
-                    recordings: dir.path().join("recordings"),
-                };
+                let stores = Stores::Directory { approvals: dir.path().join("approvals"), recordings: dir.path().join("recordings") };
                 let Stores::Directory { approvals, recordings } = &stores else { anyhow::bail!("unreachable") };
                 std::fs::create_dir_all(approvals)?;
                 std::fs::create_dir_all(recordings)?;
@@ -186,7 +183,16 @@ impl Stack {
         };
 
         say("starting the proxy");
-        let parts = ConfigParts { options: &options, authority: &authority, issuer: &issuer, upstream: &upstream, policy: &policy, stores: &stores, decision: &decision_key, recording: &recording_key };
+        let parts = ConfigParts {
+            options: &options,
+            authority: &authority,
+            issuer: &issuer,
+            upstream: &upstream,
+            policy: &policy,
+            stores: &stores,
+            decision: &decision_key,
+            recording: &recording_key,
+        };
         let config = parts.config(dir.path())?;
         let proxy = Proxy::start(&programs.proxy, &dir.path().join("proxy"), &config, &environment).await?;
         let gateway = Gateway {
@@ -204,7 +210,24 @@ impl Stack {
             principals.insert(name.clone(), Principal { user: name, token, groups });
         }
         Ok(Self {
-            proxy, bot, slack, issuer, upstream, cluster, gateway, principals, stores, policy, decision_key, recording_key, programs, config, environment, keys, authority, dir,
+            proxy,
+            bot,
+            slack,
+            issuer,
+            upstream,
+            cluster,
+            gateway,
+            principals,
+            stores,
+            policy,
+            decision_key,
+            recording_key,
+            programs,
+            config,
+            environment,
+            keys,
+            authority,
+            dir,
         })
     }
 

@@ -103,10 +103,24 @@ fn start_up_refusals() -> Result<()> {
     on_shared(|stack| async move {
         let token = stack.issuer.mint(&claims("ci", &["ci"]))?;
         // Another database than exists.
-        let error = stack.gateway.connect_with(|config| { config.user("ci").password(&token).dbname("no_such_database"); }).await.err().context("it got in")?;
+        let error = stack
+            .gateway
+            .connect_with(|config| {
+                config.user("ci").password(&token).dbname("no_such_database");
+            })
+            .await
+            .err()
+            .context("it got in")?;
         ensure!(matches!(sqlstate(&error).as_str(), "3D000" | "28000" | "42501"), "{error:?}");
         // Settings that change what statements mean.
-        let error = stack.gateway.connect_with(|config| { config.user("ci").password(&token).options("-c search_path=evil"); }).await.err().context("it got in")?;
+        let error = stack
+            .gateway
+            .connect_with(|config| {
+                config.user("ci").password(&token).options("-c search_path=evil");
+            })
+            .await
+            .err()
+            .context("it got in")?;
         ensure!(matches!(sqlstate(&error).as_str(), "42501" | "28000"), "{error:?}");
         Ok(())
     })
@@ -174,39 +188,63 @@ fn configurations() -> Result<()> {
         };
 
         let missing = dir.join("no-such-policy.toml").display().to_string();
-        let config = with(&|config| { config.set("policy", "file", missing.as_str()); });
+        let config = with(&|config| {
+            config.set("policy", "file", missing.as_str());
+        });
         bent(stack, "no policy", &config, Expected::Ends(&["no-such-policy.toml"])).await?;
 
         let unreadable = file("broken-policy.toml", "version = 1\n\n[[rules]]\nname = \"x\"\nactoin = \"allow\"\n")?;
-        let config = with(&|config| { config.set("policy", "file", unreadable.as_str()); });
+        let config = with(&|config| {
+            config.set("policy", "file", unreadable.as_str());
+        });
         bent(stack, "unreadable policy", &config, Expected::Ends(&["broken-policy.toml", "5", "actoin"])).await?;
 
         let plain_file = file("a-file", "")?;
-        let config = with(&|config| { config.set("recording", "path", format!("{plain_file}/recordings")); });
+        let config = with(&|config| {
+            config.set("recording", "path", format!("{plain_file}/recordings"));
+        });
         bent(stack, "recording store missing", &config, Expected::Ends(&["recording"])).await?;
 
-        let config = with(&|config| { config.set("approvals", "path", format!("{plain_file}/approvals")); });
+        let config = with(&|config| {
+            config.set("approvals", "path", format!("{plain_file}/approvals"));
+        });
         bent(stack, "approval store missing", &config, Expected::Ends(&["approvals"])).await?;
 
-        let config = with(&|config| { config.set("approvals", "keys", vec![dir.join("no-such-key.pem").display().to_string()]); });
+        let config = with(&|config| {
+            config.set("approvals", "keys", vec![dir.join("no-such-key.pem").display().to_string()]);
+        });
         bent(stack, "decision key missing", &config, Expected::Ends(&["no-such-key.pem"])).await?;
 
-        let config = with(&|config| { config.set("upstream", "pasword", "x"); });
+        let config = with(&|config| {
+            config.set("upstream", "pasword", "x");
+        });
         bent(stack, "unknown key", &config, Expected::Ends(&["pasword"])).await?;
 
-        let config = with(&|config| { config.set("listen", "address", "x").unset("listen", "tls_certificate").unset("listen", "tls_key").set("listen", "plaintext", false); });
+        let config = with(&|config| {
+            config.set("listen", "address", "x").unset("listen", "tls_certificate").unset("listen", "tls_key").set(
+                "listen",
+                "plaintext",
+                false,
+            );
+        });
         bent(stack, "no certificate", &config, Expected::Ends(&["tls_certificate"])).await?;
 
-        let config = with(&|config| { config.set("upstream", "port", i64::from(nobody)); });
+        let config = with(&|config| {
+            config.set("upstream", "port", i64::from(nobody));
+        });
         bent(stack, "upstream down", &config, Expected::Refuses(&["08001", "08006"], "refused")).await?;
 
         let wrong = file("wrong-password", "wrong")?;
         let secret = toml::Value::Table([("file".to_owned(), toml::Value::String(wrong))].into_iter().collect());
-        let config = with(&|config| { config.set("upstream", "password", secret.clone()); });
+        let config = with(&|config| {
+            config.set("upstream", "password", secret.clone());
+        });
         bent(stack, "upstream password wrong", &config, Expected::Refuses(&["08001", "08004", "08006"], "password")).await?;
 
         let stranger = countersign_e2e::pki::Authority::new(&dir.join("pki"), "somebody else's")?;
-        let config = with(&|config| { config.set("upstream", "ca", stranger.ca_file().display().to_string()); });
+        let config = with(&|config| {
+            config.set("upstream", "ca", stranger.ca_file().display().to_string());
+        });
         bent(stack, "upstream certificate of somebody else", &config, Expected::Refuses(&["08001", "08006"], "certificate")).await
     })
 }

@@ -45,10 +45,22 @@ fn the_ready_file_is_enough_for_outsiders() -> Result<()> {
         command.args(["--keep", "--no-script", "--principal", "eve=dba,night-shift", "--ready"]).arg(&file);
         let mut demo = Process::spawn("demo", command, &dir.path().join("demo.log"), Signal::Term)?;
         let ready = wait_for_file(&file, &mut demo).await?;
-        let text = |pointer: &str| ready.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned).with_context(|| format!("no {pointer}"));
-        let port = |pointer: &str| ready.pointer(pointer).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok()).with_context(|| format!("no {pointer}"));
+        let text =
+            |pointer: &str| ready.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned).with_context(|| format!("no {pointer}"));
+        let port = |pointer: &str| {
+            ready
+                .pointer(pointer)
+                .and_then(Value::as_u64)
+                .and_then(|port| u16::try_from(port).ok())
+                .with_context(|| format!("no {pointer}"))
+        };
 
-        let gateway = Gateway { host: text("/gateway/host")?, port: port("/gateway/port")?, ca: text("/gateway/ca")?.into(), database: text("/gateway/database")? };
+        let gateway = Gateway {
+            host: text("/gateway/host")?,
+            port: port("/gateway/port")?,
+            ca: text("/gateway/ca")?.into(),
+            database: text("/gateway/database")?,
+        };
         for name in ["ci", "analyst", "dba", "eve"] {
             let (user, token) = (text(&format!("/principals/{name}/user"))?, text(&format!("/principals/{name}/token"))?);
             let session = gateway.connect(&user, &token).await.with_context(|| name.to_owned())?;
@@ -58,7 +70,11 @@ fn the_ready_file_is_enough_for_outsiders() -> Result<()> {
         ensure!(reqwest::get(text("/gateway/metrics")?).await?.status().is_success(), "no metrics");
         ensure!(reqwest::get(text("/slack/page")?).await?.text().await?.contains("approvals"), "no page");
         ensure!(reqwest::get(text("/slack/cards")?).await?.json::<Value>().await?.is_array(), "no cards");
-        let press = reqwest::Client::new().post(text("/slack/press/url")?).json(ready.pointer("/slack/press/body").context("no body")?).send().await?;
+        let press = reqwest::Client::new()
+            .post(text("/slack/press/url")?)
+            .json(ready.pointer("/slack/press/body").context("no body")?)
+            .send()
+            .await?;
         ensure!(press.status().as_u16() == 422, "there is nothing to press yet: {}", press.status());
         for pointer in ["/recordings", "/keys", "/policy", "/programs/proxy", "/programs/bot", "/programs/audit"] {
             ensure!(Path::new(&text(pointer)?).exists(), "{pointer} does not exist");

@@ -58,7 +58,8 @@ fn a_prepared_statement_runs_many_times() -> Result<()> {
         let oracle = stack.upstream.oracle().await?;
         for account in [1_i32, 2, 3, 350] {
             let through = session.query(&statement, &[&account, &3_i64]).await?;
-            let direct = oracle.query("select id, description from transactions where account_id = $1 order by id limit 3", &[&account]).await?;
+            let direct =
+                oracle.query("select id, description from transactions where account_id = $1 order by id limit 3", &[&account]).await?;
             ensure!(through.len() == direct.len(), "account {account}");
             for (one, other) in through.iter().zip(&direct) {
                 ensure!(one.try_get::<_, i64>(0)? == other.try_get::<_, i64>(0)?, "account {account}");
@@ -123,10 +124,7 @@ fn psycopg_works() -> Result<()> {
 async fn pgbench(stack: &Stack, mode: &str) -> Result<()> {
     let dba = stack.principal("dba")?;
     let mut command = tokio::process::Command::new(find_program("pgbench")?);
-    command
-        .args(["-M", mode, "-n", "-c", "2", "-j", "2", "-t", "25"])
-        .arg(stack.gateway.conninfo(&dba.user))
-        .env("PGPASSWORD", &dba.token);
+    command.args(["-M", mode, "-n", "-c", "2", "-j", "2", "-t", "25"]).arg(stack.gateway.conninfo(&dba.user)).env("PGPASSWORD", &dba.token);
     let before = countersign_e2e::scenario::count(stack, "select count(*) from pgbench_history").await?;
     let output = run(command, "pgbench").await?;
     ensure!(output.status == 0, "pgbench -M {mode}: {}\n{}", output.stdout, output.stderr);
@@ -175,7 +173,8 @@ fn a_running_statement_is_cancelled() -> Result<()> {
         let running = "select count(*) from pg_stat_activity where query like 'select pg_sleep(600)%' and state = 'active' and pid <> pg_backend_pid()";
         countersign_e2e::scenario::wait_for_count(stack, running, 1).await?;
         token.cancel_query(tls).await?;
-        let (session, outcome) = tokio::time::timeout(std::time::Duration::from_secs(30), sleeping).await.context("it was not cancelled")??;
+        let (session, outcome) =
+            tokio::time::timeout(std::time::Duration::from_secs(30), sleeping).await.context("it was not cancelled")??;
         let error = outcome.err().context("it ended by itself")?;
         ensure!(sqlstate(&error) == "57014", "{error:?}");
         ensure!(session.query_one("select 1", &[]).await?.try_get::<_, i32>(0)? == 1, "the session must live on");

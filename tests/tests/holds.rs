@@ -28,11 +28,17 @@ fn the_recording_carries_hold_and_approval() -> Result<()> {
 fn bound_parameters_are_shown_and_bound_to_the_approval() -> Result<()> {
     on_shared(|stack| async move {
         let session = stack.connect("ci").await?;
-        let call = tokio::spawn(async move { session.execute("update ledger set note = $1 where id = $2", &[&"seen by the reviewer", &104_i32]).await });
+        let call = tokio::spawn(async move {
+            session.execute("update ledger set note = $1 where id = $2", &[&"seen by the reviewer", &104_i32]).await
+        });
         let shows = |card: &countersign_e2e::slack::Card| card.plain.contains("seen by the reviewer") && card.plain.contains("104");
         let card = stack.slack.wait_for_card(Duration::from_secs(60), shows).await?;
-        ensure!(count(stack, "select count(*) from ledger where note = 'seen by the reviewer'").await? == 0, "it ran before anybody approved");
-        let press = Press { request: card.request.context("no request")?, action: "approve".to_owned(), user: "U0DANA".to_owned(), reason: None };
+        ensure!(
+            count(stack, "select count(*) from ledger where note = 'seen by the reviewer'").await? == 0,
+            "it ran before anybody approved"
+        );
+        let press =
+            Press { request: card.request.context("no request")?, action: "approve".to_owned(), user: "U0DANA".to_owned(), reason: None };
         let outcome = stack.slack.press(&press).await;
         ensure!(outcome.ok, "{outcome:?}");
         ensure!(call.await?? == 1, "one row");

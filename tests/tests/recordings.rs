@@ -104,18 +104,33 @@ fn tampering_shows_and_says_where() -> Result<()> {
 
         let length = usize::try_from(std::fs::metadata(last(stack.recordings()?)?)?.len())?;
         for place in [0, length / 3, length / 2, length - 1] {
-            must_show(stack, id, &format!("byte {place} of a segment"), |root| flip(&last(root)?, place), &["00000", ".rec", "segment"]).await?;
+            must_show(stack, id, &format!("byte {place} of a segment"), |root| flip(&last(root)?, place), &["00000", ".rec", "segment"])
+                .await?;
         }
         must_show(stack, id, "the last segment removed", |root| Ok(std::fs::remove_file(last(root)?)?), &["missing", "segment"]).await?;
-        must_show(stack, id, "a segment cut short", |root| {
-            let file = last(root)?;
-            let bytes = std::fs::read(&file)?;
-            Ok(std::fs::write(file, bytes.get(..bytes.len() / 2).unwrap_or_default())?)
-        }, &["segment", ".rec", "00000"]).await?;
-        must_show(stack, id, "the manifest changed", |root| {
-            let manifest = files(root, id)?.into_iter().find(|file| file.ends_with("manifest.json")).context("no manifest")?;
-            flip(&manifest, 40)
-        }, &["manifest"]).await?;
+        must_show(
+            stack,
+            id,
+            "a segment cut short",
+            |root| {
+                let file = last(root)?;
+                let bytes = std::fs::read(&file)?;
+                Ok(std::fs::write(file, bytes.get(..bytes.len() / 2).unwrap_or_default())?)
+            },
+            &["segment", ".rec", "00000"],
+        )
+        .await?;
+        must_show(
+            stack,
+            id,
+            "the manifest changed",
+            |root| {
+                let manifest = files(root, id)?.into_iter().find(|file| file.ends_with("manifest.json")).context("no manifest")?;
+                flip(&manifest, 40)
+            },
+            &["manifest"],
+        )
+        .await?;
         Ok(())
     })
 }

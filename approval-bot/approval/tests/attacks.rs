@@ -211,7 +211,7 @@ fn i2_a_token_must_be_signed_as_decisions_are() {
         ("too long", "a".repeat(20_000), TokenError::Malformed),
     ];
     for (name, token, why) in cases {
-        assert_eq!(rejection(&[token.clone()]), RejectionReason::Token(why), "{name}");
+        assert_eq!(rejection(std::slice::from_ref(&token)), RejectionReason::Token(why), "{name}");
         // Beside a good one it changes nothing.
         assert!(quorum(&expected(1), &[token, good.clone()], &signers.keys, NOW).is_ok(), "{name}");
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pg_query::Node;
 
-use crate::decision::Effect;
+use crate::decision::{Effect, Lasts};
 use crate::facts::{RelationName, SessionAction};
 use crate::masks::Protection;
 use crate::state::{SearchPath, SessionState};
@@ -303,8 +303,8 @@ fn arc(node: &Node) -> Arc<Node> {
 }
 
 /// The search path effect of a value list, `None` inside when it is not understood.
-fn path_effect(path: Option<SearchPath>) -> Effect {
-    Effect::SearchPath { path }
+fn path_effect(path: Option<SearchPath>, lasts: Lasts) -> Effect {
+    Effect::SearchPath { path, lasts }
 }
 
 /// What a view's columns are made of; `None` when that could not be found out.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::analysis::{self, Analysis};
-use crate::decision::{Effect, Trace, Trial};
+use crate::decision::{Effect, Lasts, Trace, Trial};
 use crate::facts::{RelationName, SessionAction};
 use crate::grammar::{self, Refusal};
 use crate::masks::Protection;
@@ -37,6 +37,10 @@ fn analyse(
     protection: &Protection<'_>,
 ) -> Vec<Analysis> {
     let mut own_state = None;
+    let controls = |node: &Option<Box<pg_query::Node>>| {
+        node.as_ref().is_some_and(|node| matches!(node.node, Some(pg_query::NodeEnum::TransactionStmt(_))))
+    };
+    let settles = !statements.iter().any(|statement| controls(&statement.stmt));
     let mut analyses = Vec::with_capacity(statements.len());
     for (index, statement) in statements.iter().enumerate() {
         let state = own_state.as_ref().unwrap_or(request.state);
@@ -47,7 +51,9 @@ fn analyse(
             for effect in &analysis.effects {
                 state.apply(effect);
             }
-            settle(state, &analysis.effects);
+            if settles {
+                settle(state, &analysis.effects);
+            }
         }
         analyses.push(analysis);
     }
@@ -70,10 +76,11 @@ fn analyse(
     analyses
 }
 
-/// Within one text a statement runs only after the ones before it worked, so their effects are certain.
+/// Within one text a statement runs only after the ones before it worked, so the effects of SET are certain. Those of `set_config` are
+/// not (its row may not exist), and the caller does not settle texts with transaction control (ROLLBACK takes a SET back).
 fn settle(state: &mut crate::SessionState, effects: &[Effect]) {
     for effect in effects {
-        if let Effect::SearchPath { path: Some(path) } = effect
+        if let Effect::SearchPath { path: Some(path), lasts: Lasts::Session | Lasts::Transaction } = effect
             && !state.path_unknown
         {
             state.paths = vec![path.clone()];

@@ -80,6 +80,17 @@ pub(crate) struct Output {
     pub(crate) direct: bool,
 }
 
+/// How sure a change is once its statement worked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lasts {
+    /// SET: for the session.
+    Session,
+    /// SET LOCAL: for the transaction, if there is one.
+    Transaction,
+    /// `set_config` and what the server reported: it may not have been called at all.
+    Perhaps,
+}
+
 /// What a statement changes in the session state.
 #[derive(Debug, Clone)]
 pub(crate) enum Effect {
@@ -87,6 +98,8 @@ pub(crate) enum Effect {
     SearchPath {
         /// The new path.
         path: Option<SearchPath>,
+        /// How sure it is that a statement that worked leaves this path behind.
+        lasts: Lasts,
     },
     /// PREPARE.
     Prepare(String, Arc<Node>),

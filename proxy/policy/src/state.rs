@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pg_query::Node;
 
-use crate::decision::Effect;
+use crate::decision::{Effect, Lasts};
 use crate::{Judgement, Principal};
 
 const MOST_PATHS: usize = 6;
@@ -85,13 +85,14 @@ impl SessionState {
         }
     }
 
-    /// The server completed the whole of a forwarded text without an error. Optional; it settles what [`Self::forwarded`] left open.
+    /// The server completed and committed a forwarded text, alone in its transaction, without an error. Optional; it settles what
+    /// [`Self::forwarded`] left open, which only a lone SET does: `SET LOCAL` is over by now, and a text of several statements may have
+    /// taken a SET back.
     pub fn completed(&mut self, judgement: &Judgement) {
-        let last = judgement.trace.effects.iter().rev().find_map(|effect| match effect {
-            Effect::SearchPath { path } => Some(path),
-            _ => None,
-        });
-        if let (Some(Some(path)), false, false) = (last, self.in_transaction, self.path_unknown)
+        if judgement.statements.len() != 1 || self.in_transaction || self.path_unknown {
+            return;
+        }
+        if let [Effect::SearchPath { path: Some(path), lasts: Lasts::Session }] = judgement.trace.effects.as_slice()
             && (self.paths.len() > 1 || self.paths.first() != Some(path))
         {
             self.paths = vec![path.clone()];
@@ -118,7 +119,7 @@ impl SessionState {
         }
         if name == "search_path" {
             let path = parse_path(value);
-            self.apply(&Effect::SearchPath { path });
+            self.apply(&Effect::SearchPath { path, lasts: Lasts::Perhaps });
         }
     }
 
@@ -129,13 +130,13 @@ impl SessionState {
 
     pub(crate) fn apply(&mut self, effect: &Effect) {
         match effect {
-            Effect::SearchPath { path: None } => {
+            Effect::SearchPath { path: None, .. } => {
                 if self.path_unknown {
                     return;
                 }
                 self.path_unknown = true;
             }
-            Effect::SearchPath { path: Some(path) } => {
+            Effect::SearchPath { path: Some(path), .. } => {
                 if self.paths.contains(path) {
                     return;
                 }

@@ -7,6 +7,7 @@ use countersign_recording::Event;
 use countersign_recording::v1::event::Parameter;
 use countersign_wire::ErrorFields;
 
+#[expect(clippy::large_enum_variant, reason = "the large variant is by far the most frequent one")]
 /// A request to the driver. Effects come out in order and are to be carried out in order.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -15,7 +15,7 @@ use crate::errors;
 use crate::extended::Prepared;
 use crate::pipeline::Step;
 use crate::rows::{self, Plan, ROW};
-use crate::session::{Fatal, Session};
+use crate::session::{Fatal, Session, Settling};
 
 impl From<WireError> for Fatal {
     fn from(error: WireError) -> Self {
@@ -313,6 +313,10 @@ impl Session {
         }
         self.transaction_protected |= judgement.touches_protected;
         self.completed(&tag, &judgement);
+        self.settling = match self.settling {
+            Settling::Nothing => Settling::One(Arc::clone(&judgement)),
+            Settling::One(_) | Settling::Mixed => Settling::Mixed,
+        };
         self.record(Event::Completion { statement, tag: tag.clone(), duration_us: self.now_us.saturating_sub(since) });
         if let Some(request) = request {
             self.effects.push_back(Effect::FinishHold { request, outcome: tag });
@@ -356,6 +360,7 @@ impl Session {
         self.record_copy_in();
         self.copy = Copy::None;
         self.rows.simple = None;
+        self.settling = Settling::Mixed;
         let statement = match self.pipeline.front() {
             // Our own poison failed, as it should: the client sees why.
             Some(Step::Poison { statement, error } | Step::PoisonQuery { statement, error }) if !said.is_fatal() => {
@@ -491,6 +496,11 @@ impl Session {
             ReadyStatus::InTransaction => TransactionStatus::InTransaction,
             ReadyStatus::Failed => TransactionStatus::Failed,
         });
+        if let Settling::One(judgement) = std::mem::replace(&mut self.settling, Settling::Nothing)
+            && status == ReadyStatus::Idle
+        {
+            self.state.completed(&judgement);
+        }
         if status == ReadyStatus::Idle {
             self.transaction_protected = false;
             // The side connection sees what the transaction changed only now.

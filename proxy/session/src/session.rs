@@ -92,6 +92,17 @@ pub(crate) enum Intake {
     Closed,
 }
 
+/// Which text, if any, ReadyForQuery settles.
+#[derive(Debug)]
+pub(crate) enum Settling {
+    /// None completed.
+    Nothing,
+    /// This one, alone and without an error.
+    One(Arc<countersign_policy::Judgement>),
+    /// Several completed, or one failed.
+    Mixed,
+}
+
 /// The session. See the crate's documentation.
 #[derive(Debug)]
 pub struct Session {
@@ -125,6 +136,8 @@ pub struct Session {
     pub(crate) statements: HashMap<u64, Arc<Prepared>>,
     pub(crate) portal_names: Names,
     pub(crate) portals: HashMap<u64, Portal>,
+    /// What completed since the last ReadyForQuery, when it was one statement.
+    pub(crate) settling: Settling,
     /// Counts Syncs.
     pub(crate) segment: u64,
     pub(crate) next_id: u64,
@@ -206,6 +219,7 @@ impl Session {
             statements: HashMap::new(),
             portal_names: Names::default(),
             portals: HashMap::new(),
+            settling: Settling::Nothing,
             segment: 0,
             next_id: 0,
             next_statement: 0,

@@ -79,7 +79,8 @@ impl Wire {
 
     /// Whether nothing is left to write, or nobody to write it to.
     pub(super) fn is_settled(&self, session: &Session) -> bool {
-        (!self.client.open || (self.client.is_settled() && !session.has_client_output())) && (!self.upstream.open || self.upstream.is_settled())
+        (!self.client.open || (self.client.is_settled() && !session.has_client_output()))
+            && (!self.upstream.open || self.upstream.is_settled())
     }
 
     /// Resolves when bytes moved or a side closed. Cancel-safe: nothing is read or written that is not in the buffers.
@@ -240,7 +241,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
     }
 }
 
-fn poll_read<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut, at_least: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+fn poll_read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+    at_least: usize,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
     if buffer.capacity().saturating_sub(buffer.len()) < at_least / 2 {
         buffer.reserve(at_least);
     }

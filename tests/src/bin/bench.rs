@@ -128,7 +128,11 @@ async fn pgbench(server: &Server, route: &Route, flags: &[&str], clients: u32, s
         .await?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "pgbench through {} failed: {}{text}", route.name, String::from_utf8_lossy(&output.stderr));
-    let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")).and_then(|rest| rest.split(' ').next()).context("pgbench printed no tps")?;
+    let tps = text
+        .lines()
+        .find_map(|line| line.strip_prefix("tps = "))
+        .and_then(|rest| rest.split(' ').next())
+        .context("pgbench printed no tps")?;
     Ok(tps.parse()?)
 }
 
@@ -199,7 +203,8 @@ impl Pooler {
             std::process::Command::new("chown").args(["-R", "postgres"]).arg(dir).status()?;
             command.args(["-u", "postgres"]);
         }
-        let process = command.arg("-q").arg(&ini).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
+        let process =
+            command.arg("-q").arg(&ini).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
         for _ in 0..100 {
             if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
                 return Ok(Some(Self { port, _process: process }));

@@ -32,13 +32,12 @@ pub fn find_server() -> Result<PathBuf> {
     for dir in search_path() {
         if complete(&dir) {
             // `postgres` finds its own library beside the real file.
-            return Ok(std::fs::canonicalize(dir.join("postgres"))
-                .ok()
-                .and_then(|file| file.parent().map(Path::to_owned))
-                .unwrap_or(dir));
+            return Ok(std::fs::canonicalize(dir.join("postgres")).ok().and_then(|file| file.parent().map(Path::to_owned)).unwrap_or(dir));
         }
     }
-    bail!("no PostgreSQL server programs found (initdb, postgres); install them (Debian: apt-get install postgresql) or set PG_BIN to their folder")
+    bail!(
+        "no PostgreSQL server programs found (initdb, postgres); install them (Debian: apt-get install postgresql) or set PG_BIN to their folder"
+    )
 }
 
 /// A program from `PATH`, or beside the server's.

@@ -20,14 +20,10 @@ fn document(stack: &Stack) -> Value {
     let principals: serde_json::Map<String, Value> = stack
         .principals
         .iter()
-        .map(|(name, principal)| {
-            (name.clone(), json!({"user": principal.user, "token": principal.token, "groups": principal.groups}))
-        })
+        .map(|(name, principal)| (name.clone(), json!({"user": principal.user, "token": principal.token, "groups": principal.groups})))
         .collect();
     let (recordings, approvals, aws) = match &stack.stores {
-        Stores::Directory { approvals, recordings } => {
-            (recordings.display().to_string(), approvals.display().to_string(), Value::Null)
-        }
+        Stores::Directory { approvals, recordings } => (recordings.display().to_string(), approvals.display().to_string(), Value::Null),
         Stores::Aws { instance, deployed } => (
             format!("s3://{}", deployed.bucket),
             deployed.table.clone(),

@@ -71,7 +71,10 @@ pub async fn denial_leaves_the_state_right(stack: &Stack) -> Result<()> {
 pub async fn hold_and_approve(stack: &Stack, id: i32) -> Result<()> {
     let pending = hold(stack, "ci", &format!("update ledger set note = 'approved' where id = {id}")).await?;
     let request = pending.request.clone();
-    ensure!(count(stack, &format!("select count(*) from ledger where id = {id} and note = 'approved'")).await? == 0, "it ran before anybody approved");
+    ensure!(
+        count(stack, &format!("select count(*) from ledger where id = {id} and note = 'approved'")).await? == 0,
+        "it ran before anybody approved"
+    );
     let outcome = pending.press(stack, "approve", "U0DANA", None).await;
     ensure!(outcome.ok, "{outcome:?}");
     let (mut session, result) = pending.ended().await?;

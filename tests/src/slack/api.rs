@@ -300,7 +300,13 @@ fn open_view(shared: &Shared, arguments: &Value) -> Result<Value, Refusal> {
         fields.insert("previous_view_id".to_owned(), Value::Null);
         fields.insert("hash".to_owned(), json!(format!("{serial}.look")));
         fields.insert("state".to_owned(), json!({"values": {}}));
-        for (name, default) in [("private_metadata", json!("")), ("callback_id", json!("")), ("external_id", json!("")), ("clear_on_close", json!(false)), ("notify_on_close", json!(false))] {
+        for (name, default) in [
+            ("private_metadata", json!("")),
+            ("callback_id", json!("")),
+            ("external_id", json!("")),
+            ("clear_on_close", json!(false)),
+            ("notify_on_close", json!(false)),
+        ] {
             fields.entry(name).or_insert(default);
         }
     }

@@ -159,10 +159,7 @@ fn check_element(element: &Value, at: &str, found: &mut Found) {
                 found.say(&format!("{at}/max_length"), "must be at most 3000");
             }
         }
-        Some(
-            "static_select" | "overflow" | "checkboxes" | "radio_buttons" | "datepicker" | "image" | "users_select"
-            | "number_input",
-        ) => {}
+        Some("static_select" | "overflow" | "checkboxes" | "radio_buttons" | "datepicker" | "image" | "users_select" | "number_input") => {}
         other => found.say(&format!("{at}/type"), &format!("unsupported element: {}", other.unwrap_or("none"))),
     }
 }

@@ -158,11 +158,7 @@ pub(super) fn payload_of(shared: &Shared, press: &Press) -> Result<(Value, Card)
         .find(matches)
         .cloned()
         .ok_or_else(|| format!("no card of request {} has a button to {}", press.request, press.action))?;
-    let button = card
-        .buttons
-        .iter()
-        .find(|button| button.action.as_deref() == Some(press.action.as_str()))
-        .ok_or("the button is gone")?;
+    let button = card.buttons.iter().find(|button| button.action.as_deref() == Some(press.action.as_str())).ok_or("the button is gone")?;
     inner.serial += 1;
     let trigger = format!("{}.{}.look", now_seconds(), inner.serial);
     inner.triggers.insert(trigger.clone(), Trigger { user: user.id.clone(), made: Instant::now(), used: false });

@@ -243,9 +243,17 @@ fn pairs(html: &str, mark: &str, tag: &str) -> String {
 }
 
 fn emoji(text: &str) -> String {
-    [(":white_check_mark:", "✅"), (":x:", "❌"), (":no_entry:", "⛔"), (":lock:", "🔒"), (":warning:", "⚠️"), (":hourglass:", "⌛"), (":hourglass_flowing_sand:", "⏳")]
-        .iter()
-        .fold(text.to_owned(), |text, (name, sign)| text.replace(name, sign))
+    [
+        (":white_check_mark:", "✅"),
+        (":x:", "❌"),
+        (":no_entry:", "⛔"),
+        (":lock:", "🔒"),
+        (":warning:", "⚠️"),
+        (":hourglass:", "⌛"),
+        (":hourglass_flowing_sand:", "⏳"),
+    ]
+    .iter()
+    .fold(text.to_owned(), |text, (name, sign)| text.replace(name, sign))
 }
 
 /// The three entities Slack knows.

@@ -29,7 +29,9 @@ async fn interactions(State(bot): State<Bot>, headers: HeaderMap, body: Bytes) -
     let text = String::from_utf8_lossy(&body).into_owned();
     let payload = reqwest::Url::parse(&format!("http://form/?{text}"))
         .ok()
-        .and_then(|url| url.query_pairs().find(|(name, _)| name == "payload").and_then(|(_, value)| serde_json::from_str::<Value>(&value).ok()))
+        .and_then(|url| {
+            url.query_pairs().find(|(name, _)| name == "payload").and_then(|(_, value)| serde_json::from_str::<Value>(&value).ok())
+        })
         .unwrap_or_default();
     bot.seen.lock().unwrap_or_else(PoisonError::into_inner).push((headers, payload.clone()));
     let denies = payload.pointer("/actions/0/action_id").and_then(Value::as_str) == Some("countersign_deny");
@@ -74,12 +76,20 @@ async fn tokens_and_limits_are_refused_as_slack_does() -> Result<()> {
     assert_eq!(error(stranger.call("auth.test", &json!({})).await?), "invalid_auth");
     assert_eq!(bot.call("auth.test", &json!({})).await?.get("team_id"), Some(&json!(TEAM)));
     let section = json!({"type": "section", "text": {"type": "mrkdwn", "text": "x".repeat(3001)}});
-    assert_eq!(error(bot.call("chat.postMessage", &json!({"channel": CHANNEL, "text": "x", "blocks": [section]})).await?), "invalid_blocks");
+    assert_eq!(
+        error(bot.call("chat.postMessage", &json!({"channel": CHANNEL, "text": "x", "blocks": [section]})).await?),
+        "invalid_blocks"
+    );
     assert_eq!(error(bot.call("chat.postMessage", &json!({"channel": "C0OTHER", "text": "x"})).await?), "channel_not_found");
     assert_eq!(error(bot.call("chat.update", &json!({"channel": CHANNEL, "ts": "1.2", "text": "x"})).await?), "message_not_found");
     assert_eq!(error(bot.call("files.upload", &json!({})).await?), "unknown_method");
     slack.add_fault(Fault { method: "chat.postMessage".to_owned(), times: 1, kind: FaultKind::RateLimited(7) });
-    let limited = reqwest::Client::new().post(format!("{}/chat.postMessage", slack.api_url())).bearer_auth(slack.token()).json(&card()).send().await?;
+    let limited = reqwest::Client::new()
+        .post(format!("{}/chat.postMessage", slack.api_url()))
+        .bearer_auth(slack.token())
+        .json(&card())
+        .send()
+        .await?;
     assert_eq!((limited.status().as_u16(), limited.headers().get("retry-after").and_then(|value| value.to_str().ok())), (429, Some("7")));
     assert!(slack.cards().is_empty());
     assert_eq!(slack.refusals().len(), 6);

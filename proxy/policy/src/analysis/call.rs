@@ -7,6 +7,7 @@ use super::{Interest, Lineage, Scope, Walk, path_effect, strings};
 use crate::StatementKind;
 use crate::builtin::{self, Setting};
 use crate::catalog::FIRST_USER_OID;
+use crate::decision::Lasts;
 use crate::state::{parse_path, truncate};
 
 impl<'a> Walk<'a> {
@@ -185,7 +186,7 @@ impl<'a> Walk<'a> {
         let (Some(name), value) = (constant(name), constant(value)) else { return false };
         match (builtin::setting(&name), value) {
             (Setting::SearchPath, value) => {
-                self.effects.push(path_effect(value.as_deref().and_then(parse_path)));
+                self.effects.push(path_effect(value.as_deref().and_then(parse_path), Lasts::Perhaps));
             }
             (Setting::Only(only), Some(value)) if value.eq_ignore_ascii_case(only) => {}
             (Setting::Harmless, Some(_)) => {}

@@ -6,6 +6,7 @@ use pg_query::{Node, NodeEnum};
 use super::{Walk, path_effect};
 use crate::StatementKind;
 use crate::builtin::{self, Setting};
+use crate::decision::Lasts;
 use crate::facts::SessionAction;
 use crate::state::{SearchPath, truncate};
 
@@ -16,7 +17,7 @@ impl Walk<'_> {
         let kind = VariableSetKind::try_from(set.kind);
         if kind == Ok(K::VarResetAll) {
             // Limits that the operator set for the session go too.
-            self.effects.push(path_effect(Some(SearchPath::Default)));
+            self.effects.push(path_effect(Some(SearchPath::Default), Lasts::Session));
             self.raise(StatementKind::Utility, || "resets every setting".to_owned());
             return;
         }
@@ -28,15 +29,16 @@ impl Walk<'_> {
             }
             return;
         }
+        let lasts = if set.is_local { Lasts::Transaction } else { Lasts::Session };
         let resets = matches!(kind, Ok(K::VarSetDefault | K::VarReset));
         match (builtin::setting(name), kind) {
             (Setting::SearchPath, Ok(K::VarSetValue)) => {
                 let path = values(&set.args).map(|names| SearchPath::Schemas(names.iter().map(|name| truncate(name).to_owned()).collect()));
-                self.effects.push(path_effect(path));
+                self.effects.push(path_effect(path, lasts));
                 self.raise(StatementKind::Session, || "sets search_path".to_owned());
             }
             (Setting::SearchPath, _) if resets => {
-                self.effects.push(path_effect(Some(SearchPath::Default)));
+                self.effects.push(path_effect(Some(SearchPath::Default), lasts));
                 self.raise(StatementKind::Session, || "resets search_path".to_owned());
             }
             (Setting::Harmless, Ok(K::VarSetValue | K::VarSetDefault | K::VarReset)) => {
@@ -55,7 +57,7 @@ impl Walk<'_> {
         self.raise(StatementKind::Session, || "discards session state".to_owned());
         match DiscardMode::try_from(discard.target) {
             Ok(DiscardMode::DiscardAll) => {
-                self.effects.push(path_effect(Some(SearchPath::Default)));
+                self.effects.push(path_effect(Some(SearchPath::Default), Lasts::Session));
                 self.action = SessionAction::DeallocateAll;
             }
             Ok(DiscardMode::DiscardPlans | DiscardMode::DiscardSequences | DiscardMode::DiscardTemp) => {}
