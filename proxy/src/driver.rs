@@ -284,11 +284,12 @@ impl Driver {
                     self.recorder.append(i64::try_from(now_us()).unwrap_or(i64::MAX), event);
                 }
                 Effect::PlaceHold(hold) => {
-                    let placing = holds::place(self.who.clone(), *hold, self.services.approvals.clone());
+                    let placing = holds::place_or_cancel(self.who.clone(), *hold, self.services.approvals.clone());
                     self.operation = Some(Box::pin(async move {
                         match placing.await {
-                            Ok(placed) => Done::Placed(Box::new(placed)),
-                            Err(why) => Done::NotPlaced(why),
+                            Ok(Ok(placed)) => Done::Placed(Box::new(placed)),
+                            Ok(Err(why)) => Done::NotPlaced(why),
+                            Err(_) => Done::NotPlaced("placing the request was broken off".to_owned()),
                         }
                     }));
                 }

@@ -198,7 +198,7 @@ impl Session {
     /// Writes a simple Query upstream. The only place that does.
     pub(crate) fn forward_query(&mut self, permit: Permit, text: &Bytes, judged: &Judged, request: Option<String>) {
         let statement = permit.consume();
-        let gate = if judged.judgement.needs_durable_record { self.gate() } else { 0 };
+        let gate = self.statement_gate(&judged.judgement);
         self.forget_unnamed();
         let own = self.own_deallocate(&judged.judgement);
         self.to_server.write(gate, |out| countersign_wire::put_query(out, own.as_ref().unwrap_or(text)));

@@ -289,7 +289,7 @@ impl Session {
                 return Ok(Taken::Done);
             }
         }
-        let gate = if judged.judgement.needs_durable_record { self.gate() } else { 0 };
+        let gate = self.statement_gate(&judged.judgement);
         let now_us = self.now_us;
         let Some(portal) = self.portals.get_mut(&id) else { return Ok(Taken::Done) };
         if portal.since == 0 {

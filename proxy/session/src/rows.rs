@@ -76,6 +76,7 @@ impl Session {
 
     /// Forwards and records a frame (or a run of them) that is part of a result, as it is.
     pub(crate) fn result_frames(&mut self, statement: u64, frames: &[u8], count: u64) {
+        self.discloses = true;
         self.batch_for(statement);
         self.rows.frames.extend_from_slice(frames);
         self.rows.count += count;
@@ -95,6 +96,7 @@ impl Session {
     }
 
     fn share(&mut self, statement: u64, run: Bytes, count: u64) {
+        self.discloses = true;
         self.flush_rows();
         self.to_client.push(0, run.clone());
         self.record(Event::Rows { statement, frames: run, count });

@@ -28,9 +28,11 @@ impl Session {
         let mark = self.to_client.mark();
         let outcome = self.take_server_frames(input);
         self.flush_rows();
-        // What this batch shows goes out once everything recorded up to here is durable.
-        let gate = self.gate();
-        self.to_client.raise(mark, gate);
+        // What this batch shows or acknowledges goes out once everything recorded up to here is durable.
+        if std::mem::take(&mut self.discloses) {
+            let gate = self.gate();
+            self.to_client.raise(mark, gate);
+        }
         outcome?;
         self.hold_progressed();
         Ok(())
@@ -317,6 +319,8 @@ impl Session {
             Settling::Nothing => Settling::One(Arc::clone(&judgement)),
             Settling::One(_) | Settling::Mixed => Settling::Mixed,
         };
+        // Inside an open block nothing is done yet; a plain read did nothing, and its rows wait by themselves.
+        self.discloses |= judgement.needs_durable_record && !self.in_block();
         self.record(Event::Completion { statement, tag: tag.clone(), duration_us: self.now_us.saturating_sub(since) });
         if let Some(request) = request {
             self.effects.push_back(Effect::FinishHold { request, outcome: tag });
@@ -489,6 +493,8 @@ impl Session {
             _ => return Err(unexpected(be::READY)),
         }
         self.status = status;
+        // A later ReadyForQuery may still belong to something sent before what ends the block.
+        self.ending = self.ending && !self.pipeline.is_empty();
         self.copy = Copy::None;
         self.rows.simple = None;
         self.state.ready(match status {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use countersign_masking::MaskKey;
-use countersign_policy::{Catalog, Policy, Principal, SessionState};
+use countersign_policy::facts::SessionAction;
+use countersign_policy::{Catalog, Judgement, Policy, Principal, SessionState, StatementFacts, StatementKind};
 use countersign_recording::Event;
 use countersign_recording::v1::event::SessionStart;
 use countersign_wire::{ErrorFields, ReadyStatus};
@@ -98,7 +99,7 @@ pub(crate) enum Settling {
     /// None completed.
     Nothing,
     /// This one, alone and without an error.
-    One(Arc<countersign_policy::Judgement>),
+    One(Arc<Judgement>),
     /// Several completed, or one failed.
     Mixed,
 }
@@ -136,6 +137,10 @@ pub struct Session {
     pub(crate) statements: HashMap<u64, Arc<Prepared>>,
     pub(crate) portal_names: Names,
     pub(crate) portals: HashMap<u64, Portal>,
+    /// Something on its way ends the open transaction block, so what is forwarded behind it may take effect by itself.
+    pub(crate) ending: bool,
+    /// The batch being taken from the server shows or acknowledges something that must be durable first.
+    pub(crate) discloses: bool,
     /// What completed since the last ReadyForQuery, when it was one statement.
     pub(crate) settling: Settling,
     /// Counts Syncs.
@@ -219,6 +224,8 @@ impl Session {
             statements: HashMap::new(),
             portal_names: Names::default(),
             portals: HashMap::new(),
+            ending: false,
+            discloses: false,
             settling: Settling::Nothing,
             segment: 0,
             next_id: 0,
@@ -428,6 +435,21 @@ impl Session {
     /// The gate of something that must wait until all events so far are durable.
     pub(crate) const fn gate(&self) -> u64 {
         self.events
+    }
+
+    /// The gate of a statement towards the server. What runs inside an open transaction block takes effect with its COMMIT, which waits
+    /// for everything before it; only what may act outside the transaction waits by itself.
+    pub(crate) fn statement_gate(&mut self, judgement: &Judgement) -> u64 {
+        let ends = judgement.statements.iter().any(|facts| matches!(facts.action, SessionAction::Commit | SessionAction::Rollback));
+        let taken_back = |facts: &StatementFacts| facts.kind <= StatementKind::CopyIn && facts.functions.is_empty();
+        let revocable = self.in_block() && !ends && judgement.statements.iter().all(taken_back);
+        self.ending |= ends;
+        if !judgement.needs_durable_record || revocable { 0 } else { self.gate() }
+    }
+
+    /// Whether a transaction block is certainly open for what is sent or answered now.
+    pub(crate) fn in_block(&self) -> bool {
+        self.status == ReadyStatus::InTransaction && !self.ending
     }
 
     pub(crate) const fn new_id(&mut self) -> u64 {

@@ -148,6 +148,58 @@ fn i3_strict_shows_nothing_before_it_is_durable() {
 }
 
 #[test]
+fn i3_strict_writes_wait_for_their_record() {
+    on_big_stack(|| {
+        let mut bench = Bench::of("writer", true);
+        bench.settle();
+        let greeted = u64::try_from(bench.events.len()).unwrap();
+        bench.durable = Some(greeted);
+        bench.send(|out| wire::put_query(out, HELD.as_bytes()));
+        assert_eq!(bench.server.executed, 0, "an autocommit write does not reach the server");
+        bench.durable = None;
+        bench.settle();
+        assert_eq!(bench.server.executed, 1);
+    });
+}
+
+#[test]
+fn i3_a_write_in_a_block_waits_at_its_commit() {
+    on_big_stack(|| {
+        let mut bench = Bench::of("writer", true);
+        bench.send(|out| wire::put_query(out, b"BEGIN"));
+        let begun = u64::try_from(bench.events.len()).unwrap();
+        bench.durable = Some(begun);
+        bench.send(|out| wire::put_query(out, HELD.as_bytes()));
+        assert_eq!(bench.server.executed, 1, "it can still be taken back");
+        bench.received.clear();
+        bench.send(|out| wire::put_query(out, b"COMMIT"));
+        assert_eq!(bench.server.status, ReadyStatus::InTransaction, "COMMIT waits for the record");
+        bench.durable = None;
+        bench.settle();
+        assert_eq!(bench.server.status, ReadyStatus::Idle);
+    });
+}
+
+#[test]
+fn i3_a_pipelined_write_behind_a_commit_waits() {
+    on_big_stack(|| {
+        let mut bench = Bench::of("writer", true);
+        bench.send(|out| wire::put_query(out, b"BEGIN"));
+        bench.durable = Some(u64::try_from(bench.events.len()).unwrap());
+        bench.send(|out| {
+            extended(out, "COMMIT");
+            wire::put_empty(out, fe::SYNC);
+            extended(out, HELD);
+            wire::put_empty(out, fe::SYNC);
+        });
+        assert_eq!((bench.server.status, bench.server.executed), (ReadyStatus::InTransaction, 0));
+        bench.durable = None;
+        bench.settle();
+        assert_eq!((bench.server.status, bench.server.executed), (ReadyStatus::Idle, 1));
+    });
+}
+
+#[test]
 fn i2_a_held_statement_stays_until_the_hold_ends() {
     on_big_stack(|| {
         let mut bench = started(true);

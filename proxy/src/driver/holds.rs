@@ -11,6 +11,7 @@ use countersign_policy::{Principal, StatementFacts};
 use countersign_session::HoldRequest;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::oneshot;
 
 use crate::approvals::Approvals;
 
@@ -31,8 +32,23 @@ pub(super) struct PlacedHold {
     pub(super) expires: String,
 }
 
+/// Places a request in a task of its own: when nobody waits for the outcome any more (the client cancelled or left meanwhile), a request
+/// that was placed all the same is cancelled again.
+pub(super) fn place_or_cancel(who: Who, hold: HoldRequest, approvals: Approvals) -> oneshot::Receiver<Result<PlacedHold, String>> {
+    let (sender, receiver) = oneshot::channel();
+    tokio::spawn(async move {
+        let outcome = place(who, hold, approvals.clone()).await;
+        if let Err(Ok(placed)) = sender.send(outcome)
+            && let Err(error) = approvals.cancel(&placed.expectation.request, "the client went away").await
+        {
+            tracing::warn!(approval.request = %placed.expectation.request, error = %error, "a request could not be cancelled; it stays open until it expires");
+        }
+    });
+    receiver
+}
+
 /// Places a request.
-pub(super) async fn place(who: Who, hold: HoldRequest, approvals: Approvals) -> Result<PlacedHold, String> {
+async fn place(who: Who, hold: HoldRequest, approvals: Approvals) -> Result<PlacedHold, String> {
     let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?.as_secs();
     let request = request(id, &who, &hold, now)?;

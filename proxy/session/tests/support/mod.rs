@@ -22,6 +22,12 @@ slack = "T0BANK/U0DANA"
 groups = ["dba-oncall"]
 
 [[rules]]
+name = "writers"
+who = { groups = ["writer"] }
+what = { kinds = ["write"] }
+action = "allow"
+
+[[rules]]
 name = "held"
 what = { kinds = ["write"] }
 action = "hold"
@@ -334,12 +340,17 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(strict: bool) -> Self {
+        Self::of("ci", strict)
+    }
+
+    /// A session of somebody in `group`.
+    pub(crate) fn of(group: &str, strict: bool) -> Self {
         let policy = Arc::new(Policy::parse(POLICY).expect("the test policy is valid"));
         let principal = Principal {
             issuer: "https://issuer.example".into(),
             subject: "ci".into(),
             email: None,
-            groups: ["ci".to_owned()].into(),
+            groups: [group.to_owned()].into(),
             claims: std::collections::BTreeMap::new(),
         };
         let session = Session::new(Setup {
