@@ -32,6 +32,9 @@ const EXCERPT: usize = 1_000;
 /// What is left of a detail that is cut. A card with a cut detail has no Approve button.
 const MAX_DETAIL: usize = 2_800;
 
+/// Labelled lines in one block of a card.
+const MAX_LINES: usize = 110;
+
 /// Action ids of the buttons.
 pub mod action {
     /// Approve.
@@ -87,14 +90,15 @@ pub fn card(view: &View<'_>) -> Card {
     let details = Details::of(request);
     let fits = details.fits();
     let open = view.status == Status::Open;
-    let mut blocks = vec![header(&headline(view)), details.who(fits), details.what(fits)];
+    // What would run, then why it waits, then who asks: reviewers read from the top.
+    let mut blocks = vec![header(&headline(view)), details.what(fits), labelled(&details.why, fits), labelled(&details.who, fits)];
     if !fits {
         blocks.push(plain(&format!(
             "This request does not fit on a card ({} characters), so it cannot be approved here. Read it whole with the button below.",
             details.size()
         )));
     }
-    blocks.extend(details.notes.iter().map(|note| plain(&format!("⚠ The statement or a value {note}."))));
+    blocks.extend(details.notes.iter().map(|note| plain(&format!("⚠ {note}"))));
     blocks.push(progress(view));
     blocks.push(context(&format!(
         "Request {} · session {} · environment {} · expires {} · policy {}",
@@ -123,8 +127,7 @@ pub fn whole(view: &View<'_>) -> String {
     let request = view.request;
     let details = Details::of(request);
     let mut text = format!("{}\n\n", headline(view));
-    let facts = details.facts.iter().map(|(label, value)| (label.as_str(), value));
-    for (label, value) in details.lines.iter().map(|(label, value)| (*label, value)).chain(facts) {
+    for (label, value) in details.lines() {
         text.push_str(&format!("{label}: {value}\n"));
     }
     text.push_str(&format!(
@@ -137,15 +140,15 @@ pub fn whole(view: &View<'_>) -> String {
         text.push_str(&format!("\nParameters\n----------\n{}\n", details.parameters));
     }
     for note in &details.notes {
-        text.push_str(&format!("\nNote: the statement or a value {note}.\n"));
+        text.push_str(&format!("\nNote: {note}\n"));
     }
     text
 }
 
 /// Everything that is shown, made visible.
 struct Details {
-    lines: Vec<(&'static str, String)>,
-    facts: Vec<(String, String)>,
+    why: Vec<(String, String)>,
+    who: Vec<(String, String)>,
     statement: String,
     parameters: String,
     notes: Vec<String>,
@@ -154,34 +157,41 @@ struct Details {
 impl Details {
     fn of(request: &Request) -> Self {
         let requester = &request.requester;
-        let mut lines = vec![("Requester", visible::line(&requester.subject)), ("Issuer", visible::line(&requester.issuer))];
-        lines.extend(requester.email.iter().map(|email| ("E-mail", visible::line(email))));
+        let own = |label: &str, value: &str| (label.to_owned(), visible::line(value));
+        let mut why = vec![own("Held because", &request.reason), own("Rule", &request.rule)];
+        why.extend(request.facts.iter().map(|(label, value)| (capital(&visible::line(label)), visible::line(value))));
+        why.push(own("Database", &request.database));
+        let mut who = vec![own("Requester", &requester.subject)];
+        who.extend(requester.email.iter().map(|email| own("E-mail", email)));
         if !requester.groups.is_empty() {
-            lines.push(("Groups", visible::line(&requester.groups.join(", "))));
+            who.push(own("Groups", &requester.groups.join(", ")));
         }
-        lines.extend([
-            ("Database", visible::line(&request.database)),
-            ("Rule", visible::line(&request.rule)),
-            ("Held because", visible::line(&request.reason)),
-        ]);
-        let facts = requester.claims.iter().chain(request.facts.iter().map(|(a, b)| (a, b)));
-        let facts = facts.map(|(label, text)| (visible::line(label), visible::line(text))).collect();
+        who.push(own("Issuer", &requester.issuer));
+        // Claims keep their names as they are, so that none passes for a line of ours.
+        who.extend(requester.claims.iter().map(|(name, value)| (format!("claim {}", visible::line(name)), visible::line(value))));
         let statement = visible::text(&request.statement);
         let mut notes = statement.notes();
         let shown: Vec<String> = request.parameters.iter().zip(1..).map(|(value, number)| values::show(number, value)).collect();
         let parameters = shown.join("\n");
         let values = visible::text(&request.parameters.iter().filter_map(text_of).collect::<Vec<_>>().join(" "));
         notes.extend(values.notes().into_iter().filter(|note| !statement.notes().contains(note)));
-        Self { lines, facts, statement: statement.text, parameters, notes }
+        let mut notes: Vec<String> = notes.into_iter().map(|note| format!("The statement or a value {note}.")).collect();
+        let names = [Some(&requester.subject), requester.email.as_ref()].into_iter().flatten().chain(&requester.groups);
+        let names = visible::text(&names.map(String::as_str).collect::<Vec<_>>().join(" "));
+        notes.extend(names.notes().into_iter().map(|note| format!("The requester's name, address or group {note}.")));
+        Self { why, who, statement: statement.text, parameters, notes }
+    }
+
+    /// All labelled lines.
+    fn lines(&self) -> impl Iterator<Item = &(String, String)> {
+        self.why.iter().chain(&self.who)
     }
 
     /// Characters shown, with a share for labels and the fixed parts.
     fn size(&self) -> usize {
-        let labelled = self.lines.iter().map(|(label, value)| visible::units(label).saturating_add(visible::units(value)));
-        let facts = self.facts.iter().map(|(label, value)| visible::units(label).saturating_add(visible::units(value)));
+        let labelled = self.lines().map(|(label, value)| visible::units(label).saturating_add(visible::units(value)));
         let notes = self.notes.iter().map(|note| visible::units(note));
         labelled
-            .chain(facts)
             .map(|line| line.saturating_add(4))
             .chain(notes)
             .chain([visible::units(&self.statement), visible::units(&self.parameters)])
@@ -190,20 +200,11 @@ impl Details {
 
     /// Whether all of it fits on a card.
     fn fits(&self) -> bool {
-        let texts = self.lines.iter().map(|(_, value)| value).chain(self.facts.iter().map(|(_, value)| value));
+        let texts = self.lines().map(|(_, value)| value).chain(&self.notes);
         self.size() <= MAX_MESSAGE - 3_000
-            && texts.chain(&self.notes).all(|text| visible::units(text) <= MAX_DETAIL)
-            && self.facts.len() <= 100
-    }
-
-    fn who(&self, fits: bool) -> SlackBlock {
-        let mut elements = Vec::new();
-        let facts = self.facts.iter().take(100).map(|(label, value)| (label.as_str(), value));
-        for (label, value) in self.lines.iter().map(|(label, value)| (*label, value)).chain(facts) {
-            elements.push(bold(&format!("{}  ", clip(label, 200))));
-            elements.push(SlackRichTextInlineElement::from(format!("{}\n", clip(value, if fits { MAX_DETAIL } else { 200 }))));
-        }
-        rich(vec![SlackRichTextSection::new(elements).into()])
+            && texts.map(|text| visible::units(text)).all(|units| units <= MAX_DETAIL)
+            && self.why.len() <= MAX_LINES
+            && self.who.len() <= MAX_LINES
     }
 
     fn what(&self, fits: bool) -> SlackBlock {
@@ -224,6 +225,22 @@ impl Details {
         }
         rich(elements)
     }
+}
+
+/// Lines of a bold label and its value.
+fn labelled(lines: &[(String, String)], fits: bool) -> SlackBlock {
+    let mut elements = Vec::new();
+    for (label, value) in lines.iter().take(MAX_LINES) {
+        elements.push(bold(&format!("{}  ", clip(label, 200))));
+        elements.push(SlackRichTextInlineElement::from(format!("{}\n", clip(value, if fits { MAX_DETAIL } else { 200 }))));
+    }
+    rich(vec![SlackRichTextSection::new(elements).into()])
+}
+
+/// With a capital first letter.
+fn capital(label: &str) -> String {
+    let mut letters = label.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// The text of a text parameter, for notes about its characters.

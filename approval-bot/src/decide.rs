@@ -143,14 +143,16 @@ fn reviewer(press: &Press<'_>, request: &Request, roster: &Roster) -> Result<Rev
     let reviewer = Reviewer {
         person: person.name.clone(),
         slack: format!("{}/{}", press.team, press.user),
-        email: person.email.clone(),
+        // Where the roster has no address, the profile's goes into the decision: the proxy then holds it against the requester, too.
+        email: person.email.clone().or_else(|| press.email.map(str::to_owned)),
         groups: person.groups.iter().cloned().collect(),
         subjects: person.subjects.iter().cloned().collect(),
     };
     let identity = RequesterIdentity { issuer: &requester.issuer, subject: &requester.subject, email: requester.email.as_deref() };
-    let profile_is_requester = press.email.zip(requester.email.as_deref()).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
+    // The profile's address counts beside the roster's, whichever of the requester's names it is.
+    let as_in_slack = Reviewer { email: press.email.map(str::to_owned), ..reviewer.clone() };
     if identity.is(&reviewer)
-        || profile_is_requester
+        || identity.is(&as_in_slack)
         || person.is_principal(&requester.issuer, &requester.subject, requester.email.as_deref())
     {
         return Err(Refusal::Requester);

@@ -206,7 +206,7 @@ async fn user(bot: &Bot, payload: &Payload) -> Result<UserInfo, String> {
     if payload.user.team_id.as_ref().is_some_and(|team| *team != bot.settings.team_id) {
         return Err("you are from another workspace and cannot decide here".to_owned());
     }
-    let info = match tokio::time::timeout(USER_TIMEOUT, bot.slack.user(&payload.user.id)).await {
+    let mut info = match tokio::time::timeout(USER_TIMEOUT, bot.slack.user(&payload.user.id)).await {
         Ok(Ok(info)) => info,
         Ok(Err(error)) => {
             tracing::error!(slack.user = %payload.user.id, %error, "Slack does not say who pressed");
@@ -216,6 +216,10 @@ async fn user(bot: &Bot, payload: &Payload) -> Result<UserInfo, String> {
     };
     if info.deleted || info.is_bot || info.is_restricted || info.is_ultra_restricted || info.is_stranger {
         return Err("bots, guests and deactivated accounts cannot decide".to_owned());
+    }
+    // Another workspace's administrators write what they like into its profiles: nobody is found by an address from there.
+    if info.team_id.as_ref().is_some_and(|team| *team != bot.settings.team_id) {
+        info.profile.email = None;
     }
     Ok(info)
 }

@@ -103,6 +103,9 @@ pub struct UserInfo {
     /// From another workspace.
     #[serde(default)]
     pub is_stranger: bool,
+    /// The workspace that keeps the profile.
+    #[serde(default)]
+    pub team_id: Option<String>,
     /// Profile.
     #[serde(default)]
     pub profile: UserProfile,

@@ -18,14 +18,16 @@ pub struct Visible {
     pub text: String,
     /// Whether anything was replaced.
     pub replaced: bool,
-    /// Letters outside ASCII, which may look like others.
+    /// Characters outside ASCII, which may look like others.
     pub foreign: BTreeSet<char>,
+    /// Whether some of it runs from right to left.
+    pub right_to_left: bool,
 }
 
 /// Makes a text visible, keeping its line ends.
 #[must_use]
 pub fn text(input: &str) -> Visible {
-    let mut out = Visible { text: String::with_capacity(input.len()), replaced: false, foreign: BTreeSet::new() };
+    let mut out = Visible { text: String::with_capacity(input.len()), replaced: false, foreign: BTreeSet::new(), right_to_left: false };
     let mut rest = input.chars().peekable();
     while let Some(char) = rest.next() {
         let mut run = 1;
@@ -55,8 +57,10 @@ impl Visible {
             '\t' => self.text.push('\t'),
             _ if is_hidden(char) => self.replace(&format!("⟨U+{:04X}⟩", u32::from(char))),
             _ => {
-                if char.is_alphanumeric() && !char.is_ascii() {
+                // Quotes, semicolons and dashes have doubles as letters have.
+                if !char.is_ascii() {
                     self.foreign.insert(char);
+                    self.right_to_left |= is_right_to_left(char);
                 }
                 self.text.push(char);
             }
@@ -76,7 +80,7 @@ impl Visible {
             notes.push("contains characters that would be invisible or misleading; they are written as ⟨…⟩".to_owned());
         }
         if !self.foreign.is_empty() {
-            let mut note = "contains letters outside ASCII, which may look like others:".to_owned();
+            let mut note = "contains characters outside ASCII, which may look like others:".to_owned();
             for char in self.foreign.iter().take(12) {
                 let _ = write!(note, " {char} (U+{:04X})", u32::from(*char));
             }
@@ -84,6 +88,9 @@ impl Visible {
                 let _ = write!(note, " and {} more", self.foreign.len().saturating_sub(12));
             }
             notes.push(note);
+        }
+        if self.right_to_left {
+            notes.push("contains letters written from right to left, so the order on the screen may not be the order that runs".to_owned());
         }
         notes
     }
@@ -104,6 +111,11 @@ fn is_hidden(char: char) -> bool {
         | '\u{E0000}'..='\u{10FFFF}'                        // tags, variation selectors, private planes
     ) || (char.is_whitespace() && !char.is_ascii())
         || is_combining(char)
+}
+
+/// Letters of scripts that run from right to left, which reorder the digits and punctuation around them without any hidden mark.
+const fn is_right_to_left(char: char) -> bool {
+    matches!(char, '\u{590}'..='\u{8FF}' | '\u{FB1D}'..='\u{FDFF}' | '\u{FE70}'..='\u{FEFE}' | '\u{10800}'..='\u{10FFF}' | '\u{1E800}'..='\u{1EFFF}')
 }
 
 /// Combining marks change the letter before them; SQL that needs them is rare and its reviewers should see them.
@@ -178,6 +190,15 @@ mod tests {
         assert!(text("select 'plain'").notes().is_empty());
         let notes = text("delete from \u{0441}ustomers").notes();
         assert!(notes.iter().any(|note| note.contains("U+0441")), "{notes:?}");
+        // Quotes that are none, a Greek question mark, a minus that is no operator.
+        for (deceptive, code) in
+            [("x = \u{2019}a\u{2019}", "U+2019"), ("select 1\u{37e}", "U+037E"), ("a \u{2212} b", "U+2212"), ("a\u{ff1b}b", "U+FF1B")]
+        {
+            let notes = text(deceptive).notes();
+            assert!(notes.iter().any(|note| note.contains(code)), "{code}: {notes:?}");
+        }
+        let notes = text("name = '\u{5d0}' and id = 1").notes();
+        assert!(notes.iter().any(|note| note.contains("right to left")), "{notes:?}");
     }
 
     #[test]

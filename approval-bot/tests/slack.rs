@@ -98,9 +98,13 @@ async fn only_reviewers_decide_and_never_the_requester() {
     request.requester.email = Some("Erin@bank.example".to_owned());
     let (world, card) = shown(&request).await;
     let approve = button(&card, APPROVE).unwrap();
-    for (user, says) in
-        [("U0NOBODY", "not in the roster"), ("U0OLAF", "not in dba"), ("U0ERIN", "somebody else must decide"), ("U0GUEST", "guests")]
-    {
+    for (user, says) in [
+        ("U0NOBODY", "not in the roster"),
+        ("U0FOREIGN", "not in the roster"),
+        ("U0OLAF", "not in dba"),
+        ("U0ERIN", "somebody else must decide"),
+        ("U0GUEST", "guests"),
+    ] {
         let answer = world.press(user, APPROVE, &approve).await;
         assert!(answer.contains(says), "{user}: {answer}");
     }
@@ -116,7 +120,7 @@ async fn only_reviewers_decide_and_never_the_requester() {
     cards::sync(&world.bot, &linked.id).await.unwrap();
     let approve = button(&world.calls("chat.postMessage").pop().unwrap(), APPROVE).unwrap();
     assert!(world.press("U0DANA", APPROVE, &approve).await.contains("somebody else must decide"));
-    assert!(world.press("U0ERIN", APPROVE, &approve).await.contains("you approved"));
+    assert!(world.press("U0NIA", APPROVE, &approve).await.contains("you approved"));
 }
 
 #[tokio::test]

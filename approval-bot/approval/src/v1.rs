@@ -159,7 +159,7 @@ pub struct Reviewer {
     pub person: String,
     /// Slack team and user id, `T…/U…`.
     pub slack: String,
-    /// E-mail address from the roster.
+    /// E-mail address from the roster; where that has none, from the Slack profile.
     pub email: Option<String>,
     /// Roster groups at decision time.
     pub groups: Vec<String>,

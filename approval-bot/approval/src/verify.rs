@@ -225,7 +225,7 @@ impl RequesterIdentity<'_> {
         let link = format!("{}|{}", self.issuer, self.subject);
         let address = reviewer.email.as_deref();
         reviewer.subjects.contains(&link)
-            || reviewer.person == self.subject
+            || same_address(&reviewer.person, self.subject)
             || address
                 .is_some_and(|address| same_address(address, self.subject) || self.email.is_some_and(|own| same_address(address, own)))
     }

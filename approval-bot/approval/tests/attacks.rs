@@ -135,6 +135,7 @@ fn i6_the_requester_is_never_a_reviewer() {
         ("by e-mail", |d| d.reviewer.email = Some(" robin@BANK.example".to_owned())),
         ("by identity link", |d| d.reviewer.subjects.push("https://issuer.example|repo:bank/ledger".to_owned())),
         ("by name", |d| d.reviewer.person = "repo:bank/ledger".to_owned()),
+        ("by name in other case", |d| d.reviewer.person = "Repo:Bank/Ledger".to_owned()),
         ("by address as subject", |d| d.reviewer.email = Some("repo:bank/ledger".to_owned())),
     ];
     for (name, change) in cases {

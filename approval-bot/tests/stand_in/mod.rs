@@ -46,6 +46,11 @@ slack = "T0BANK/U0OLAF"
 groups = ["oncall"]
 
 [[reviewers]]
+person = "nia"
+email = "nia@bank.example"
+groups = ["dba"]
+
+[[reviewers]]
 person = "gus"
 email = "gus@bank.example"
 slack = "T0BANK/U0GUEST"
@@ -278,8 +283,10 @@ async fn call(
     if method == "users.info" {
         let user = query["user"].clone();
         let guest = user == "U0GUEST";
+        let team = if user == "U0FOREIGN" { "T0EVIL" } else { TEAM };
+        let profile = if matches!(user.as_str(), "U0NIA" | "U0FOREIGN") { json!({"email": "Nia@bank.example"}) } else { json!({}) };
         return axum::Json(
-            json!({"ok": true, "user": {"id": user, "team_id": TEAM, "is_restricted": guest, "is_bot": false, "profile": {}}}),
+            json!({"ok": true, "user": {"id": user, "team_id": team, "is_restricted": guest, "is_bot": false, "profile": profile}}),
         )
         .into_response();
     }

@@ -1,0 +1,128 @@
+//! I6 at the bot: ways in which a requester might come to press as somebody else.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use countersign_approval::item::Status;
+use countersign_approval::v1::{Requester, Verdict};
+use countersign_approval::verify::quorum;
+use countersign_approval::{Decision, Request, RequestId, StatementDigest, VerifyingKeys};
+use countersign_bot::decide::{Press, Refusal, Standing, decide, expectation};
+use countersign_policy::Policy;
+
+/// `nomail` is known by the Slack id alone, `noslack` by the address alone.
+const POLICY: &str = r#"
+version = 1
+
+[[reviewers]]
+person = "dana"
+email = "Dana@Bank.example"
+slack = "T0BANK/U0DANA"
+subjects = ["https://issuer.example|dana-sso"]
+groups = ["dba"]
+
+[[reviewers]]
+person = "nomail"
+slack = "T0BANK/U0NOMAIL"
+groups = ["dba"]
+
+[[reviewers]]
+person = "noslack"
+email = "noslack@bank.example"
+groups = ["dba"]
+
+[[rules]]
+name = "writes"
+what = { kinds = ["write"] }
+action = "hold"
+hold = { reviewers = ["dba"], quorum = 1, expiry = "15m", reason = "writes" }
+"#;
+
+const NOW: u64 = 1_800_000_000;
+
+fn request(subject: &str, email: Option<&str>) -> Request {
+    let mut request = Request {
+        version: 1,
+        id: RequestId::from_bytes([5; 16]),
+        environment: "test".to_owned(),
+        created_at: NOW,
+        expires_at: NOW + 900,
+        statement: "delete from accounts".to_owned(),
+        parameters: Vec::new(),
+        digest: StatementDigest::compute(b"", [].into_iter()),
+        requester: Requester {
+            issuer: "https://issuer.example".to_owned(),
+            subject: subject.to_owned(),
+            email: email.map(str::to_owned),
+            groups: Vec::new(),
+            claims: std::collections::BTreeMap::new(),
+        },
+        database: "bank".to_owned(),
+        policy: Policy::parse(POLICY).unwrap().digest().to_hex(),
+        rule: "writes".to_owned(),
+        reason: "writes".to_owned(),
+        reviewers: vec!["dba".to_owned()],
+        quorum: 1,
+        facts: Vec::new(),
+        session: "0190f3c2-7b1e-7000-8000-000000000001".to_owned(),
+    };
+    request.digest = request.compute_digest().unwrap();
+    request
+}
+
+fn pressed(request: &Request, user: &str, profile: Option<&str>) -> Result<Decision, Refusal> {
+    let policy = Policy::parse(POLICY).unwrap();
+    let press = Press { verdict: Verdict::Approve, reason: None, team: "T0BANK", user, email: profile };
+    let standing = Standing { request, status: Status::Open, tokens: &[], now: NOW };
+    decide(&press, &standing, policy.roster(), &VerifyingKeys::default())
+}
+
+#[test]
+fn the_requester_is_known_by_every_name() {
+    type Case<'a> = (&'a str, Option<&'a str>, &'a str, Option<&'a str>);
+    let cases: [Case<'_>; 9] = [
+        // By the roster's address, whatever the case, as e-mail or as subject.
+        ("x", Some("DANA@bank.example"), "U0DANA", None),
+        ("dana@BANK.example", None, "U0DANA", None),
+        // By the identity link, by the person's own name.
+        ("dana-sso", None, "U0DANA", None),
+        ("Dana", None, "U0DANA", None),
+        // By the profile's address, where the roster has none.
+        ("x", Some("robin@bank.example"), "U0NOMAIL", Some("Robin@Bank.example")),
+        ("robin@bank.example", None, "U0NOMAIL", Some("robin@bank.example")),
+        ("robin@bank.example", None, "U0NOMAIL", Some(" ROBIN@bank.example ")),
+        // By the profile's address beside the roster's.
+        ("robin@bank.example", None, "U0DANA", Some("robin@bank.example")),
+        ("noslack@bank.example", None, "U0WHOEVER", Some("NoSlack@bank.example")),
+    ];
+    for (subject, email, user, profile) in cases {
+        assert_eq!(
+            pressed(&request(subject, email), user, profile).err(),
+            Some(Refusal::Requester),
+            "{subject} {email:?} pressing as {user} {profile:?}"
+        );
+    }
+}
+
+#[test]
+fn a_second_slack_account_is_nobody() {
+    // Dana has a Slack id in the roster: another account with the same address is not Dana.
+    for profile in ["dana@bank.example", "DANA@BANK.EXAMPLE", "dana@bank.example\u{200b}", "d\u{430}na@bank.example"] {
+        assert_eq!(pressed(&request("ci", None), "U0SECOND", Some(profile)).err(), Some(Refusal::NotInRoster), "{profile:?}");
+    }
+    // And an address that only looks like a roster's is no one's.
+    for profile in ["noslack@bank.example\u{200b}", "nosl\u{430}ck@bank.example", "noslack@bank.example.evil.example"] {
+        assert_eq!(pressed(&request("ci", None), "U0SECOND", Some(profile)).err(), Some(Refusal::NotInRoster), "{profile:?}");
+    }
+}
+
+/// The proxy does not see Slack profiles: what the bot knew of the reviewer's address is in the decision, for the proxy's own check.
+#[test]
+fn the_decision_carries_the_profiles_address_where_the_roster_has_none() {
+    let decision = pressed(&request("ci", None), "U0NOMAIL", Some("robin@bank.example")).unwrap();
+    assert_eq!(decision.reviewer.email.as_deref(), Some("robin@bank.example"));
+    let decision = pressed(&request("ci", None), "U0DANA", Some("other@bank.example")).unwrap();
+    assert_eq!(decision.reviewer.email.as_deref(), Some("Dana@Bank.example"));
+    // Without a key nothing counts, of course.
+    if quorum(&expectation(&request("ci", None)), &[], &VerifyingKeys::default(), NOW).is_ok() {
+        panic!("nobody signed");
+    }
+}
