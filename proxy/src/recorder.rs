@@ -1,7 +1,7 @@
 //! The recorder: takes the events of all sessions, makes them durable in the store, and says so. It owns the way from an event to its object;
 //! what the bytes are is [`countersign_recording`]'s, when a session waits is the session's own.
 //!
-//! One thread ([`engine`]) encodes, hashes and compresses for every session of the process. Small events of all sessions go together into one
+//! One thread (`engine`) encodes, hashes and compresses for every session of the process. Small events of all sessions go together into one
 //! journal object per flush; a session with much to say gets segments of its own; a closed one gets its last segment and a signed manifest.
 //! Objects are written once and never again, by writers that retry until the store answers.
 
@@ -51,6 +51,7 @@ pub struct Recorder {
     task: TaskId,
     gated: bool,
     health: Arc<Health>,
+    store: Arc<dyn Store>,
 }
 
 /// Why the recorder does not start.
@@ -90,9 +91,7 @@ impl Recorder {
     pub async fn start(config: RecorderConfig, aws: Option<&SdkConfig>) -> Result<Self, StartError> {
         let store: Arc<dyn Store> = match &config.store {
             RecordingStore::Directory { path } => Arc::new(DirectoryStore::open(path)?),
-            RecordingStore::S3 { bucket, prefix, retention_days, retention_mode } => {
-                Arc::new(S3Store::open(aws.ok_or(StartError::NoAws)?, bucket, prefix, *retention_days, *retention_mode).await?)
-            }
+            RecordingStore::S3 { .. } => Arc::new(S3Store::open(aws.ok_or(StartError::NoAws)?, &config.store).await?),
         };
         let signer = signer::open(&config.signing_key, aws).await?;
         Self::with(config, store, signer).await
@@ -127,6 +126,7 @@ impl Recorder {
         let gated = config.gated();
         let (messages, inbox) = mpsc::unbounded_channel();
         let health = Arc::new(Health::default());
+        let checked = Arc::clone(&store);
         let engine = Engine::new(
             config,
             task,
@@ -135,7 +135,7 @@ impl Recorder {
             PutParts { store, signer, health: Arc::clone(&health), runtime: tokio::runtime::Handle::current() },
         );
         engine::spawn(engine, inbox).map_err(StartError::Thread)?;
-        Ok(Self { messages, next_key: Arc::new(AtomicU64::new(0)), task, gated, health })
+        Ok(Self { messages, next_key: Arc::new(AtomicU64::new(0)), task, gated, health, store: checked })
     }
 
     /// Opens the recording of a session. Its first event must be its start.
@@ -164,6 +164,17 @@ impl Recorder {
     #[must_use]
     pub fn failing_for(&self) -> Option<Duration> {
         self.health.failing_for()
+    }
+
+    /// Whether recordings can be kept now: no put fails, and the store is there and as it must be.
+    ///
+    /// # Errors
+    /// Why not, for operators.
+    pub async fn check(&self) -> Result<(), PutError> {
+        if let Some(since) = self.failing_for() {
+            return Err(PutError::Unavailable(format!("{} has been failing for {} s", self.store.describe(), since.as_secs())));
+        }
+        self.store.check().await
     }
 
     /// Seals what is still open, ends the journal and waits until all of it is stored, at most for `deadline`. True when all was. Sessions should have
