@@ -143,6 +143,14 @@ impl Approvals {
         Self { inner: Arc::new(Inner { store, keys: Arc::new(keys), poller, keep_finished }) }
     }
 
+    /// Whether the store is there and usable now.
+    ///
+    /// # Errors
+    /// Why not, for operators.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.inner.store.check().await
+    }
+
     /// Writes a request, once. Writing the same request again is no error.
     ///
     /// # Errors

@@ -25,9 +25,15 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Notes that something works.
-    pub fn good(&self, what: &'static str) {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).remove(what);
+    /// Notes that something works. True when it did not before.
+    pub fn good(&self, what: &'static str) -> bool {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).remove(what).is_some()
+    }
+
+    /// Whether nothing is noted against it.
+    #[must_use]
+    pub fn is_good(&self, what: &'static str) -> bool {
+        !self.faults.lock().unwrap_or_else(PoisonError::into_inner).contains_key(what)
     }
 
     /// Notes that something does not work, for operators. True when that is news.

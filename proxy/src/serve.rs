@@ -3,7 +3,11 @@
 //! No port opens before the configuration, the policy, the certificate, the recording store, the approval store and all keys have been
 //! found good. What may be down for a while (the server, the issuer) is waited for; `/readyz` says so meanwhile.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use countersign_masking::MaskKey;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
@@ -127,6 +131,8 @@ async fn serve(config: &Config, shutdown: Shutdown, drain: Drain) -> Result<(), 
     tokio::spawn(gateway.identity.clone().keep_fresh());
     readiness.bad("upstream", "not reached yet");
     tokio::spawn(look_after_upstream(Arc::clone(&gateway), readiness.clone()));
+    tokio::spawn(look_after_recordings(gateway.recorder.clone(), readiness.clone()));
+    tokio::spawn(look_after_approvals(gateway.approvals.clone(), readiness.clone()));
     let admin = Admin { metrics: metrics_handle.clone(), readiness, identity: gateway.identity.clone(), drain: drain.clone() };
     tokio::spawn(async move {
         if let Err(error) = health::serve(admin_port, admin).await {
@@ -248,7 +254,9 @@ async fn look_after_upstream(gateway: Arc<Gateway>, readiness: Readiness) {
             }
         };
         match result {
-            Ok(()) => readiness.good("upstream"),
+            Ok(()) => {
+                let _news = readiness.good("upstream");
+            }
             Err(error) => {
                 if readiness.bad("upstream", &error) {
                     tracing::error!("upstream is not ready: {error}");
@@ -256,6 +264,48 @@ async fn look_after_upstream(gateway: Arc<Gateway>, readiness: Readiness) {
             }
         }
         tokio::time::sleep(PROBE_INTERVAL).await;
+    }
+}
+
+/// Notes whether recordings can be kept: at once when puts fail, and beyond that by looking at the store as often as at the server.
+async fn look_after_recordings(recorder: Recorder, readiness: Readiness) {
+    const WHAT: &str = "recording";
+    let mut looked: Option<Instant> = None;
+    loop {
+        let failing = recorder.failing_for().is_some();
+        if failing || !readiness.is_good(WHAT) || looked.is_none_or(|at| at.elapsed() >= PROBE_INTERVAL) {
+            looked = Some(Instant::now());
+            let result = recorder.check().await.map_err(|error| error.to_string());
+            // Puts that fail have said so themselves.
+            note(&readiness, WHAT, result, !failing);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Notes whether approvals can be asked for.
+async fn look_after_approvals(approvals: Approvals, readiness: Readiness) {
+    loop {
+        let result = approvals.check().await.map_err(|error| error.to_string());
+        let pause = if result.is_ok() { PROBE_INTERVAL } else { Duration::from_secs(1) };
+        note(&readiness, "approvals", result, true);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn note(readiness: &Readiness, what: &'static str, result: Result<(), String>, say: bool) {
+    match result {
+        Ok(()) => {
+            if readiness.good(what) {
+                tracing::info!("{what} store is ready again");
+            }
+        }
+        Err(error) => {
+            if say && readiness.is_good(what) {
+                tracing::error!("{what} store is not ready: {error}");
+            }
+            readiness.bad(what, error);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
+use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
@@ -18,6 +18,7 @@ use countersign_approval::{Request, RequestId, StatementDigest};
 
 use super::clock;
 use super::store::{Snapshot, Store, StoreError};
+use crate::aws_error;
 
 /// Keys in one BatchGetItem, by the service's limit.
 const BATCH: usize = 100;
@@ -39,8 +40,8 @@ impl Dynamo {
         Self { client, table }
     }
 
-    fn unavailable(&self, call: &str, error: &(impl std::error::Error + 'static)) -> StoreError {
-        StoreError::Unavailable(format!("{call} on table {}: {}", self.table, DisplayErrorContext(error)))
+    fn unavailable(&self, call: &str, why: &str) -> StoreError {
+        StoreError::Unavailable(format!("{call} on table {}: {why}", self.table))
     }
 
     fn update(&self, id: &RequestId) -> UpdateItemFluentBuilder {
@@ -58,9 +59,9 @@ impl Dynamo {
             Ok(_) => Ok(Ok(())),
             Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => match error.into_err() {
                 UpdateItemError::ConditionalCheckFailedException(failed) => Ok(Err(failed.item().cloned())),
-                other => Err(self.unavailable("UpdateItem", &other)),
+                other => Err(self.unavailable("UpdateItem", &aws_error::service(&other))),
             },
-            Err(error) => Err(self.unavailable("UpdateItem", &error)),
+            Err(error) => Err(self.unavailable("UpdateItem", &aws_error::line(&error))),
         }
     }
 
@@ -73,7 +74,10 @@ impl Dynamo {
         for (place, name) in ["#a", "#b", "#c", "#d", "#e"].into_iter().zip(names) {
             keys = keys.expression_attribute_names(place, name);
         }
-        let keys = keys.projection_expression("#a, #b, #c, #d, #e").build().map_err(|error| self.unavailable("BatchGetItem", &error))?;
+        let keys = keys
+            .projection_expression("#a, #b, #c, #d, #e")
+            .build()
+            .map_err(|error| self.unavailable("BatchGetItem", &error.to_string()))?;
         let mut ask = Some(HashMap::from([(self.table.clone(), keys)]));
         let mut round = 0;
         while let Some(request) = ask.take().filter(|request| !request.is_empty()) {
@@ -86,7 +90,7 @@ impl Dynamo {
             round += 1;
             let answer = within(self.client.batch_get_item().set_request_items(Some(request)).send())
                 .await?
-                .map_err(|error| self.unavailable("BatchGetItem", &error))?;
+                .map_err(|error| self.unavailable("BatchGetItem", &aws_error::line(&error)))?;
             for item in answer.responses().into_iter().flat_map(HashMap::values).flatten() {
                 if let Some(id) = string(item, attribute::ID).and_then(|id| RequestId::parse(id).ok()) {
                     found.insert(id, snapshot(item));
@@ -107,7 +111,7 @@ impl Store for Dynamo {
             SdkError::ServiceError(refused) if refused.err().is_resource_not_found_exception() => {
                 unusable("does not exist in this account and region; deploy the data stack or correct table".to_owned())
             }
-            _ => unusable(format!("DescribeTable failed: {}", DisplayErrorContext(&error))),
+            _ => unusable(format!("DescribeTable failed: {}", aws_error::line(&error))),
         })?;
         let schema = answer.table().map(aws_sdk_dynamodb::types::TableDescription::key_schema).unwrap_or_default();
         match schema {
@@ -138,9 +142,9 @@ impl Store for Dynamo {
                     let same = failed.item().and_then(|item| string(item, attribute::REQUEST)) == Some(json.as_str());
                     if same { Ok(()) } else { Err(StoreError::IdTaken) }
                 }
-                other => Err(self.unavailable("PutItem", &other)),
+                other => Err(self.unavailable("PutItem", &aws_error::service(&other))),
             },
-            Err(error) => Err(self.unavailable("PutItem", &error)),
+            Err(error) => Err(self.unavailable("PutItem", &aws_error::line(&error))),
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use aws_sdk_kms::error::DisplayErrorContext;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use countersign_approval::VerifyingKeys;
 
 use super::StartError;
+use crate::aws_error;
 
 /// Adds the keys of SPKI PEM files.
 pub(super) async fn from_files(keys: &mut VerifyingKeys, paths: &[PathBuf]) -> Result<(), StartError> {
@@ -27,7 +27,7 @@ pub(super) async fn from_kms(keys: &mut VerifyingKeys, kms: &aws_sdk_kms::Client
             .key_id(id)
             .send()
             .await
-            .map_err(|error| fault(format!("kms:GetPublicKey failed: {}", DisplayErrorContext(&error))))?;
+            .map_err(|error| fault(format!("kms:GetPublicKey failed: {} (hint: kms_keys must name the enabled key decisions are signed with, and the task's role may use it for kms:GetPublicKey)", aws_error::line(&error))))?;
         if answer.key_usage() != Some(&KeyUsageType::SignVerify) || answer.key_spec() != Some(&KeySpec::EccNistP256) {
             return Err(fault("is not a SIGN_VERIFY key of spec ECC_NIST_P256".to_owned()));
         }

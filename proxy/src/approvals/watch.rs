@@ -122,6 +122,7 @@ impl Watch {
         self.seen = Some(snapshot.clone());
         if let (Some(error), false) = (&snapshot.card_error, self.card_warned) {
             self.card_warned = true;
+            tracing::warn!(request.id = %self.expectation.request, error, "reviewers cannot see a request that waits; the bot tries again");
             return Some(HoldEvent::Warning(format!("reviewers could not be notified yet: {error}")));
         }
         if let (Some(outage), false) = (observed.outage, self.outage_warned) {

@@ -106,7 +106,9 @@ pub(super) struct Recording {
     pub(super) retention_days: Option<Spanned<u32>>,
     pub(super) retention_mode: Option<Spanned<String>>,
     pub(super) durability: Option<Spanned<String>>,
+    pub(super) encryption_key: Option<Spanned<String>>,
     pub(super) flush_interval_ms: Option<Spanned<u64>>,
+    pub(super) retry_window_seconds: Option<Spanned<u64>>,
     pub(super) signing_key: Option<Spanned<PathBuf>>,
     pub(super) kms_key: Option<Spanned<String>>,
 }

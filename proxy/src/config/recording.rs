@@ -13,6 +13,8 @@ pub struct Recording {
     pub durability: Durability,
     /// How long events of all sessions are gathered before one flush.
     pub flush_interval: Duration,
+    /// How long the store may fail before sessions that wait for it end.
+    pub retry_window: Duration,
     /// What signs manifests.
     pub signing_key: SigningKey,
 }
@@ -35,6 +37,8 @@ pub enum RecordingStore {
         retention_days: u32,
         /// Lock mode.
         retention_mode: RetentionMode,
+        /// KMS key the objects are encrypted with (id, ARN or alias); none leaves that to the bucket.
+        encryption_key: Option<String>,
     },
 }
 
@@ -103,6 +107,7 @@ impl Recording {
             store,
             durability,
             flush_interval: place.milliseconds("recording.flush_interval_ms", raw.flush_interval_ms.as_ref(), 5, 0..=60_000)?,
+            retry_window: place.seconds("recording.retry_window_seconds", raw.retry_window_seconds.as_ref(), 30, 1..=3_600)?,
             signing_key,
         })
     }
@@ -114,6 +119,7 @@ fn directory_store(raw: &raw::Recording, place: &Place<'_>) -> Result<RecordingS
     place.absent("recording.prefix", raw.prefix.as_ref(), why)?;
     place.absent("recording.retention_days", raw.retention_days.as_ref(), why)?;
     place.absent("recording.retention_mode", raw.retention_mode.as_ref(), why)?;
+    place.absent("recording.encryption_key", raw.encryption_key.as_ref(), why)?;
     let path = place.required("recording.path", raw.path.as_ref(), &raw.store, "store")?;
     Ok(RecordingStore::Directory { path: place.path("recording.path", path)? })
 }
@@ -139,5 +145,6 @@ fn s3_store(raw: &raw::Recording, place: &Place<'_>) -> Result<RecordingStore, C
             .retention_mode
             .as_ref()
             .map_or(Ok(RetentionMode::Compliance), |word| place.word("recording.retention_mode", word, &modes))?,
+        encryption_key: raw.encryption_key.as_ref().map(|key| place.text("recording.encryption_key", key)).transpose()?,
     })
 }

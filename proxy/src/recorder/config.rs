@@ -76,7 +76,7 @@ impl RecorderConfig {
             store: recording.store.clone(),
             durability: recording.durability,
             signing_key: recording.signing_key.clone(),
-            tuning: Tuning { flush_interval: recording.flush_interval, ..Tuning::default() },
+            tuning: Tuning { flush_interval: recording.flush_interval, patience: recording.retry_window, ..Tuning::default() },
         }
     }
 

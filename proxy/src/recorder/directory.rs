@@ -88,6 +88,15 @@ impl Store for DirectoryStore {
         tokio::task::spawn_blocking(move || store.write(&key, &object)).await.map_err(|error| PutError::Unavailable(error.to_string()))?
     }
 
+    async fn check(&self) -> Result<(), PutError> {
+        let incoming = self.root.join(INCOMING);
+        match tokio::fs::metadata(&incoming).await {
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => Err(PutError::Unavailable(format!("{} is not a directory", incoming.display()))),
+            Err(error) => Err(PutError::Unavailable(format!("{}: {error}", incoming.display()))),
+        }
+    }
+
     fn describe(&self) -> String {
         format!("directory {}", self.root.display())
     }

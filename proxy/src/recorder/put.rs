@@ -122,9 +122,10 @@ impl Putter {
         let attempt = self.tuning.attempt.saturating_add(Duration::from_secs(mebibytes));
         let store = self.parts.store.describe();
         let mut pause = Pause::new(self.tuning.backoff);
-        let mut stalled = false;
+        let mut patience = Patience { until: Some(tokio::time::Instant::from_std(began) + self.tuning.patience), putter: self, put };
         loop {
-            let failure = match tokio::time::timeout(attempt, self.parts.store.put(key, object.clone())).await {
+            let answer = tokio::time::timeout(attempt, self.parts.store.put(key, object.clone()));
+            let failure = match patience.during(answer).await {
                 Ok(Ok(())) => {
                     self.parts.health.succeeded(&store);
                     let _ended = self.progress.send(Progress::Stored(put, sha256));
@@ -142,12 +143,32 @@ impl Putter {
             if self.progress.is_closed() {
                 return;
             }
-            pause.wait().await;
-            if !stalled && began.elapsed() >= self.tuning.patience {
-                stalled = true;
-                let _ended = self.progress.send(Progress::Stalled(put));
-            }
+            patience.during(pause.wait()).await;
         }
+    }
+}
+
+/// Says once when a put has taken longer than sessions wait, also while an attempt hangs.
+struct Patience<'a> {
+    until: Option<tokio::time::Instant>,
+    putter: &'a Putter,
+    put: Put,
+}
+
+impl Patience<'_> {
+    async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        if let Some(until) = self.until {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = tokio::time::sleep_until(until) => {}
+            }
+            self.until = None;
+            self.putter.parts.health.failed(&self.putter.parts.store.describe(), "no answer within the time sessions wait");
+            let _ended = self.putter.progress.send(Progress::Stalled(self.put));
+        }
+        work.await
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::operation::get_object_lock_configuration::GetObjectLockConfigurationOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{ChecksumAlgorithm, ObjectLockEnabled, ObjectLockMode};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ObjectLockEnabled, ObjectLockMode, ServerSideEncryption};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -18,7 +18,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::StartError;
 use super::store::{PutError, Store};
-use crate::config::RetentionMode;
+use crate::aws_error;
+use crate::config::{RecordingStore, RetentionMode};
+
+/// How long a look at the bucket may take.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// Objects in a bucket.
 #[derive(Debug)]
@@ -28,51 +32,61 @@ pub struct S3Store {
     prefix: String,
     retention: Duration,
     mode: ObjectLockMode,
+    encryption_key: Option<String>,
 }
 
 impl S3Store {
     /// Opens it.
     ///
     /// # Errors
-    /// When the bucket is not there, does not answer, or has no Object Lock.
-    pub async fn open(aws: &SdkConfig, bucket: &str, prefix: &str, retention_days: u32, mode: RetentionMode) -> Result<Self, StartError> {
+    /// When the bucket is not there, does not answer, or has no Object Lock; or when it is no bucket that is configured.
+    pub async fn open(aws: &SdkConfig, store: &RecordingStore) -> Result<Self, StartError> {
+        let RecordingStore::S3 { bucket, prefix, retention_days, retention_mode, encryption_key } = store else {
+            return Err(StartError::Store("recordings do not go to a bucket".to_owned()));
+        };
         // Another endpoint than Amazon's has no names like bucket.host.
         let config = aws_sdk_s3::config::Builder::from(aws).force_path_style(aws.endpoint_url().is_some()).build();
-        let client = Client::from_conf(config);
-        match client.get_object_lock_configuration().bucket(bucket).send().await {
-            Ok(output) if locked(&output) => {}
-            Ok(_) => return Err(StartError::NoObjectLock { bucket: bucket.to_owned() }),
-            Err(error) if error.code() == Some("ObjectLockConfigurationNotFoundError") => {
-                return Err(StartError::NoObjectLock { bucket: bucket.to_owned() });
-            }
-            Err(error) if error.code() == Some("NoSuchBucket") => {
-                return Err(StartError::Store(format!("bucket {bucket} does not exist in this account and region")));
-            }
-            Err(error) if error.code() == Some("AccessDenied") => {
-                return Err(StartError::Store(format!(
-                    "bucket {bucket}: access denied; the task's role needs s3:GetBucketObjectLockConfiguration, s3:PutObject, s3:PutObjectRetention and s3:GetObject"
-                )));
-            }
-            Err(error) => return Err(StartError::Store(format!("bucket {bucket}: {}", DisplayErrorContext(&error)))),
-        }
-        let mode = match mode {
-            RetentionMode::Compliance => ObjectLockMode::Compliance,
-            RetentionMode::Governance => ObjectLockMode::Governance,
+        let store = Self {
+            client: Client::from_conf(config),
+            bucket: bucket.clone(),
+            prefix: prefix.clone(),
+            retention: Duration::from_secs(u64::from(*retention_days) * 86_400),
+            mode: match retention_mode {
+                RetentionMode::Compliance => ObjectLockMode::Compliance,
+                RetentionMode::Governance => ObjectLockMode::Governance,
+            },
+            encryption_key: encryption_key.clone(),
         };
-        let retention = Duration::from_secs(u64::from(retention_days) * 86_400);
-        Ok(Self { client, bucket: bucket.to_owned(), prefix: prefix.to_owned(), retention, mode })
+        store.look().await?;
+        Ok(store)
+    }
+
+    async fn look(&self) -> Result<(), StartError> {
+        let bucket = &self.bucket;
+        let unlocked = || StartError::NoObjectLock { bucket: bucket.clone() };
+        let answer = tokio::time::timeout(LOOK, self.client.get_object_lock_configuration().bucket(bucket).send()).await;
+        let answer = answer.map_err(|_| StartError::Store(format!("bucket {bucket}: no answer within {} s", LOOK.as_secs())))?;
+        let error = match answer {
+            Ok(output) if locked(&output) => return Ok(()),
+            Ok(_) => return Err(unlocked()),
+            Err(error) => error,
+        };
+        Err(match error.code() {
+            Some("ObjectLockConfigurationNotFoundError") => unlocked(),
+            Some("NoSuchBucket") => StartError::Store(format!(
+                "bucket {bucket} does not exist in this account and region; deploy the data stack (infra/data.yaml) or correct recording.bucket"
+            )),
+            Some("AccessDenied") => StartError::Store(format!(
+                "bucket {bucket}: access denied; the task's role needs s3:GetBucketObjectLockConfiguration, s3:PutObject, s3:PutObjectRetention and s3:GetObject"
+            )),
+            _ => StartError::Store(format!("bucket {bucket}: {}", aws_error::line(&error))),
+        })
     }
 
     async fn is_ours(&self, key: &str, object: &Bytes) -> Result<(), PutError> {
         let unavailable = |error: String| PutError::Unavailable(format!("comparing {key} with what is there: {error}"));
-        let found = self
-            .client
-            .get_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .send()
-            .await
-            .map_err(|error| unavailable(DisplayErrorContext(&error).to_string()))?;
+        let found =
+            self.client.get_object().bucket(&self.bucket).key(key).send().await.map_err(|error| unavailable(aws_error::line(&error)))?;
         let found = found.body.collect().await.map_err(|error| unavailable(error.to_string()))?.into_bytes();
         if found == *object { Ok(()) } else { Err(PutError::Conflict) }
     }
@@ -94,6 +108,9 @@ impl Store for S3Store {
             .if_none_match("*")
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .checksum_sha256(STANDARD.encode(Sha256::digest(&object)))
+            .set_server_side_encryption(self.encryption_key.as_ref().map(|_| ServerSideEncryption::AwsKms))
+            .set_ssekms_key_id(self.encryption_key.clone())
+            .set_bucket_key_enabled(self.encryption_key.as_ref().map(|_| true))
             .object_lock_mode(self.mode.clone())
             .object_lock_retain_until_date(DateTime::from(SystemTime::now() + self.retention))
             .content_type(if key.ends_with(".json") { "application/json" } else { "application/zstd" })
@@ -108,8 +125,12 @@ impl Store for S3Store {
             {
                 self.is_ours(&key, &object).await
             }
-            Err(error) => Err(PutError::Unavailable(format!("s3 put {key}: {}", DisplayErrorContext(&error)))),
+            Err(error) => Err(PutError::Unavailable(format!("s3 put {key}: {}", aws_error::line(&error)))),
         }
+    }
+
+    async fn check(&self) -> Result<(), PutError> {
+        self.look().await.map_err(|error| PutError::Unavailable(error.to_string()))
     }
 
     fn describe(&self) -> String {

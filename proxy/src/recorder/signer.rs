@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
-use aws_sdk_kms::error::DisplayErrorContext;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
 use countersign_recording::v1::keys::{KeyError, signature_from_der};
 use countersign_recording::{KeyId, Keys, Unsigned};
 
 use super::StartError;
+use crate::aws_error;
 use crate::config::SigningKey;
 
 /// Signs by ES256.
@@ -44,7 +44,9 @@ pub enum SignerError {
         error: KeyError,
     },
     /// KMS refused or did not answer.
-    #[error("recording key {key} in KMS: {error}")]
+    #[error(
+        "recording key {key} in KMS: {error} (hint: kms_key must name an enabled SIGN_VERIFY key of spec ECC_NIST_P256 in this account and region, which the task's role may use for kms:GetPublicKey and kms:Sign)"
+    )]
     Kms {
         /// Key.
         key: String,
@@ -113,7 +115,8 @@ impl KmsSigner {
     pub async fn open(aws: &SdkConfig, key: &str) -> Result<Self, SignerError> {
         let failed = |error: String| SignerError::Kms { key: key.to_owned(), error };
         let client = aws_sdk_kms::Client::new(aws);
-        let output = client.get_public_key().key_id(key).send().await.map_err(|error| failed(DisplayErrorContext(&error).to_string()))?;
+        let output = client.get_public_key().key_id(key).send().await;
+        let output = output.map_err(|error| failed(format!("GetPublicKey: {}", aws_error::line(&error))))?;
         let der = output.public_key().map(Blob::as_ref).unwrap_or_default();
         let id = Keys::new().add_der(der).map_err(|error| failed(error.to_string()))?;
         Ok(Self { client, key: key.to_owned(), id })
@@ -137,7 +140,7 @@ impl ManifestSigner for KmsSigner {
             .message(Blob::new(unsigned.digest()))
             .send()
             .await
-            .map_err(|error| failed(DisplayErrorContext(&error).to_string()))?;
+            .map_err(|error| failed(format!("Sign: {}", aws_error::line(&error))))?;
         signature_from_der(output.signature().map(Blob::as_ref).unwrap_or_default()).map_err(|error| failed(error.to_string()))
     }
 }

@@ -12,6 +12,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// with other bytes it is [`PutError::Conflict`], and stays as it is.
     async fn put(&self, key: &str, object: Bytes) -> Result<(), PutError>;
 
+    /// Looks whether the store is there and as it must be. Writes nothing.
+    async fn check(&self) -> Result<(), PutError>;
+
     /// Name for people.
     fn describe(&self) -> String;
 }

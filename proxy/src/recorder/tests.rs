@@ -46,6 +46,10 @@ struct FaultyStore {
 
 #[async_trait]
 impl Store for FaultyStore {
+    async fn check(&self) -> Result<(), PutError> {
+        if self.down.load(Ordering::SeqCst) { Err(PutError::Unavailable("down".to_owned())) } else { Ok(()) }
+    }
+
     async fn put(&self, key: &str, object: Bytes) -> Result<(), PutError> {
         self.puts.fetch_add(1, Ordering::SeqCst);
         let delay = self.delay_us.load(Ordering::SeqCst);
