@@ -60,6 +60,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.identity.algorithms, [Algorithm::RS256, Algorithm::ES256]);
     assert_eq!(config.identity.leeway.as_secs(), 30);
     assert_eq!(config.recording.durability, Durability::Strict);
+    assert_eq!(config.recording.retry_window.as_secs(), 30);
     assert_eq!(config.policy.location, PolicyLocation::File(dir.path().join("policy.toml")));
     assert_eq!(config.limits.max_statement_bytes, 16 * 1024 * 1024);
     assert!(config.mask_key.is_none() && !config.uses_aws());
@@ -78,6 +79,7 @@ fn s3_and_dynamodb_need_aws() {
         prefix: "p/".to_owned(),
         retention_days: 7,
         retention_mode: RetentionMode::Compliance,
+        encryption_key: None,
     };
     assert_eq!(config.recording.store, expected);
     let dynamo = text.replace("store = \"directory\"\npath = \"approvals\"", "store = \"dynamodb\"\ntable = \"t\"");
