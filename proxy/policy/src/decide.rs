@@ -25,9 +25,22 @@ pub(crate) fn text(sql: &str, request: &JudgeRequest<'_>) -> Judgement {
         }
         Ok(statements) => analyse(sql, &statements, request, &protection),
         Err(Refusal::TooLarge) => vec![unknown("the text is longer than is judged".to_owned(), protection.any())],
-        Err(Refusal::Syntax(message)) => vec![unknown(format!("PostgreSQL's grammar does not accept it: {message}"), protection.any())],
+        Err(Refusal::Syntax(message)) => {
+            let note = format!("PostgreSQL's grammar does not accept it: {message}");
+            return syntax_error(message, conclude(vec![unknown(note, protection.any())], request));
+        }
     };
     conclude(analyses, request)
+}
+
+/// What the grammar does not accept asks nobody for approval and is told to the client as the server would. Only a rule that allows
+/// what is not understood lets it pass.
+fn syntax_error(message: String, judgement: Judgement) -> Judgement {
+    if judgement.verdict == Verdict::Allow {
+        return judgement;
+    }
+    let denial = Denial { code: "42601".to_owned(), message, detail: None, hint: None };
+    Judgement { verdict: Verdict::Deny(denial), rule: "countersign:syntax".to_owned(), ..judgement }
 }
 
 fn analyse(

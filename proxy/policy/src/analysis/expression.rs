@@ -8,6 +8,9 @@ use crate::catalog::Relation;
 
 const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
 
+/// Operators whose failure, by zero or by overflow, tells operands apart.
+const CALCULATIONS: &[&str] = &["+", "-", "*", "/", "%", "^", "|/", "||/", "<<", ">>"];
+
 impl<'a> Walk<'a> {
     /// The lineage of a value.
     pub(super) fn expression(&mut self, node: &Node, scope: &Scope<'a, '_>) -> Lineage {
@@ -118,8 +121,10 @@ impl<'a> Walk<'a> {
     fn operation(&mut self, operation: &pg_query::protobuf::AExpr, scope: &Scope<'a, '_>) -> Lineage {
         let mut lineage = Lineage::default();
         let mut current = operation;
+        let mut fallible = false;
         loop {
             self.operation_name(current);
+            fallible |= strings(&current.name).and_then(|name| name.last().copied()).is_some_and(|name| CALCULATIONS.contains(&name));
             let right = self.optional(current.rexpr.as_deref(), scope);
             lineage.absorb(&right);
             match current.lexpr.as_deref().map(|left| (left, &left.node)) {
@@ -127,11 +132,15 @@ impl<'a> Walk<'a> {
                 Some((left, _)) => {
                     let left = self.expression(left, scope);
                     lineage.absorb(&left);
-                    return lineage;
+                    break;
                 }
-                None => return lineage,
+                None => break,
             }
         }
+        if fallible {
+            self.expose(&lineage, "a protected column is calculated with: whether that fails shows its value");
+        }
+        lineage
     }
 
     fn operation_name(&mut self, operation: &pg_query::protobuf::AExpr) {
@@ -163,10 +172,13 @@ impl<'a> Walk<'a> {
         if case.arg.is_some() {
             self.operator_named("=");
         }
+        const BRANCH: &str = "a protected column decides a CASE: time and errors of its branches show its value";
         let mut lineage = self.optional(case.arg.as_deref(), scope).derived();
+        self.expose(&lineage, BRANCH);
         for arm in &case.args {
             if let Some(NodeEnum::CaseWhen(when)) = &arm.node {
                 let test = self.optional(when.expr.as_deref(), scope);
+                self.expose(&test, BRANCH);
                 lineage.absorb(&test);
                 let result = self.optional(when.result.as_deref(), scope);
                 lineage.absorb(&result);
