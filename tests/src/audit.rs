@@ -39,6 +39,12 @@ impl Audit {
         Self { store: vec!["--store".to_owned(), format!("directory:{}", recordings.display())], ..self.clone() }
     }
 
+    /// The same for another store, as `s3://bucket/prefix`.
+    #[must_use]
+    pub fn at(&self, store: &str) -> Self {
+        Self { store: vec!["--store".to_owned(), store.to_owned()], ..self.clone() }
+    }
+
     /// Runs a subcommand.
     ///
     /// # Errors

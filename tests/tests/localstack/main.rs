@@ -1,12 +1,26 @@
-//! The core scenarios on LocalStack: the real templates, table, stream, Lambda, KMS keys and bucket under Object Lock.
-//! One instance and one deployment for all of them.
+//! The core scenarios on LocalStack, and what only AWS can do or fail at: the real templates, table, stream, Lambda, KMS keys and bucket
+//! under Object Lock. One instance and one deployment for all of them.
 
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
-use countersign_e2e::localstack::LocalStack;
+use anyhow::{Result, bail, ensure};
+use countersign_e2e::localstack::{self, LocalStack};
 use countersign_e2e::scenario::{core, hold, on_shared_with, options};
-use countersign_e2e::stack::{Stack, StackOptions};
+use countersign_e2e::stack::{Stack, StackOptions, Stores};
+
+mod fault_proxy;
+mod forged;
+mod object_lock;
+mod outage;
+mod refusals;
+
+/// The instance and what was deployed on it.
+fn deployed(stack: &Stack) -> Result<(&LocalStack, &localstack::Stack)> {
+    match &stack.stores {
+        Stores::Aws { instance, deployed } => Ok((instance, deployed)),
+        Stores::Directory { .. } => bail!("this stack is not on LocalStack"),
+    }
+}
 
 fn on_localstack<F, R>(scenario: F) -> Result<()>
 where
