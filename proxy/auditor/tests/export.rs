@@ -30,9 +30,18 @@ async fn exported(folder: &TempDir, format: Format) -> String {
 #[tokio::test]
 async fn the_page_holds_all_of_it_and_no_markup_of_others() {
     let page = exported(&stored(HOSTILE), Format::Html).await;
-    for expected in
-        ["Verified when this page was written", "*******6789", "DROP TABLE customers", "ci-deletes", "DELETE 1", "<svg", "U+202E", "U+001B"]
-    {
+    for expected in [
+        "Verified when this page was written",
+        "signed decision: dana (",
+        ") approved at ",
+        "*******6789",
+        "DROP TABLE customers",
+        "ci-deletes",
+        "DELETE 1",
+        "<svg",
+        "U+202E",
+        "U+001B",
+    ] {
         assert!(page.contains(expected), "{expected}");
     }
     let lower = page.to_lowercase();

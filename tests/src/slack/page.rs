@@ -138,7 +138,8 @@ fn rich(element: &Value, out: &mut String) {
         Some("rich_text_list") => ("<ul>", "</ul>"),
         Some("text") => {
             let style = |name: &str| element.get("style").and_then(|style| style.get(name)).and_then(Value::as_bool) == Some(true);
-            let mut html = emoji(&escape(text_of(element, "text").unwrap_or_default())).replace('\n', "<br>");
+            // Slack knows no emoji by name here: rich text has elements for them.
+            let mut html = escape(text_of(element, "text").unwrap_or_default()).replace('\n', "<br>");
             for (name, tag) in [("code", "code"), ("bold", "b"), ("italic", "i"), ("strike", "s")] {
                 if style(name) {
                     html = format!("<{tag}>{html}</{tag}>");
@@ -160,7 +161,12 @@ fn rich(element: &Value, out: &mut String) {
 
 fn text_html(object: &Value) -> String {
     let text = text_of(object, "text").unwrap_or_default();
-    if text_of(object, "type") == Some("mrkdwn") { mrkdwn(text) } else { emoji(&escape(&unescape(text))) }
+    let named = object.get("emoji").and_then(Value::as_bool) != Some(false);
+    match text_of(object, "type") {
+        Some("mrkdwn") => mrkdwn(text),
+        _ if named => emoji(&escape(&unescape(text))),
+        _ => escape(&unescape(text)),
+    }
 }
 
 /// Slack's mrkdwn as HTML: code, bold, italic, strike, links and mentions; everything else is text.

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_approval::{Decision, Verdict as Said};
 use countersign_recording::v1::event::{SessionStart, Verdict};
 use countersign_recording::{Event, RawEvent};
 
@@ -229,7 +232,13 @@ fn statement(number: u64, story: &Story<'_>, reader: &mut Reader, out: &mut dyn 
             Event::Approval { request, outcome, decisions, .. } => {
                 writeln!(out, "<p>{time}: <b>{}</b> (request <code>{}</code>)</p>", escape(outcome), escape(request))?;
                 for token in decisions {
-                    writeln!(out, "<details><summary>signed decision</summary><pre>{}</pre></details>", escape(token))?;
+                    let says = said(token).unwrap_or_else(|| "not readable".to_owned());
+                    writeln!(
+                        out,
+                        "<details><summary>signed decision: {}</summary><pre class=\"sql\">{}</pre></details>",
+                        escape(&says),
+                        escape(token)
+                    )?;
                 }
             }
             Event::Rows { statement, frames, .. } | Event::CopyIn { statement, frames } => {
@@ -244,6 +253,19 @@ fn statement(number: u64, story: &Story<'_>, reader: &mut Reader, out: &mut dyn 
         }
     }
     writeln!(out, "</section>")
+}
+
+/// What a decision says, without a look at its signature: the verdict at the top of the page is about that.
+fn said(token: &str) -> Option<String> {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let decision: Decision = serde_json::from_slice(&claims).ok()?;
+    let time = i64::try_from(decision.decided_at).ok()?.saturating_mul(1_000_000);
+    let what = match decision.verdict {
+        Said::Approve => "approved",
+        Said::Deny => "denied",
+    };
+    let reason = decision.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    Some(format!("{} ({}) {what} at {}{reason}", decision.reviewer.person, decision.reviewer.slack, timestamp(time)))
 }
 
 fn results(pieces: Vec<Piece>, out: &mut dyn Write) -> std::io::Result<()> {
