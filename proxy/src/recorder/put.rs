@@ -1,6 +1,6 @@
 //! Puts that are tried until they succeed, each a task of its own.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -35,33 +35,63 @@ pub(super) enum Progress {
     Stalled(Put),
 }
 
-/// Whether the store answers.
+/// Whether the store answers: not while any put fails.
 #[derive(Debug, Default)]
-pub(super) struct Health(Mutex<Option<Instant>>);
+pub(super) struct Health(Mutex<Failing>);
+
+#[derive(Debug, Default)]
+struct Failing {
+    puts: usize,
+    since: Option<Instant>,
+}
 
 impl Health {
     /// Since when it fails.
     pub(super) fn failing_for(&self) -> Option<Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+        self.lock().since.map(|since| since.elapsed())
     }
 
-    fn failed(&self, store: &str, error: &str) {
+    fn lock(&self) -> MutexGuard<'_, Failing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One put's share in the store's health: failing from its first failure until it ends.
+struct Trouble<'a> {
+    health: &'a Health,
+    store: String,
+    failing: bool,
+    stored: bool,
+}
+
+impl Trouble<'_> {
+    fn failed(&mut self, error: &str) {
         metrics::counter!(crate::metrics::RECORDER_ERRORS).increment(1);
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.is_none() {
-            *since = Some(Instant::now());
-            tracing::error!(store, error, "the recording store fails; what must be durable waits");
+        if std::mem::replace(&mut self.failing, true) {
+            return;
+        }
+        let mut failing = self.health.lock();
+        failing.puts = failing.puts.saturating_add(1);
+        if failing.since.is_none() {
+            failing.since = Some(Instant::now());
+            tracing::error!(store = self.store, error, "the recording store fails; what must be durable waits");
         }
     }
+}
 
-    fn succeeded(&self, store: &str) {
-        let since = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(since) = since {
-            tracing::warn!(
-                store,
-                failed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
-                "the recording store answers again"
-            );
+impl Drop for Trouble<'_> {
+    fn drop(&mut self) {
+        if !self.failing {
+            return;
+        }
+        let mut failing = self.health.lock();
+        failing.puts = failing.puts.saturating_sub(1);
+        if failing.puts == 0
+            && let Some(since) = failing.since.take()
+            && self.stored
+        {
+            let failed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(store = self.store, failed_ms, "the recording store answers again");
         }
     }
 }
@@ -122,12 +152,17 @@ impl Putter {
         let attempt = self.tuning.attempt.saturating_add(Duration::from_secs(mebibytes));
         let store = self.parts.store.describe();
         let mut pause = Pause::new(self.tuning.backoff);
-        let mut patience = Patience { until: Some(tokio::time::Instant::from_std(began) + self.tuning.patience), putter: self, put };
+        let mut patience = Patience {
+            until: Some(tokio::time::Instant::from_std(began) + self.tuning.patience),
+            trouble: Trouble { health: &self.parts.health, store: store.clone(), failing: false, stored: false },
+            progress: &self.progress,
+            put,
+        };
         loop {
             let answer = tokio::time::timeout(attempt, self.parts.store.put(key, object.clone()));
             let failure = match patience.during(answer).await {
                 Ok(Ok(())) => {
-                    self.parts.health.succeeded(&store);
+                    patience.trouble.stored = true;
                     let _ended = self.progress.send(Progress::Stored(put, sha256));
                     return;
                 }
@@ -139,7 +174,7 @@ impl Putter {
                 Ok(Err(PutError::Unavailable(error))) => error,
                 Err(_elapsed) => format!("no answer to {key} within {} s", attempt.as_secs()),
             };
-            self.parts.health.failed(&store, &failure);
+            patience.trouble.failed(&failure);
             if self.progress.is_closed() {
                 return;
             }
@@ -151,7 +186,8 @@ impl Putter {
 /// Says once when a put has taken longer than sessions wait, also while an attempt hangs.
 struct Patience<'a> {
     until: Option<tokio::time::Instant>,
-    putter: &'a Putter,
+    trouble: Trouble<'a>,
+    progress: &'a mpsc::UnboundedSender<Progress>,
     put: Put,
 }
 
@@ -165,8 +201,8 @@ impl Patience<'_> {
                 () = tokio::time::sleep_until(until) => {}
             }
             self.until = None;
-            self.putter.parts.health.failed(&self.putter.parts.store.describe(), "no answer within the time sessions wait");
-            let _ended = self.putter.progress.send(Progress::Stalled(self.put));
+            self.trouble.failed("no answer within the time sessions wait");
+            let _ended = self.progress.send(Progress::Stalled(self.put));
         }
         work.await
     }
