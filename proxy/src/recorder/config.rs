@@ -26,7 +26,8 @@ pub struct RecorderConfig {
 pub struct Tuning {
     /// Least time between the beginnings of two journal objects.
     pub flush_interval: Duration,
-    /// Most journal objects under way at a time.
+    /// Most journal objects under way at a time. With more than one, a crash may leave a later object without an earlier one: nothing
+    /// acknowledged is missing then, but the recordings of the sessions in it have a hole that verification cannot tell from a removal.
     pub in_flight: usize,
     /// Events beyond this make a segment, bytes before compression.
     pub segment_bytes: usize,
@@ -52,7 +53,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             flush_interval: Duration::from_millis(5),
-            in_flight: 4,
+            in_flight: 1,
             segment_bytes: 4 << 20,
             bulk_bytes: 256 << 10,
             journal_bytes: 8 << 20,

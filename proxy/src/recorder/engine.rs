@@ -341,11 +341,11 @@ impl Engine {
         self.idle_since.map(|since| earliest.max(since + self.config.tuning.idle))
     }
 
-    /// While a segment of a session is under way its next bulk waits for the next segment.
+    /// While a segment of a session is under way its next events wait.
+    ///
+    /// INVARIANT: what is stored of a session is always a beginning of it, whenever the process dies.
     fn wants_journal(&self, key: u64) -> bool {
-        self.sessions.get(&key).is_some_and(|session| {
-            session.journal_size() > 0 && !(session.uploading() && session.journal_size() > self.config.tuning.bulk_bytes)
-        })
+        self.sessions.get(&key).is_some_and(|session| session.journal_size() > 0 && !session.uploading())
     }
 
     /// Makes a journal object of what waits and sends it off. False when nothing was to be sent.
