@@ -7,6 +7,7 @@ pub mod audit;
 pub mod bot;
 pub mod client;
 pub mod cluster;
+pub mod corpus;
 pub mod demo;
 pub mod gateway;
 pub mod http;

@@ -14,8 +14,12 @@ fn catalog() -> Catalog {
     Snapshot::from_json(include_str!("data/setup.snapshot.json")).unwrap().build().unwrap()
 }
 
+fn nobody() -> Principal {
+    Principal { issuer: "i".into(), subject: "s".into(), email: None, groups: BTreeSet::new(), claims: BTreeMap::new() }
+}
+
 fn one(sql: &str, policy: &Policy, catalog: &Catalog, state: &SessionState) -> Judgement {
-    let principal = Principal { issuer: "i".into(), subject: "s".into(), email: None, groups: BTreeSet::new(), claims: BTreeMap::new() };
+    let principal = nobody();
     judge(sql, &JudgeRequest { policy, principal: &principal, database: "bank", catalog, state, now: 0 })
 }
 
@@ -222,4 +226,36 @@ proptest! {
             }
         });
     }
+}
+
+#[test]
+fn what_fails_or_branches_on_a_protected_column_is_refused() {
+    on_a_big_stack(|| {
+        let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());
+        let state = SessionState::new(&nobody(), "bank", &[]);
+        for (sql, code) in [
+            ("select case when ssn like '1%' then pg_sleep(1) end from customers", Some("42501")),
+            ("select case ssn when '1' then 1 else 2 end from customers", Some("42501")),
+            ("select 1 / (length(ssn) - 11) from customers", Some("42501")),
+            ("select 'x' || id + 1 from accounts", None),
+            ("select case when id = 1 then ssn end from customers", None),
+            ("select ssn || ' ' || name from customers", None),
+        ] {
+            let judgement = one(sql, &policy, &catalog, &state);
+            let found = if let Verdict::Deny(denial) = &judgement.verdict { Some(denial.code.as_str()) } else { None };
+            assert_eq!(found, code, "{sql}");
+        }
+    });
+}
+
+#[test]
+fn what_is_no_sql_is_told_as_the_server_would() {
+    on_a_big_stack(|| {
+        let policy =
+            Policy::parse("version = 1\n[[rules]]\nname = \"reads\"\nwhat = { kinds = [\"read\"] }\naction = \"allow\"\n").unwrap();
+        let judgement = one("selec 1", &policy, &catalog(), &SessionState::new(&nobody(), "bank", &[]));
+        let told =
+            if let Verdict::Deny(denial) = &judgement.verdict { Some((denial.code.as_str(), denial.message.as_str())) } else { None };
+        assert_eq!(told, Some(("42601", "syntax error at or near \"selec\"")));
+    });
 }
