@@ -28,6 +28,11 @@ use wire::{Moved, Wire};
 /// How long the last bytes of a session may take to reach a client that does not read.
 const FAREWELL: Duration = Duration::from_secs(10);
 
+/// What the server says by itself (descriptions, notices) must fit, however small statements may be.
+const LEAST_SERVER_MESSAGE: usize = 1024 * 1024;
+/// How many times what a session may buffer may wait for its recording before both sides are no longer read.
+const UNRECORDED: usize = 4;
+
 /// How a session ended.
 #[derive(Debug)]
 pub struct DriverEnd {
@@ -132,6 +137,7 @@ impl Driver {
             strict,
             limits: countersign_session::Limits {
                 client_message: settings.limits.max_statement_bytes,
+                server_message: settings.limits.max_statement_bytes.max(LEAST_SERVER_MESSAGE),
                 backlog: settings.limits.max_buffer_bytes,
                 ..countersign_session::Limits::default()
             },
@@ -164,22 +170,27 @@ impl Driver {
         let mut drained = false;
         let lifetime = self.services.settings.max_session.map(|max| Instant::now() + max);
         let idle = self.services.settings.limits.idle;
+        let room = self.services.settings.limits.max_buffer_bytes.saturating_mul(UNRECORDED);
         let mut last_traffic = Instant::now();
         let mut recorder_broken = false;
         loop {
             self.session.set_now(now_us());
             self.refresh_policy();
-            self.session.client_bytes(&mut self.wire.client_in);
+            let crowded = !recorder_broken && self.recorder.pending_bytes() > room;
+            if !crowded {
+                self.session.client_bytes(&mut self.wire.client_in);
+            }
             self.carry_out();
             if self.over() {
                 break;
             }
-            let idle_at = idle.map(|idle| last_traffic + idle);
+            // A statement that runs or is held is not idle, however long it takes.
+            let idle_at = idle.filter(|_| self.session.is_waiting()).map(|idle| last_traffic + idle);
             let alarm = [lifetime, idle_at, self.farewell].into_iter().flatten().min();
             let durable_wanted = !recorder_broken && (self.strict || !self.finishing.is_empty());
             let draining = drained && !self.session.is_closed();
             tokio::select! {
-                moved = self.wire.moved(&self.session) => match moved {
+                moved = self.wire.moved(&self.session, !crowded) => match moved {
                     Moved::Bytes => {
                         last_traffic = Instant::now();
                         self.session.set_now(now_us());
@@ -200,7 +211,7 @@ impl Driver {
                         self.wire.upstream_lost();
                     }
                 },
-                changed = self.recorder.changed(), if durable_wanted => match changed {
+                changed = self.recorder.progress(crowded.then_some(room)), if durable_wanted || crowded => match changed {
                     Ok(durable) => self.durable(durable),
                     Err(failure) => {
                         recorder_broken = true;
@@ -245,7 +256,11 @@ impl Driver {
                 "terminating connection: the session reached its longest allowed age; connect again with a new token",
             );
         } else if passed(idle_at) {
-            self.shut_down("idle", "57P05", "terminating connection due to idle-session timeout");
+            if self.session.in_transaction() {
+                self.shut_down("idle", "25P03", "terminating connection due to idle-in-transaction timeout");
+            } else {
+                self.shut_down("idle", "57P05", "terminating connection due to idle-session timeout");
+            }
         }
     }
 

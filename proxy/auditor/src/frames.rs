@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 
 use crate::values::{self, Cell};
 
@@ -38,15 +38,30 @@ pub enum Piece {
 #[derive(Debug, Default)]
 pub struct Reader {
     columns: BTreeMap<u64, Vec<Column>>,
+    /// Beginnings of long frames, which go on in the statement's next event.
+    begun: BTreeMap<u64, BytesMut>,
 }
 
 impl Reader {
-    /// The pieces of one event's frames, in order.
+    /// The pieces of one event's frames, in order. A frame that was recorded in parts counts with its last one.
     pub fn read(&mut self, statement: u64, mut frames: Bytes) -> Vec<Piece> {
         let mut pieces = Vec::new();
+        if let Some(mut begun) = self.begun.remove(&statement) {
+            begun.extend_from_slice(&frames);
+            if let Some(note) = goes_on(&begun) {
+                self.begun.insert(statement, begun);
+                return vec![note];
+            }
+            frames = begun.freeze();
+        }
         while !frames.is_empty() {
+            if let Some(note) = goes_on(&frames) {
+                self.begun.insert(statement, BytesMut::from(frames));
+                pieces.push(note);
+                break;
+            }
             let Some((tag, body)) = next_frame(&mut frames) else {
-                pieces.push(Piece::Malformed("a frame is cut off"));
+                pieces.push(Piece::Malformed("the length of a frame is not valid"));
                 break;
             };
             pieces.push(match tag {
@@ -73,6 +88,15 @@ impl Reader {
         }
         pieces
     }
+}
+
+/// Whether these are the first bytes of a frame that is longer; then what there is to say of it.
+fn goes_on(frames: &[u8]) -> Option<Piece> {
+    let total = match frames.split_first().and_then(|(_, rest)| rest.first_chunk::<4>()) {
+        Some(length) => usize::try_from(i32::from_be_bytes(*length)).ok()?.checked_add(1)?,
+        None => return Some(Piece::Note(format!("the first {} bytes of a message", frames.len()))),
+    };
+    (total > frames.len()).then(|| Piece::Note(format!("the first {} of {total} bytes of a message", frames.len())))
 }
 
 /// Cuts off tag, length (which counts itself) and body.
@@ -195,10 +219,25 @@ mod tests {
         let frames = [description().len(), whole.len()];
         for length in 1..whole.len() {
             let pieces = Reader::default().read(1, Bytes::copy_from_slice(whole.get(..length).unwrap()));
-            assert_eq!(matches!(pieces.last(), Some(Piece::Malformed(_))), !frames.contains(&length), "{length}");
+            assert_eq!(matches!(pieces.last(), Some(Piece::Note(_))), !frames.contains(&length), "{length}");
+        }
+        for bad in [&b"D\xff\xff\xff\xff"[..], b"D\0\0\0\x03", b"D\x80\0\0\0x"] {
+            assert!(matches!(Reader::default().read(1, Bytes::copy_from_slice(bad)).first(), Some(Piece::Malformed(_))));
         }
         for bad in [&b"\0\x01\xff\xff\xff\xfe"[..], b"\0\x01\x7f\xff\xff\xff", b"\0\0\0"] {
             assert!(matches!(Reader::default().read(1, Bytes::from(frame(b'D', bad))).first(), Some(Piece::Malformed(_))));
+        }
+    }
+
+    #[test]
+    fn a_long_frame_is_put_together_from_its_parts() {
+        let whole = [description(), frame(b'D', b"\0\x02\0\0\0\x04\0\0\0\x2a\0\0\0\x02hi")].concat();
+        let expected = Reader::default().read(1, Bytes::from(whole.clone()));
+        for part in 1..whole.len() {
+            let mut reader = Reader::default();
+            let pieces: Vec<Piece> = whole.chunks(part).flat_map(|part| reader.read(1, Bytes::copy_from_slice(part))).collect();
+            let said: Vec<Piece> = pieces.into_iter().filter(|piece| !matches!(piece, Piece::Note(_))).collect();
+            assert_eq!(said, expected, "{part}");
         }
     }
 

@@ -11,6 +11,7 @@ use crate::effect::{Effect, End};
 use crate::errors;
 use crate::hold::Held;
 use crate::judging::Judged;
+use crate::passage::Passage;
 use crate::permit::Permit;
 use crate::pipeline::Step;
 use crate::session::{Fatal, Intake, Session};
@@ -21,6 +22,8 @@ pub(crate) enum Taken {
     Done,
     /// Not now: leave it in the buffer and wait.
     Wait(Intake),
+    /// It goes on, or is read over, in pieces.
+    Pass(Passage),
 }
 
 impl Session {
@@ -38,14 +41,31 @@ impl Session {
             if self.to_server.len() >= self.limits.backlog || self.pipeline.len() >= self.limits.pipeline {
                 return Ok(());
             }
-            let header = peek_frame(input, self.limits.client_message).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
+            if let Some(passage) = self.from_client.take() {
+                self.from_client = self.pass_up(passage, input);
+                if self.from_client.is_some() {
+                    return Ok(());
+                }
+            }
+            let Some(tag) = input.first() else { return Ok(()) };
+            let limit = countersign_wire::client_body_limit(*tag).ok_or_else(|| unknown(*tag))?;
+            let header = peek_frame(input, limit).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
             let Some(header) = header else { return Ok(()) };
-            let Some(frame) = input.get(..header.total) else {
-                input.reserve(header.total.saturating_sub(input.len()).min(1 << 20));
-                return Ok(());
+            let taken = if self.taken_whole(&header, input.len()) {
+                let Some(frame) = input.get(..header.total) else {
+                    input.reserve(header.total.saturating_sub(input.len()).min(1 << 20));
+                    return Ok(());
+                };
+                let body = frame.get(countersign_wire::HEADER_LEN..).unwrap_or_default();
+                self.take_client_frame(header.tag, frame, body)?
+            } else {
+                self.take_long(&header)?
             };
-            let body = frame.get(countersign_wire::HEADER_LEN..).unwrap_or_default();
-            match self.take_client_frame(header.tag, frame, body)? {
+            match taken {
+                Taken::Pass(passage) => {
+                    self.from_client = Some(passage);
+                    self.refreshed = false;
+                }
                 Taken::Done => {
                     input.advance(header.total);
                     self.refreshed = false;
@@ -101,22 +121,34 @@ impl Session {
                 Ok(Taken::Done)
             }
             fe::FUNCTION_CALL => {
-                let error = errors::with(
-                    errors::error("42501", "the function call protocol is refused by the gateway"),
-                    None,
-                    Some("call the function with SELECT".to_owned()),
-                );
-                self.refuse_query(0, error);
+                if self.unnamed_uncertain() {
+                    return Ok(Taken::Wait(Intake::Drain));
+                }
+                self.refuse_function_call();
                 Ok(Taken::Done)
             }
             fe::TERMINATE => {
                 self.end(End { reason: "client terminated".to_owned(), error: None });
                 Ok(Taken::Wait(Intake::Closed))
             }
+            fe::COPY_DATA | fe::COPY_DONE | fe::COPY_FAIL if self.copy_may_begin() => Ok(Taken::Wait(Intake::Drain)),
             // The server reads over these outside of a copy: a client may still be sending after the copy failed.
             fe::COPY_DATA | fe::COPY_DONE | fe::COPY_FAIL => Ok(Taken::Done),
             other => Err(unknown(other)),
         }
+    }
+
+    /// Whether something on its way may ask for COPY data: a client may send them without waiting to be asked.
+    pub(crate) fn copy_may_begin(&self) -> bool {
+        use countersign_policy::StatementKind;
+        let copies = |judgement: &countersign_policy::Judgement| {
+            judgement.statements.iter().any(|facts| matches!(facts.kind, StatementKind::CopyIn | StatementKind::Unknown))
+        };
+        self.pipeline.iter().any(|step| match step {
+            Step::Query { judgement, .. } => copies(judgement),
+            Step::Execute { portal } => self.portals.get(portal).is_some_and(|portal| copies(&portal.judged.judgement)),
+            _ => false,
+        })
     }
 
     fn take_query(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
@@ -224,6 +256,16 @@ impl Session {
         self.forget_unnamed();
         self.to_server.write(0, |out| countersign_wire::put_query(out, poison_text(statement).as_bytes()));
         self.pipeline.push(Step::PoisonQuery { statement, error });
+    }
+
+    /// Refuses a FunctionCall: it names a function by OID and is judged by nothing.
+    pub(crate) fn refuse_function_call(&mut self) {
+        let error = errors::with(
+            errors::error("42501", "the function call protocol is refused by the gateway"),
+            None,
+            Some("call the function with SELECT".to_owned()),
+        );
+        self.refuse_query(0, error);
     }
 
     /// Refuses a message of the extended protocol: upstream gets something that fails in its place, the rest up to Sync is skipped.

@@ -26,6 +26,11 @@ pub(crate) enum Copy {
 /// Copy data is recorded in events of about this size.
 const RECORD_AT: usize = 64 * 1024;
 
+/// The server, too, ends a session that sends something else in the middle of a copy: where the message ends is not known any more.
+pub(crate) fn unexpected(tag: u8) -> Fatal {
+    Fatal::client_protocol(&format!("unexpected message type 0x{tag:02X} during COPY from stdin"))
+}
+
 impl Session {
     pub(crate) fn take_copy_in(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Result<Taken, Fatal> {
         match tag {
@@ -62,14 +67,7 @@ impl Session {
             }
             other => {
                 self.record_copy_in();
-                self.copy = Copy::None;
-                let text = format!("unexpected message type 0x{other:02X} during COPY from stdin");
-                self.to_server.write(0, |out| {
-                    countersign_wire::frame(out, fe::COPY_FAIL, |out| {
-                        out.extend_from_slice(text.as_bytes());
-                        out.extend_from_slice(&[0]);
-                    });
-                });
+                return Err(unexpected(other));
             }
         }
         Ok(Taken::Done)

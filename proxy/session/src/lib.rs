@@ -20,6 +20,7 @@ mod hold;
 mod judging;
 mod names;
 mod outbox;
+mod passage;
 mod permit;
 mod pipeline;
 mod rows;

@@ -10,10 +10,20 @@ const COPY_BELOW: usize = 8 * 1024;
 /// Bytes that wait for durability. A chunk with gate `n` goes out once `n` events are durable; order is never changed.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    queue: VecDeque<(u64, Bytes)>,
+    queue: VecDeque<Chunk>,
     tail: BytesMut,
     tail_gate: u64,
     queued: usize,
+    /// What was released last ends within a frame.
+    within_frame: bool,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    gate: u64,
+    bytes: Bytes,
+    /// Its end is the end of a frame.
+    whole: bool,
 }
 
 impl Outbox {
@@ -37,16 +47,21 @@ impl Outbox {
             self.copy(gate, &bytes);
             return;
         }
+        self.pass(gate, bytes, true);
+    }
+
+    /// Appends a piece of a frame, or a chunk that ends with one (`whole`), without copying it.
+    pub(crate) fn pass(&mut self, gate: u64, bytes: Bytes, whole: bool) {
         self.close();
         self.tail_gate = self.tail_gate.max(gate);
         self.queued += bytes.len();
-        self.queue.push_back((self.tail_gate, bytes));
+        self.queue.push_back(Chunk { gate: self.tail_gate, bytes, whole });
     }
 
     /// Raises the gate of what was appended since the last close.
     pub(crate) fn raise(&mut self, from: usize, gate: u64) {
-        for (chunk_gate, _) in self.queue.iter_mut().skip(from) {
-            *chunk_gate = (*chunk_gate).max(gate);
+        for chunk in self.queue.iter_mut().skip(from) {
+            chunk.gate = chunk.gate.max(gate);
         }
         self.tail_gate = self.tail_gate.max(gate);
     }
@@ -59,9 +74,9 @@ impl Outbox {
 
     fn close(&mut self) {
         if !self.tail.is_empty() {
-            let chunk = self.tail.split().freeze();
-            self.queued += chunk.len();
-            self.queue.push_back((self.tail_gate, chunk));
+            let bytes = self.tail.split().freeze();
+            self.queued += bytes.len();
+            self.queue.push_back(Chunk { gate: self.tail_gate, bytes, whole: true });
         }
     }
 
@@ -71,10 +86,11 @@ impl Outbox {
             self.close();
         }
         match self.queue.front() {
-            Some((gate, _)) if *gate <= durable => {
-                let (_, chunk) = self.queue.pop_front()?;
-                self.queued = self.queued.saturating_sub(chunk.len());
-                Some(chunk)
+            Some(chunk) if chunk.gate <= durable => {
+                let Chunk { bytes, whole, .. } = self.queue.pop_front()?;
+                self.queued = self.queued.saturating_sub(bytes.len());
+                self.within_frame = !whole;
+                Some(bytes)
             }
             _ => None,
         }
@@ -90,6 +106,12 @@ impl Outbox {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.tail.is_empty()
+    }
+
+    /// Whether what was released ends within a frame: only the frame's next bytes may follow it.
+    #[must_use]
+    pub const fn is_within_frame(&self) -> bool {
+        self.within_frame
     }
 
     /// Drops everything that was not released.

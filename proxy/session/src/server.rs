@@ -15,7 +15,7 @@ use crate::errors;
 use crate::extended::Prepared;
 use crate::pipeline::Step;
 use crate::rows::{self, Plan, ROW};
-use crate::session::{Fatal, Session, Settling};
+use crate::session::{Fatal, Intake, Session, Settling};
 
 impl From<WireError> for Fatal {
     fn from(error: WireError) -> Self {
@@ -40,14 +40,23 @@ impl Session {
 
     fn take_server_frames(&mut self, input: &mut BytesMut) -> Result<(), Fatal> {
         loop {
+            if let Some(passage) = self.from_server.take() {
+                self.from_server = self.pass_down(passage, input);
+                if self.from_server.is_some() {
+                    return Ok(());
+                }
+            }
             if input.first() == Some(&ROW) {
                 self.take_rows(input)?;
             } else if input.first() == Some(&be::COPY_DATA) && matches!(self.copy, Copy::Out) {
                 let (length, count) = rows::run_of(input, be::COPY_DATA);
                 self.result_run(self.current, input, length, count);
             }
-            let Some(header) = peek_frame(input, self.limits.server_message)? else { return Ok(()) };
+            let Some(header) = peek_frame(input, countersign_wire::LARGE_BODY)? else { return Ok(()) };
             if input.len() < header.total {
+                if self.long_from_server(&header)? {
+                    continue;
+                }
                 input.reserve((header.total - input.len()).min(1 << 20));
                 return Ok(());
             }
@@ -146,6 +155,10 @@ impl Session {
             be::COPY_IN => {
                 let statement = self.running().ok_or_else(|| unexpected(tag))?.0;
                 self.pipeline.drop_syncs_behind_front();
+                if matches!(self.intake, Intake::Drain) {
+                    // What the client sent ahead may be the data: it is looked at anew.
+                    self.intake = Intake::Open;
+                }
                 self.copy = Copy::In { statement, pending: BytesMut::new() };
                 self.result_frames(statement, frame, 0);
                 Ok(())

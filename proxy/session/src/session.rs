@@ -19,15 +19,16 @@ use crate::hold::Held;
 use crate::judging::JudgementCache;
 use crate::names::Names;
 use crate::outbox::Outbox;
+use crate::passage::Passage;
 use crate::pipeline::Pipeline;
 use crate::rows::RowBatch;
 
 /// Bounds of one session.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Largest message body from the client that is read whole, in bytes.
+    /// Largest message body from the client that is read whole, in bytes. Larger statements are refused; COPY data passes in pieces.
     pub client_message: usize,
-    /// Largest message body from the server that is read whole, in bytes.
+    /// Largest message body from the server that is read whole, in bytes. Rows and COPY data without masks pass in pieces.
     pub server_message: usize,
     /// Bytes waiting for one side above which the other side is not read.
     pub backlog: usize,
@@ -125,6 +126,10 @@ pub struct Session {
     pub(crate) cache: JudgementCache,
 
     pub(crate) intake: Intake,
+    /// A long message of the client's on its way through.
+    pub(crate) from_client: Option<Passage>,
+    /// A long message of the server's on its way through.
+    pub(crate) from_server: Option<Passage>,
     pub(crate) pipeline: Pipeline,
     pub(crate) status: ReadyStatus,
     /// An error was (or will be) reported in the extended protocol: everything up to Sync is to be skipped.
@@ -215,6 +220,8 @@ impl Session {
             state,
             cache: JudgementCache::default(),
             intake: Intake::Open,
+            from_client: None,
+            from_server: None,
             pipeline: Pipeline::default(),
             status: ReadyStatus::Idle,
             skipping: false,
@@ -342,8 +349,10 @@ impl Session {
         self.to_client.clear();
         self.to_server.clear();
         let error = errors::fatal("58030", message);
-        self.to_client.write(0, |out| countersign_wire::put_error(out, &error));
-        self.to_server.write(0, |out| countersign_wire::put_empty(out, countersign_wire::fe::TERMINATE));
+        if !self.to_client.is_within_frame() {
+            self.to_client.write(0, |out| countersign_wire::put_error(out, &error));
+        }
+        self.terminate(0);
     }
 
     /// The next effect.
@@ -382,7 +391,19 @@ impl Session {
     /// Whether nothing runs, waits or is open.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        matches!(self.intake, Intake::Open) && self.pipeline.is_empty() && self.status == ReadyStatus::Idle
+        self.is_waiting() && self.status == ReadyStatus::Idle
+    }
+
+    /// Whether it is the client's turn: nothing runs and nothing is held, though a transaction may be open.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.intake, Intake::Open) && self.pipeline.is_empty() && self.from_client.is_none()
+    }
+
+    /// Whether a transaction block is open, failed or not.
+    #[must_use]
+    pub fn in_transaction(&self) -> bool {
+        self.status != ReadyStatus::Idle
     }
 
     /// Whether the session is over.
@@ -420,11 +441,20 @@ impl Session {
         }
         self.record(Event::SessionEnd { reason: end.reason.clone() });
         let gate = self.gate();
-        if let Some(error) = &end.error {
+        if let Some(error) = &end.error
+            && self.from_server.is_none()
+        {
             self.to_client.write(gate, |out| countersign_wire::put_error(out, error));
         }
-        self.to_server.write(gate, |out| countersign_wire::put_empty(out, countersign_wire::fe::TERMINATE));
+        self.terminate(gate);
         self.effects.push_back(Effect::End(end));
+    }
+
+    /// Says goodbye to the server, unless a message to it was broken off: then the end of the connection must do.
+    fn terminate(&mut self, gate: u64) {
+        if !self.to_server.is_within_frame() {
+            self.to_server.write(gate, |out| countersign_wire::put_empty(out, countersign_wire::fe::TERMINATE));
+        }
     }
 
     pub(crate) fn record(&mut self, event: Event) {

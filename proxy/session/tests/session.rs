@@ -1,6 +1,6 @@
 //! Sessions against a model of the server: what comes out, in which order, and what is left behind.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, dead_code, reason = "tests")]
 
 mod support;
 

@@ -83,12 +83,13 @@ impl Wire {
             && (!self.upstream.open || self.upstream.is_settled())
     }
 
-    /// Resolves when bytes moved or a side closed. Cancel-safe: nothing is read or written that is not in the buffers.
-    pub(super) async fn moved(&mut self, session: &Session) -> Moved {
-        poll_fn(|cx| self.poll(session, cx)).await
+    /// Resolves when bytes moved or a side closed. Without `room` for what they would bring, the sides are not read. Cancel-safe: nothing is
+    /// read or written that is not in the buffers.
+    pub(super) async fn moved(&mut self, session: &Session, room: bool) -> Moved {
+        poll_fn(|cx| self.poll(session, room, cx)).await
     }
 
-    fn poll(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<Moved> {
+    fn poll(&mut self, session: &Session, room: bool, cx: &mut Context<'_>) -> Poll<Moved> {
         let mut moved = false;
         match self.client.poll_write(cx) {
             Poll::Ready(Ok(n)) => {
@@ -107,7 +108,7 @@ impl Wire {
             Poll::Pending => {}
         }
         // While a statement is held the client is read up to a bound, so that its going away is noticed.
-        let client_wanted = session.wants_client() || self.client_in.len() < self.held_client;
+        let client_wanted = (room && session.wants_client()) || self.client_in.len() < self.held_client;
         if client_wanted && self.client.open && !session.is_closed() {
             match poll_read(&mut self.client.stream, &mut self.client_in, CLIENT_READ, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Moved::ClientGone),
@@ -118,7 +119,7 @@ impl Wire {
                 Poll::Pending => {}
             }
         }
-        let upstream_wanted = session.wants_server() && self.client.queued < UPSTREAM_READ.saturating_mul(16);
+        let upstream_wanted = room && session.wants_server() && self.client.queued < UPSTREAM_READ.saturating_mul(16);
         if upstream_wanted && self.upstream.open && !session.is_closed() {
             match poll_read(&mut self.upstream.stream, &mut self.upstream_in, UPSTREAM_READ, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Moved::UpstreamGone),

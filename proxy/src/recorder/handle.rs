@@ -27,6 +27,7 @@ impl Shared {
 
     pub(super) fn release(&self, bytes: u64) {
         self.released.fetch_add(bytes, Ordering::Relaxed);
+        self.notify.notify_one();
     }
 
     pub(super) fn fail(&self, failure: RecorderFailure) {
@@ -105,9 +106,17 @@ impl SessionRecorder {
     /// # Errors
     /// When no more of this session will become durable.
     pub async fn changed(&mut self) -> Result<u64, RecorderFailure> {
+        self.progress(None).await
+    }
+
+    /// The same; also resolves when no more than `room` bytes wait any longer. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Self::changed`].
+    pub async fn progress(&mut self, room: Option<usize>) -> Result<u64, RecorderFailure> {
         loop {
             let durable = self.durable();
-            if durable > self.seen {
+            if durable > self.seen || room.is_some_and(|room| self.pending_bytes() <= room) {
                 self.seen = durable;
                 return Ok(durable);
             }

@@ -12,12 +12,14 @@ mod backend;
 mod encode;
 mod frame;
 mod frontend;
+mod limits;
 mod reader;
 
 pub use backend::{ErrorFields, FieldDescription, ReadyStatus, RowDescription, command_tag, notice_fields, parameter_status, ready_status};
 pub use encode::*;
 pub use frame::{FrameHeader, HEADER_LEN, peek_frame};
 pub use frontend::{BindView, CloseView, DescribeView, ExecuteView, ParseView, Target, bind, close, describe, execute, parse, query_text};
+pub use limits::{LARGE_BODY, SMALL_BODY, client_body_limit};
 pub use reader::{Reader, WireError};
 
 /// Frontend message tags.

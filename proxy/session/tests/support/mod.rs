@@ -28,6 +28,11 @@ what = { kinds = ["write"] }
 action = "allow"
 
 [[rules]]
+name = "copiers"
+who = { groups = ["copier"] }
+action = "allow"
+
+[[rules]]
 name = "held"
 what = { kinds = ["write"] }
 action = "hold"
@@ -55,6 +60,7 @@ pub(crate) const FAILS: &str = "SELECT 1/0";
 pub(crate) const BROKEN: &str = "SELECT FROM WHERE";
 pub(crate) const DENIED: &str = "DELETE FROM accounts";
 pub(crate) const HELD: &str = "SELECT 1 FOR UPDATE";
+pub(crate) const COPY: &str = "COPY accounts FROM STDIN";
 
 fn behaviour(sql: &[u8]) -> Option<Behaviour> {
     Some(match std::str::from_utf8(sql).ok()? {
