@@ -8,6 +8,7 @@
 
 pub mod document;
 pub mod facts;
+mod fingerprint;
 pub mod pattern;
 pub mod principal;
 pub mod roster;
@@ -36,6 +37,7 @@ pub mod state;
 
 pub use document::{Policy, PolicyDigest, PolicyError};
 pub use facts::{StatementFacts, StatementKind};
+pub use fingerprint::fingerprint;
 pub use principal::Principal;
 pub use roster::{Person, Roster};
 

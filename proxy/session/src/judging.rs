@@ -1,4 +1,4 @@
-//! Judging texts, with a cache of exact texts.
+//! Judging texts, with a cache of exact texts and of texts that differ only in literals no judgement looks at.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +29,27 @@ pub(crate) struct Stamp {
 pub(crate) struct JudgementCache {
     stamp: Option<Stamp>,
     texts: HashMap<Bytes, Arc<Judged>>,
+    /// By [`countersign_policy::fingerprint`]; only what is allowed.
+    shapes: HashMap<Vec<u8>, Arc<Judged>>,
+    /// The fingerprint of the text in hand.
+    shape: Vec<u8>,
+}
+
+impl JudgementCache {
+    fn store(&mut self, text: &[u8], has_shape: bool, judged: &Arc<Judged>) {
+        // A shape is shared by what is allowed alone: what is refused or held is told with its own text.
+        if has_shape && judged.judgement.verdict == Verdict::Allow {
+            if self.shapes.len() >= CACHED_TEXTS {
+                self.shapes.clear();
+            }
+            self.shapes.insert(self.shape.clone(), Arc::clone(judged));
+        } else {
+            if self.texts.len() >= CACHED_TEXTS {
+                self.texts.clear();
+            }
+            self.texts.insert(Bytes::copy_from_slice(text), Arc::clone(judged));
+        }
+    }
 }
 
 /// A judgement and what is derived from it once.
@@ -54,27 +75,31 @@ impl Session {
         let stamp = self.stamp();
         if self.cache.stamp != Some(stamp) {
             self.cache.texts.clear();
+            self.cache.shapes.clear();
             self.cache.stamp = Some(stamp);
         }
-        if let Some(judged) = self.cache.texts.get(text)
+        let sql = match std::str::from_utf8(text) {
+            Ok(sql) => sql,
+            Err(error) => return Self::judged(not_utf8(&error, self.policy.digest()), stamp),
+        };
+        let cacheable = text.len() <= CACHED_TEXT_LEN;
+        let has_shape = cacheable && countersign_policy::fingerprint(text, &mut self.cache.shape);
+        let known = if has_shape { self.cache.shapes.get(self.cache.shape.as_slice()) } else { None };
+        if let Some(judged) = known.or_else(|| self.cache.texts.get(text))
             && self.still_valid(judged)
         {
             return Arc::clone(judged);
         }
-        let judgement = match std::str::from_utf8(text) {
-            Ok(sql) => judge(sql, &self.judge_request()),
-            Err(error) => not_utf8(&error, self.policy.digest()),
-        };
-        let facts = serde_json::to_string(&judgement.statements).unwrap_or_default();
-        let cacheable = !judgement.stale_catalog && text.len() <= CACHED_TEXT_LEN;
-        let judged = Arc::new(Judged { judgement: Arc::new(judgement), stamp, facts });
-        if cacheable {
-            if self.cache.texts.len() >= CACHED_TEXTS {
-                self.cache.texts.clear();
-            }
-            self.cache.texts.insert(Bytes::copy_from_slice(text), Arc::clone(&judged));
+        let judged = Self::judged(judge(sql, &self.judge_request()), stamp);
+        if cacheable && !judged.judgement.stale_catalog {
+            self.cache.store(text, has_shape, &judged);
         }
         judged
+    }
+
+    fn judged(judgement: Judgement, stamp: Stamp) -> Arc<Judged> {
+        let facts = serde_json::to_string(&judgement.statements).unwrap_or_default();
+        Arc::new(Judged { judgement: Arc::new(judgement), stamp, facts })
     }
 
     pub(crate) fn judge_request(&self) -> JudgeRequest<'_> {
