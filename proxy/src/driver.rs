@@ -229,7 +229,8 @@ impl Driver {
                 () = self.cancel.cancelled(), if !self.session.is_closed() => self.cancelled(),
                 _ = drain.begun(), if !drained => drained = true,
                 () = deadline.expired(), if draining => self.shut_down("drain", "57P01", "terminating connection due to administrator command"),
-                () = at(alarm) => self.alarm(lifetime, idle_at),
+                // A client that still takes its result is not idle.
+                () = at(alarm) => if std::mem::take(&mut self.wire.wrote) { last_traffic = Instant::now() } else { self.alarm(lifetime, idle_at) },
             }
             if drained && self.session.is_idle() {
                 self.shut_down("drain", "57P01", "terminating connection due to administrator command");

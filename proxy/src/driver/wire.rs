@@ -38,6 +38,8 @@ pub(super) struct Wire {
     pub(super) client_in: BytesMut,
     pub(super) upstream_in: BytesMut,
     held_client: usize,
+    /// Something was written since the driver last looked.
+    pub(super) wrote: bool,
     carried: Carried,
 }
 
@@ -64,7 +66,15 @@ struct Side<S> {
 
 impl Wire {
     pub(super) fn new(client: ClientIo, client_in: BytesMut, upstream: UpstreamIo, upstream_in: BytesMut, held_client: usize) -> Self {
-        Self { client: Side::new(client), upstream: Side::new(upstream), client_in, upstream_in, held_client, carried: Carried::default() }
+        Self {
+            client: Side::new(client),
+            upstream: Side::new(upstream),
+            client_in,
+            upstream_in,
+            held_client,
+            wrote: false,
+            carried: Carried::default(),
+        }
     }
 
     /// Takes what the session released.
@@ -90,10 +100,13 @@ impl Wire {
     }
 
     fn poll(&mut self, session: &Session, room: bool, cx: &mut Context<'_>) -> Poll<Moved> {
+        // What was written changes nothing for the session, unless it only waits for its last bytes to go.
+        let ending = session.is_closed();
         let mut moved = false;
         match self.client.poll_write(cx) {
             Poll::Ready(Ok(n)) => {
-                moved |= n > 0;
+                moved |= ending;
+                self.wrote = true;
                 self.carried.to_client += long(n);
             }
             Poll::Ready(Err(_)) => return Poll::Ready(Moved::ClientGone),
@@ -101,7 +114,8 @@ impl Wire {
         }
         match self.upstream.poll_write(cx) {
             Poll::Ready(Ok(n)) => {
-                moved |= n > 0;
+                moved |= ending;
+                self.wrote = true;
                 self.carried.to_upstream += long(n);
             }
             Poll::Ready(Err(_)) => return Poll::Ready(Moved::UpstreamGone),

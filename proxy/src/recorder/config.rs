@@ -26,6 +26,8 @@ pub struct RecorderConfig {
 pub struct Tuning {
     /// Least time between the beginnings of two journal objects.
     pub flush_interval: Duration,
+    /// `async` only: how long events may lie before they are looked at. A part of what a crash may lose.
+    pub look_interval: Duration,
     /// Most journal objects under way at a time. With more than one, a crash may leave a later object without an earlier one: nothing
     /// acknowledged is missing then, but the recordings of the sessions in it have a hole that verification cannot tell from a removal.
     pub in_flight: usize,
@@ -53,6 +55,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             flush_interval: Duration::from_millis(5),
+            look_interval: Duration::from_millis(10),
             in_flight: 1,
             segment_bytes: 4 << 20,
             bulk_bytes: 256 << 10,

@@ -97,8 +97,12 @@ impl Engine {
 
     async fn run(&mut self, inbox: &mut mpsc::UnboundedReceiver<Message>) {
         let mut messages = Vec::with_capacity(BATCH);
+        // Nobody waits for what `async` sessions say, so it is looked at now and then: waking this thread for every statement would cost
+        // more than all the rest of recording it.
+        let mut look_at: Option<Instant> = None;
         loop {
             let due = self.due();
+            let wake = [due, look_at].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 Some(progress) = self.progress.recv() => {
@@ -107,15 +111,16 @@ impl Engine {
                         self.progressed(progress);
                     }
                 }
-                taken = inbox.recv_many(&mut messages, BATCH) => {
+                taken = inbox.recv_many(&mut messages, BATCH), if look_at.is_none_or(|at| at <= Instant::now()) => {
                     if taken == 0 {
                         return;
                     }
+                    look_at = (!self.config.gated() && taken < BATCH).then(|| Instant::now() + self.config.tuning.look_interval);
                     for message in messages.drain(..) {
                         self.message(message);
                     }
                 }
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
             while self.due().is_some_and(|due| due <= Instant::now()) && self.flush() {}
             let kibibytes = u32::try_from(self.waiting >> 10).unwrap_or(u32::MAX);

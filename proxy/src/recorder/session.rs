@@ -236,10 +236,10 @@ impl Session {
         let mut reached = None;
         while let Some(mark) = self.marks.pop_front_if(|mark| mark.chain <= durable) {
             freed = freed.saturating_add(mark.bytes);
-            reached = Some(mark.taken);
-            metrics::histogram!(crate::metrics::RECORDER_LAG).record(mark.since.elapsed().as_secs_f64());
+            reached = Some((mark.taken, mark.since));
         }
-        if let Some(taken) = reached {
+        if let Some((taken, since)) = reached {
+            metrics::histogram!(crate::metrics::RECORDER_LAG).record(since.elapsed().as_secs_f64());
             if self.gated {
                 self.shared.release(freed);
             }
