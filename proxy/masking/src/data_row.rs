@@ -5,6 +5,8 @@
 
 use bytes::{BufMut as _, BytesMut};
 
+use crate::detect::Detectors;
+use crate::scan::ValueScanner;
 use crate::{ColumnMask, MaskKey, ValueMasker};
 
 /// Why a row could not be masked. The caller must not forward the row.
@@ -24,22 +26,106 @@ pub enum MaskError {
     },
 }
 
+/// What happens to the values of one column.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ColumnPlan {
+    /// Nothing.
+    Clear,
+    /// Each is masked.
+    Mask(ColumnMask),
+    /// What detectors find in them is hidden.
+    Detect {
+        /// Detectors.
+        detectors: Detectors,
+        /// `pg_type.oid` of the column.
+        type_oid: u32,
+        /// Whether values arrive in binary format (format code 1).
+        binary: bool,
+    },
+}
+
+/// A [`ColumnPlan`] made ready.
+#[derive(Debug, Clone)]
+pub(crate) enum Treatment {
+    Clear,
+    Mask(ValueMasker),
+    Scan(ValueScanner),
+}
+
+impl Treatment {
+    pub(crate) fn new(plan: &ColumnPlan, key: &MaskKey) -> Self {
+        match plan {
+            ColumnPlan::Clear => Self::Clear,
+            ColumnPlan::Mask(mask) => Self::Mask(ValueMasker::new(mask, key)),
+            ColumnPlan::Detect { detectors, type_oid, binary } => {
+                ValueScanner::new(detectors, *type_oid, *binary).map_or(Self::Clear, Self::Scan)
+            }
+        }
+    }
+}
+
+impl Treatment {
+    /// Whether a value that is not NULL is changed.
+    pub(crate) fn changes(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Clear => false,
+            Self::Mask(_) => true,
+            Self::Scan(scanner) => scanner.finds(value),
+        }
+    }
+
+    /// Appends what is shown of a value; `false`: NULL, and nothing was appended.
+    pub(crate) fn apply(&self, value: &[u8], out: &mut BytesMut) -> bool {
+        match self {
+            Self::Clear => out.extend_from_slice(value),
+            Self::Mask(masker) => return masker.mask(value, out).is_some(),
+            Self::Scan(scanner) => {
+                scanner.redact(value, out);
+            }
+        }
+        true
+    }
+}
+
 /// Masks the rows of one result set.
 #[derive(Debug, Clone)]
 pub struct RowMasker {
-    columns: Box<[Option<ColumnMask>]>,
-    maskers: Box<[Option<ValueMasker>]>,
+    treatments: Box<[Treatment]>,
     masked: Box<[u64]>,
 }
 
 impl RowMasker {
     /// A masker for rows with exactly these columns.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "the key belongs to the masker's makers, who hand out clones")]
-    pub fn new(columns: Vec<Option<ColumnMask>>, key: MaskKey) -> Self {
-        let maskers = columns.iter().map(|column| column.as_ref().map(|column| ValueMasker::new(column, &key))).collect();
+    pub fn new(columns: &[ColumnPlan], key: &MaskKey) -> Self {
         let masked = vec![0; columns.len()].into_boxed_slice();
-        Self { columns: columns.into_boxed_slice(), maskers, masked }
+        Self { treatments: columns.iter().map(|plan| Treatment::new(plan, key)).collect(), masked }
+    }
+
+    /// Whether rows pass as they are, whatever is in them.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.treatments.iter().all(|treatment| matches!(treatment, Treatment::Clear))
+    }
+
+    /// Whether a row passes as it is. `body` is the incoming frame's body.
+    ///
+    /// # Errors
+    /// When the row is malformed or has another shape than the plan.
+    pub fn passes(&self, body: &[u8]) -> Result<bool, MaskError> {
+        let mut row = Columns::new(body)?;
+        if row.count != self.treatments.len() {
+            return Err(MaskError::ColumnCount { expected: self.treatments.len(), found: row.count });
+        }
+        for treatment in &self.treatments {
+            match (treatment, row.next()?) {
+                (Treatment::Mask(_), Some(_)) => return Ok(false),
+                (Treatment::Scan(scanner), Some(value)) if scanner.finds(value) => return Ok(false),
+                _ => {}
+            }
+        }
+        if row.position == body.len() { Ok(true) } else { Err(MaskError::Malformed("bytes after the last column")) }
     }
 
     /// Appends the masked row to `out` as a whole frame (tag, length, body). `body` is the incoming frame's body.
@@ -57,16 +143,10 @@ impl RowMasker {
         result
     }
 
-    /// How many non-null values were masked in each column so far.
+    /// How many non-null values were changed in each column so far.
     #[must_use]
     pub fn counts(&self) -> &[u64] {
         &self.masked
-    }
-
-    /// The plan.
-    #[must_use]
-    pub fn columns(&self) -> &[Option<ColumnMask>] {
-        &self.columns
     }
 
     fn append(&mut self, body: &[u8], out: &mut BytesMut, done: &mut usize) -> Result<(), MaskError> {
@@ -74,18 +154,18 @@ impl RowMasker {
         out.put_u8(b'D');
         out.put_i32(0);
         let mut row = Columns::new(body)?;
-        if row.count != self.maskers.len() {
-            return Err(MaskError::ColumnCount { expected: self.maskers.len(), found: row.count });
+        if row.count != self.treatments.len() {
+            return Err(MaskError::ColumnCount { expected: self.treatments.len(), found: row.count });
         }
         // Neighbouring clear columns are copied in one piece, from here to the next masked value.
         let mut clear_from = 0;
-        for (masker, masked) in self.maskers.iter().zip(&mut self.masked) {
+        for (treatment, masked) in self.treatments.iter().zip(&mut self.masked) {
             let before = row.position;
             let value = row.next()?;
-            if let (Some(masker), Some(value)) = (masker, value) {
+            if let Some(value) = value.filter(|value| treatment.changes(value)) {
                 out.extend_from_slice(body.get(clear_from..before).unwrap_or_default());
                 clear_from = row.position;
-                put_value(masker, value, out)?;
+                put_value(treatment, value, out)?;
                 *masked = masked.wrapping_add(1);
             }
             *done = done.wrapping_add(1);
@@ -105,18 +185,20 @@ impl RowMasker {
         let Ok(mut row) = Columns::new(body) else {
             return;
         };
-        for (masker, masked) in self.maskers.iter().zip(&mut self.masked).take(done) {
-            if let (Some(_), Ok(Some(_))) = (masker, row.next()) {
+        for (treatment, masked) in self.treatments.iter().zip(&mut self.masked).take(done) {
+            if let Ok(Some(value)) = row.next()
+                && treatment.changes(value)
+            {
                 *masked = masked.wrapping_sub(1);
             }
         }
     }
 }
 
-fn put_value(masker: &ValueMasker, value: &[u8], out: &mut BytesMut) -> Result<(), MaskError> {
+fn put_value(treatment: &Treatment, value: &[u8], out: &mut BytesMut) -> Result<(), MaskError> {
     let at = out.len();
     out.put_i32(-1);
-    if masker.mask(value, out).is_some() {
+    if treatment.apply(value, out) {
         let length = out.len().checked_sub(at.saturating_add(4)).and_then(|length| i32::try_from(length).ok());
         set_i32(out, at, length.ok_or(MaskError::Malformed("longer than a message can be"))?);
     }

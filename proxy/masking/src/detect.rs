@@ -2,23 +2,34 @@
 //!
 //! A net under the column masks, never the permission: what no detector finds may still be personal. One pass over the bytes, each
 //! looked up in a table of classes; only a byte that can begin a pattern is looked at further, and never by more than
-//! [`LONGEST`] bytes, so that time is linear in the length.
+//! [`LONGEST`] bytes, so that time is linear in the length. Before that pass a cheaper one counts digits and looks for an `@`: most values
+//! have too few of either to hold anything. A policy's own patterns are regular expressions of bounded length, for the same reason.
 
 mod numbers;
+mod own;
+mod redact;
 mod words;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
+pub use own::{InvalidPattern, Pattern};
+pub(crate) use redact::Form;
+
 /// No pattern looks further than this from where it begins.
 pub const LONGEST: usize = 320;
+
+/// No built-in pattern but an address has fewer digits.
+const FEWEST_DIGITS: usize = 6;
 
 /// What a detector found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Kind {
-    /// US social security number, `ddd-dd-dddd`, as the Social Security Administration gives them out.
+    /// US social security number: `ddd-dd-dddd` as the Social Security Administration gives them out, or nine digits after a word that
+    /// says what they are.
     Ssn,
     /// Payment card number of a known network, with a valid check digit (ISO/IEC 7812, Luhn).
     Card,
@@ -26,14 +37,21 @@ pub enum Kind {
     Iban,
     /// US routing number: nine digits with a valid check in a range that is in use (ABA).
     Routing,
+    /// Account number: 6 to 17 digits after a word that says what they are. There is no check to tell it from other numbers.
+    Account,
     /// E-mail address.
     Email,
     /// Telephone number: North American with separators, or international with `+`.
     Phone,
+    /// The policy's own pattern of this number.
+    Own(u16),
 }
 
 impl Kind {
-    /// Name for policies, logs and metrics.
+    /// The built-in ones.
+    pub const BUILT_IN: [Self; 7] = [Self::Ssn, Self::Card, Self::Iban, Self::Routing, Self::Account, Self::Email, Self::Phone];
+
+    /// Name for policies, logs and metrics; those of the policy's own have their names in the policy.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -41,8 +59,23 @@ impl Kind {
             Self::Card => "card",
             Self::Iban => "iban",
             Self::Routing => "routing",
+            Self::Account => "account",
             Self::Email => "email",
             Self::Phone => "phone",
+            Self::Own(_) => "own",
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Ssn => 1,
+            Self::Card => 2,
+            Self::Iban => 4,
+            Self::Routing => 8,
+            Self::Account => 16,
+            Self::Email => 32,
+            Self::Phone => 64,
+            Self::Own(_) => 128,
         }
     }
 }
@@ -56,70 +89,117 @@ pub struct Found {
     pub range: Range<usize>,
 }
 
-/// A set of detectors.
+/// A set of detectors. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Detectors {
-    kinds: Vec<Kind>,
+    kinds: u8,
+    own: Option<Arc<own::Patterns>>,
 }
 
 impl Detectors {
-    /// All of them.
+    /// All that are built in.
     #[must_use]
     pub fn standard() -> Self {
-        Self::of(&[Kind::Ssn, Kind::Card, Kind::Iban, Kind::Routing, Kind::Email, Kind::Phone])
+        Self::of(&Kind::BUILT_IN)
     }
 
-    /// Some of them.
+    /// Some of those that are built in.
     #[must_use]
     pub fn of(kinds: &[Kind]) -> Self {
-        Self { kinds: kinds.to_vec() }
+        Self { kinds: kinds.iter().fold(0, |bits, kind| bits | kind.bit()) & !Kind::Own(0).bit(), own: None }
+    }
+
+    /// The same with patterns of the policy's own.
+    ///
+    /// # Errors
+    /// When they are too large together.
+    pub fn with(mut self, patterns: Vec<Pattern>) -> Result<Self, InvalidPattern> {
+        if !patterns.is_empty() {
+            self.own = Some(Arc::new(own::Patterns::new(patterns)?));
+        }
+        Ok(self)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.kinds == 0 && self.own.is_none()
+    }
+
+    /// Whether there is a detector of that kind.
+    #[must_use]
+    pub const fn wants(&self, kind: Kind) -> bool {
+        self.kinds & kind.bit() != 0
     }
 
     /// What is in a value, in order and without overlaps. The value need not be UTF-8.
     #[must_use]
     pub fn scan(&self, value: &[u8]) -> Vec<Found> {
         let mut found = Vec::new();
-        self.each(value, |hit| found.push(hit));
+        self.each(value, |hit| {
+            found.push(hit);
+            true
+        });
+        if let Some(own) = &self.own {
+            own.join(value, &mut found);
+        }
         found
     }
 
-    /// Appends the value to `out` with what was found hidden, and says how much that was. Length and layout stay, as do the last four
-    /// digits of numbers (none of a routing number), and the first character and domain of an address. Only ASCII is replaced, by
-    /// ASCII, so that UTF-8 stays UTF-8 and JSON stays JSON.
-    pub fn redact(&self, value: &[u8], out: &mut BytesMut) -> usize {
-        let mut hits = 0_usize;
-        let mut copied = 0;
-        self.each(value, |Found { kind, range }| {
-            out.extend_from_slice(value.get(copied..range.start).unwrap_or_default());
-            let hidden = value.get(range.clone()).unwrap_or_default();
-            match kind {
-                Kind::Email => words::hide_address(hidden, out),
-                Kind::Routing => hide(hidden, 0, out),
-                Kind::Ssn | Kind::Card | Kind::Iban | Kind::Phone => hide(hidden, 4, out),
-            }
-            copied = range.end;
-            hits = hits.saturating_add(1);
+    /// Whether anything is in a value.
+    #[must_use]
+    pub fn finds(&self, value: &[u8]) -> bool {
+        let mut any = false;
+        self.each(value, |_| {
+            any = true;
+            false
         });
-        out.extend_from_slice(value.get(copied..).unwrap_or_default());
-        hits
+        any || self.own.as_ref().is_some_and(|own| own.is_match(value))
     }
 
-    fn each(&self, value: &[u8], mut hit: impl FnMut(Found)) {
+    /// Appends the value to `out` with what was found hidden, and says how much that was. Length and layout stay, as do the last four
+    /// digits of numbers (none of a routing number or account), and the first character and domain of an address. Only ASCII is replaced,
+    /// by ASCII, so that UTF-8 stays UTF-8 and XML stays XML.
+    pub fn redact(&self, value: &[u8], out: &mut BytesMut) -> usize {
+        self.redact_as(Form::Text, value, out)
+    }
+
+    pub(crate) fn redact_as(&self, form: Form, value: &[u8], out: &mut BytesMut) -> usize {
+        let found = self.scan(value);
+        redact::hide_all(form, value, &found, |kind| self.shown(kind), out);
+        found.len()
+    }
+
+    /// How many characters at the end stay; `None` for an address.
+    fn shown(&self, kind: Kind) -> Option<usize> {
+        match kind {
+            Kind::Email => None,
+            Kind::Routing | Kind::Account => Some(0),
+            Kind::Ssn | Kind::Card | Kind::Iban | Kind::Phone => Some(4),
+            Kind::Own(index) => Some(self.own.as_ref().map_or(0, |own| own.keep(index))),
+        }
+    }
+
+    /// Hands out what the built-in detectors find until `hit` says that it is enough.
+    fn each(&self, value: &[u8], mut hit: impl FnMut(Found) -> bool) {
+        if !self.may_hold(value) {
+            return;
+        }
         // Where the next pattern may begin at the earliest.
         let mut free = 0;
         let mut at = 0;
-        while let Some(byte) = value.get(at) {
-            let range = match class(*byte) {
-                Class::Plain => {
-                    at += 1;
-                    continue;
-                }
+        while let Some(plain) = value.get(at..).and_then(|rest| rest.iter().position(|byte| class(*byte) != Class::Plain)) {
+            at = at.saturating_add(plain);
+            let Some(byte) = value.get(at) else { return };
+            let class = class(*byte);
+            let range = match class {
+                Class::Plain => None,
                 Class::Digit => {
                     if !begins_number(value, at) {
                         at = numbers::end_of_digits(value, at);
                         continue;
                     }
-                    self.first(&[Kind::Ssn, Kind::Card, Kind::Phone, Kind::Routing], value, at)
+                    self.first(&[Kind::Ssn, Kind::Card, Kind::Phone, Kind::Routing, Kind::Account], value, at)
                 }
                 Class::Sign => self.first(&[Kind::Phone], value, at),
                 Class::Upper => self.first(&[Kind::Iban], value, at),
@@ -129,16 +209,21 @@ impl Detectors {
                 Some((kind, range)) => {
                     at = range.end;
                     free = range.end;
-                    hit(Found { kind, range });
+                    if !hit(Found { kind, range }) {
+                        return;
+                    }
                 }
-                None if class(*byte) == Class::Digit => at = numbers::end_of_digits(value, at),
-                None => at += 1,
+                None if class == Class::Digit => at = numbers::end_of_digits(value, at),
+                None => at = at.saturating_add(1),
             }
         }
     }
 
-    fn wants(&self, kind: Kind) -> bool {
-        self.kinds.contains(&kind)
+    /// The cheap look: two passes without branches, which compilers turn into vector instructions.
+    fn may_hold(&self, value: &[u8]) -> bool {
+        let digits = || value.iter().map(|byte| usize::from(byte.is_ascii_digit())).sum::<usize>();
+        (self.kinds & !Kind::Email.bit() != 0 && value.len() >= FEWEST_DIGITS && digits() >= FEWEST_DIGITS)
+            || (self.wants(Kind::Email) && value.contains(&b'@'))
     }
 
     /// The first of some kinds that matches here.
@@ -149,21 +234,12 @@ impl Detectors {
                 Kind::Card => numbers::card(value, at),
                 Kind::Phone => numbers::phone(value, at),
                 Kind::Routing => numbers::routing(value, at),
+                Kind::Account => numbers::account(value, at),
                 Kind::Iban => words::iban(value, at),
-                Kind::Email => None,
+                Kind::Email | Kind::Own(_) => None,
             }?;
             Some((*kind, at..end))
         })
-    }
-}
-
-/// Stars for all letters and digits but the last few.
-fn hide(hidden: &[u8], shown: usize, out: &mut BytesMut) {
-    let mut left = hidden.iter().filter(|byte| byte.is_ascii_alphanumeric()).count();
-    for byte in hidden {
-        let significant = byte.is_ascii_alphanumeric();
-        out.extend_from_slice(&[if significant && left > shown { b'*' } else { *byte }]);
-        left = left.saturating_sub(usize::from(significant));
     }
 }
 
@@ -196,7 +272,11 @@ fn begins_number(value: &[u8], at: usize) -> bool {
     match before(1) {
         None => true,
         Some(byte) if is_word(byte) => false,
-        Some(b'-' | b'.') => !before(2).is_some_and(|byte| byte.is_ascii_hexdigit()),
+        Some(b'-' | b'.') => {
+            let digit = before(2).is_some_and(|byte| byte.is_ascii_digit());
+            let group = (2..=5).all(|back| before(back).is_some_and(|byte| byte.is_ascii_hexdigit()));
+            !digit && !group
+        }
         Some(_) => true,
     }
 }

@@ -125,7 +125,7 @@ fn empty_array(element: u32, binary: bool) -> Vec<u8> {
     [[0; 4], [0; 4], element.to_be_bytes()].concat()
 }
 
-const fn array_element(oid: u32) -> Option<u32> {
+pub(crate) const fn array_element(oid: u32) -> Option<u32> {
     Some(match oid {
         1000 => 16,
         1001 => 17,

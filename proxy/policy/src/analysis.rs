@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use pg_query::Node;
 
-use crate::decision::{Effect, Lasts};
+use crate::decision::{CopyOut, Effect, Lasts};
 use crate::facts::{RelationName, SessionAction};
 use crate::masks::Protection;
 use crate::state::{SearchPath, SessionState};
 use crate::{Catalog, StatementFacts, StatementKind};
 
+mod aggregate;
 mod call;
+mod copy;
 mod expression;
 mod finish;
 mod from;
@@ -174,8 +176,14 @@ pub(crate) struct Analysis {
     pub(crate) protected: bool,
     /// A protected column is used where no mask can cover it; says how.
     pub(crate) exposed: Option<String>,
-    /// Protected rows leave by COPY.
-    pub(crate) copies_protected: bool,
+    /// Protected rows leave by a COPY whose data no mask can cover; says why.
+    pub(crate) copy_refused: Option<String>,
+    /// COPYs to the client.
+    pub(crate) copies: Vec<CopyOut>,
+    /// Protected columns that contribute to the result, as `schema.table.column`.
+    pub(crate) shows: Vec<String>,
+    /// The text asks for clear text, and the policy knows whom to ask.
+    pub(crate) unmask: bool,
 }
 
 /// The walk over one statement.
@@ -198,7 +206,10 @@ struct Walk<'a> {
     types: BTreeSet<u32>,
     has_cast: bool,
     exposed: Option<String>,
-    copies_protected: bool,
+    copy_refused: Option<String>,
+    copies: Vec<CopyOut>,
+    /// Columns of which the query at hand says that each result is made of enough values.
+    floor: Vec<ColumnId>,
     stale: bool,
     opaque: bool,
     ctes: Vec<Cte>,
@@ -237,7 +248,9 @@ impl<'a> Walk<'a> {
             types: BTreeSet::new(),
             has_cast: false,
             exposed: None,
-            copies_protected: false,
+            copy_refused: None,
+            copies: Vec::new(),
+            floor: Vec::new(),
             stale: false,
             opaque: false,
             ctes: Vec::new(),

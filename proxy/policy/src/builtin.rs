@@ -108,6 +108,67 @@ pub(crate) fn sensitive_relation(name: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether a column of the server's own relations holds values of other columns, or statements with their literals.
+pub(crate) fn holds_values(relation: &str, column: &str) -> bool {
+    match relation {
+        "pg_stats" | "pg_stats_ext" | "pg_stats_ext_exprs" => {
+            matches!(
+                column,
+                "most_common_vals" | "histogram_bounds" | "most_common_elems" | "range_bounds_histogram" | "range_length_histogram"
+            )
+        }
+        "pg_statistic" => column.starts_with("stavalues"),
+        "pg_statistic_ext_data" => matches!(column, "stxdmcv" | "stxdexpr"),
+        "pg_stat_activity" | "pg_stat_statements" => column == "query",
+        "pg_prepared_statements" | "pg_cursors" => column == "statement",
+        "pg_largeobject" => column == "data",
+        "pg_attribute" => column == "attmissingval",
+        _ => false,
+    }
+}
+
+/// Whether the value of an argument (counted from 0) can make a built-in function fail, which would tell about that value. What is not
+/// known to work with any value can fail.
+pub(crate) fn can_fail(name: &str, argument: usize) -> bool {
+    match name {
+        "length" | "char_length" | "character_length" | "octet_length" | "bit_length" | "upper" | "lower" | "initcap" | "btrim"
+        | "ltrim" | "rtrim" | "reverse" | "left" | "right" | "replace" | "translate" | "strpos" | "position" | "starts_with" | "concat"
+        | "concat_ws" | "quote_literal" | "quote_nullable" | "quote_ident" | "md5" | "sha224" | "sha256" | "sha384" | "sha512"
+        | "hashtext" | "hashtextextended" | "ascii" | "string_to_array" | "array_to_string" | "cardinality" | "array_length"
+        | "array_append" | "to_json" | "to_jsonb" | "row_to_json" | "array_to_json" | "json_build_array" | "jsonb_build_array"
+        | "json_agg" | "jsonb_agg" | "array_agg" | "string_agg" | "xmlagg" | "min" | "max" | "count" | "avg" | "sum" | "stddev"
+        | "stddev_pop" | "stddev_samp" | "variance" | "var_pop" | "var_samp" | "bool_and" | "bool_or" | "every" | "any_value"
+        | "first_value" | "last_value" | "lag" | "lead" | "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" | "mode"
+        | "percentile_disc" | "percentile_cont" | "abs" | "ceil" | "ceiling" | "floor" | "round" | "trunc" | "sign" | "age"
+        | "num_nulls" | "num_nonnulls" | "pg_typeof" | "pg_column_size" => false,
+        "regexp_replace"
+        | "regexp_match"
+        | "regexp_matches"
+        | "regexp_count"
+        | "regexp_substr"
+        | "regexp_like"
+        | "regexp_split_to_array"
+        | "regexp_split_to_table"
+        | "substr"
+        | "substring"
+        | "split_part"
+        | "lpad"
+        | "rpad"
+        | "to_char"
+        | "encode"
+        | "nth_value"
+        | "ntile" => argument > 0,
+        "date_trunc" | "date_part" | "extract" | "timezone" | "json_object_agg" | "jsonb_object_agg" => argument == 0,
+        "json_build_object" | "jsonb_build_object" => argument.is_multiple_of(2),
+        _ => true,
+    }
+}
+
+/// Types to which every value of a built-in type can be cast.
+pub(crate) fn takes_anything(name: &str) -> bool {
+    matches!(name, "text" | "varchar" | "bpchar" | "name" | "char")
+}
+
 /// Types of `pg_catalog` that are written without their schema.
 pub(crate) fn is_type(name: &str) -> bool {
     static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("../data/types.txt").split_ascii_whitespace().collect());

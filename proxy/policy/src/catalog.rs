@@ -91,6 +91,8 @@ pub(crate) struct Column {
     pub(crate) number: i16,
     pub(crate) name: String,
     pub(crate) type_oid: u32,
+    /// Tags in its comment: `pii` of the word `countersign:pii`.
+    pub(crate) tags: Vec<String>,
 }
 
 /// A function that does not come with `pg_catalog`.

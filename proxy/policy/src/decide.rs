@@ -12,6 +12,7 @@ use crate::rule::{Action, Hold, Rule};
 use crate::{Denial, HoldTerms, JudgeRequest, Judgement, StatementFacts, StatementKind, Verdict, second};
 
 mod time;
+mod unmask;
 
 /// Statements of a text from which on no second opinion is asked.
 const MOST_OPINIONS: usize = 32;
@@ -23,7 +24,13 @@ pub(crate) fn text(sql: &str, request: &JudgeRequest<'_>) -> Judgement {
         Ok(statements) if statements.len() > settings.max_statements => {
             vec![unknown("the text has more statements than are judged".to_owned(), protection.any())]
         }
-        Ok(statements) => analyse(sql, &statements, request, &protection),
+        Ok(statements) => {
+            let mut analyses = analyse(sql, &statements, request, &protection);
+            if let [only] = analyses.as_mut_slice() {
+                only.unmask = unmask::is_asked(sql, only, &protection);
+            }
+            analyses
+        }
         Err(Refusal::TooLarge) => vec![unknown("the text is longer than is judged".to_owned(), protection.any())],
         Err(Refusal::Syntax(message)) => {
             let note = format!("PostgreSQL's grammar does not accept it: {message}");
@@ -123,7 +130,10 @@ fn bare(facts: StatementFacts, protected: bool) -> Analysis {
         stale: false,
         protected,
         exposed: None,
-        copies_protected: false,
+        copy_refused: None,
+        copies: Vec::new(),
+        shows: Vec::new(),
+        unmask: false,
     }
 }
 
@@ -160,6 +170,8 @@ fn conclude(analyses: Vec<Analysis>, request: &JudgeRequest<'_>) -> Judgement {
         durable |= needs_durable_record(&analysis.facts);
         trace.effects.extend(analysis.effects);
         trace.outputs.push(analysis.outputs);
+        trace.copies.extend(analysis.copies);
+        trace.unmask |= analysis.unmask;
         statements.push(analysis.facts);
     }
     Judgement {
@@ -244,14 +256,23 @@ fn statement(index: usize, analysis: &Analysis, request: &JudgeRequest<'_>, tria
 
 /// What masks cannot cover.
 fn masking(verdict: Verdict, name: String, analysis: &Analysis, request: &JudgeRequest<'_>) -> (Verdict, String) {
-    if analysis.copies_protected && !matches!(verdict, Verdict::Deny(_)) {
+    if let Some(why) = &analysis.copy_refused
+        && !matches!(verdict, Verdict::Deny(_))
+    {
         let denial = Denial {
             code: "42501".to_owned(),
-            message: "COPY of a protected column is refused by policy".to_owned(),
-            detail: None,
+            message: "COPY is refused by policy: its data cannot be masked safely".to_owned(),
+            detail: Some(why.clone()),
             hint: Some("name the columns without the protected ones, or use SELECT, whose rows are masked".to_owned()),
         };
         return (Verdict::Deny(denial), "countersign:masking".to_owned());
+    }
+    if analysis.unmask
+        && let Some(unmask) = &request.policy.masking().unmask
+    {
+        // Whoever grants the values themselves grants what conditions on them would tell.
+        let (verdict, replaced) = strictest(verdict, Verdict::Hold(terms(&unmask.hold, &unmask::reason(analysis))), false);
+        return (verdict, if replaced { unmask::RULE.to_owned() } else { name });
     }
     let Some(how) = &analysis.exposed else { return (verdict, name) };
     let own = match &request.policy.masking().predicates {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_masking::RowMasker;
+use countersign_masking::{CopyLayout, CopyMasker, RowMasker};
 use pg_query::Node;
 use serde::{Deserialize, Serialize};
 
@@ -39,9 +39,19 @@ pub struct Trace {
     pub(crate) effects: Vec<Effect>,
     pub(crate) outputs: Vec<Option<Vec<Output>>>,
     pub(crate) trials: Vec<Trial>,
+    /// The COPYs to the client, in order.
+    pub(crate) copies: Vec<CopyOut>,
+    /// The hold asks for clear text: what runs under its permit is shown as it is.
+    pub(crate) unmask: bool,
 }
 
 impl Trace {
+    /// Whether the statement asks for clear text, so that its permit grants that.
+    #[must_use]
+    pub const fn unmask(&self) -> bool {
+        self.unmask
+    }
+
     /// The rules looked at for each statement, in order, and why each did or did not match.
     #[must_use]
     pub fn trials(&self) -> &[Trial] {
@@ -78,6 +88,28 @@ pub(crate) struct Output {
     pub(crate) tainted: bool,
     /// Whether the column is a protected column as it stands, whose origin the server reports.
     pub(crate) direct: bool,
+}
+
+/// A COPY to the client, as analysis foresees it.
+#[derive(Debug, Clone)]
+pub(crate) struct CopyOut {
+    /// Its columns.
+    pub(crate) columns: Vec<CopyColumn>,
+    /// How they are written; or why that cannot be followed.
+    pub(crate) layout: Result<CopyLayout, String>,
+}
+
+/// A column of a COPY.
+#[derive(Debug, Clone)]
+pub(crate) struct CopyColumn {
+    /// Name, empty where the server chooses one.
+    pub(crate) name: String,
+    /// The column it comes from.
+    pub(crate) source: Option<(u32, i16)>,
+    /// Whether it is that column as it stands.
+    pub(crate) direct: bool,
+    /// Whether a protected column, or something that cannot be seen through, contributes.
+    pub(crate) tainted: bool,
 }
 
 /// How sure a change is once its statement worked.
@@ -170,9 +202,42 @@ pub enum MaskOutcome {
     Mask {
         /// The masker.
         masker: RowMasker,
-        /// `(result column name, schema.table.column or "derived", mask)` of the masked columns.
-        columns: Vec<(String, String, String)>,
+        /// The columns that are not clear.
+        columns: Vec<MaskedColumn>,
+        /// Reviewers granted clear text: the client is shown what came, the recording what the masker makes of it.
+        granted: bool,
     },
     /// The result cannot be masked safely.
+    Refuse(Denial),
+}
+
+/// A column that is masked or looked at by detectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaskedColumn {
+    /// Which, from 0.
+    pub index: usize,
+    /// Name as the client sees it.
+    pub column: String,
+    /// `schema.table.column`, or `derived`.
+    pub source: String,
+    /// The mask's name, or `detect`.
+    pub mask: String,
+}
+
+/// What masking asks of a COPY to the client.
+#[derive(Debug)]
+pub enum CopyOutcome {
+    /// Data passes as it is.
+    Pass,
+    /// Data goes through the masker.
+    Mask {
+        /// The masker.
+        masker: CopyMasker,
+        /// The columns that are not clear.
+        columns: Vec<MaskedColumn>,
+        /// Reviewers granted clear text, as for [`MaskOutcome::Mask`].
+        granted: bool,
+    },
+    /// The data cannot be masked safely.
     Refuse(Denial),
 }

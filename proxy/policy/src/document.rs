@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::roster::Roster;
-use crate::rule::{Mask, Masking, Rule, Settings, TrustedFunction};
+use crate::rule::{Detect, Mask, Masking, Rule, Settings, TrustedFunction};
 
 pub mod source;
 mod validate;
@@ -47,6 +47,7 @@ pub struct Policy {
     rules: Vec<Rule>,
     masks: Vec<Mask>,
     masking: Masking,
+    detect: Vec<Detect>,
     trusted_functions: Vec<TrustedFunction>,
 }
 
@@ -109,6 +110,12 @@ impl Policy {
     #[must_use]
     pub const fn masking(&self) -> &Masking {
         &self.masking
+    }
+
+    /// Detectors, in order; the first that is about a column and a principal applies.
+    #[must_use]
+    pub fn detect(&self) -> &[Detect] {
+        &self.detect
     }
 
     /// User functions that are taken for what the policy says they are.

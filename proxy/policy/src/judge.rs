@@ -1,7 +1,9 @@
 //! The one entry point: judge a text, then plan masks for its results.
 
 use countersign_masking::MaskKey;
+use countersign_masking::detect::Detectors;
 
+use crate::decision::CopyOutcome;
 use crate::{Catalog, Judgement, MaskOutcome, Policy, Principal, ResultColumn, SessionState, decide, masks};
 
 /// Everything a judgement depends on.
@@ -36,4 +38,30 @@ pub fn judge(sql: &str, request: &JudgeRequest<'_>) -> Judgement {
 #[must_use]
 pub fn plan_masks(judgement: &Judgement, columns: &[ResultColumn], request: &JudgeRequest<'_>, key: &MaskKey) -> MaskOutcome {
     masks::plan(judgement, columns, request, key)
+}
+
+/// Plans the masks of the `nth` COPY to the client of a judged text, which the server announced in binary or text format with so many
+/// columns.
+#[must_use]
+pub fn plan_copy(
+    judgement: &Judgement,
+    nth: usize,
+    binary: bool,
+    columns: usize,
+    request: &JudgeRequest<'_>,
+    key: &MaskKey,
+) -> CopyOutcome {
+    masks::plan_copy(judgement, nth, binary, columns, request, key)
+}
+
+/// Whether some mask of the policy is about the principal.
+#[must_use]
+pub fn masks_apply(policy: &Policy, principal: &Principal) -> bool {
+    masks::masks_apply(policy, principal)
+}
+
+/// The detectors over texts that are no column's value: messages of the server, payloads of notifications.
+#[must_use]
+pub fn text_detectors(policy: &Policy, principal: &Principal) -> Option<Detectors> {
+    masks::text_detectors(policy, principal)
 }

@@ -3,13 +3,17 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use countersign_masking::{ColumnMask, Mask as ValueMask, MaskKey, RowMasker, TimeUnit as Unit};
+use countersign_masking::detect::Detectors;
+use countersign_masking::{ColumnMask, ColumnPlan, CopyMasker, Mask as ValueMask, MaskKey, RowMasker, TimeUnit as Unit, ValueScanner};
 
 use crate::analysis::{ColumnId, relation_view};
-use crate::decision::Output;
+use crate::builtin;
+use crate::catalog::{Column, Relation};
+use crate::decision::{CopyColumn, CopyOutcome, MaskedColumn, Output};
 use crate::document::source::TimeUnit;
-use crate::rule::{Mask, MaskKind};
-use crate::{Catalog, JudgeRequest, Judgement, MaskOutcome, Policy, Principal, ResultColumn};
+use crate::pattern::ColumnPattern;
+use crate::rule::{Detect, Mask, MaskKind};
+use crate::{Catalog, Denial, JudgeRequest, Judgement, MaskOutcome, Policy, Principal, ResultColumn};
 
 /// Greatest chain of views and parents that is followed.
 const MOST_LEVELS: usize = 32;
@@ -20,13 +24,35 @@ pub(crate) struct Protection<'a> {
     catalog: &'a Catalog,
     principal: &'a Principal,
     any: bool,
+    detect: Vec<&'a Detect>,
     known: RefCell<HashMap<ColumnId, Option<MaskKind>>>,
 }
 
 impl<'a> Protection<'a> {
     pub(crate) fn new(policy: &'a Policy, principal: &'a Principal, catalog: &'a Catalog) -> Self {
-        let any = policy.masks().iter().any(|mask| applies(mask, principal));
-        Self { policy, catalog, principal, any, known: RefCell::new(HashMap::new()) }
+        let any = masks_apply(policy, principal);
+        let detect = policy.detect().iter().filter(|detect| !detect.unless.as_ref().is_some_and(|who| who.matches(principal))).collect();
+        Self { policy, catalog, principal, any, detect, known: RefCell::new(HashMap::new()) }
+    }
+
+    /// Whether detectors look at anything for the principal.
+    pub(crate) fn detects(&self) -> bool {
+        self.detect.iter().any(|detect| !detect.detectors.is_empty())
+    }
+
+    /// The detectors of a column; `None`: it has no origin.
+    fn detectors(&self, column: Option<(&Relation, &Column)>) -> Option<&'a Detectors> {
+        let excepted = |patterns: &[ColumnPattern]| {
+            column
+                .is_some_and(|(relation, column)| patterns.iter().any(|pattern| pattern.is(&relation.schema, &relation.name, &column.name)))
+        };
+        let detect = self.detect.iter().find(|detect| !excepted(&detect.except))?;
+        (!detect.detectors.is_empty()).then_some(&detect.detectors)
+    }
+
+    /// The principal that asks.
+    pub(crate) const fn principal(&self) -> &'a Principal {
+        self.principal
     }
 
     pub(crate) const fn policy(&self) -> &'a Policy {
@@ -70,8 +96,11 @@ impl<'a> Protection<'a> {
             return Some(MaskKind::Full);
         }
         let column = relation.columns.iter().find(|column| column.number == number)?;
-        if let Some(mask) = self.named(&relation.schema, &relation.name, &column.name) {
-            return Some(mask);
+        if builtin::holds_values(&relation.name, &column.name) {
+            return Some(MaskKind::Full);
+        }
+        if let Some(mask) = self.named(relation, column) {
+            return mask;
         }
         let mut pending: Vec<(u32, bool, usize)> = vec![(oid, true, 0), (oid, false, 0)];
         while let Some((oid, down, depth)) = pending.pop() {
@@ -79,8 +108,8 @@ impl<'a> Protection<'a> {
             let next = if down { &relation.children } else { &relation.parents };
             for oid in next {
                 if let Some(kin) = self.catalog.relation(*oid)
-                    && kin.column(&column.name).is_some()
-                    && let Some(mask) = self.named(&kin.schema, &kin.name, &column.name)
+                    && let Some(column) = kin.column(&column.name)
+                    && let Some(Some(mask)) = self.named(kin, column)
                 {
                     return Some(mask);
                 }
@@ -106,14 +135,26 @@ impl<'a> Protection<'a> {
         None
     }
 
-    /// The first mask that names a column decides; its `unless` may leave it clear.
-    fn named(&self, schema: &str, relation: &str, column: &str) -> Option<MaskKind> {
-        let mask =
-            self.policy.masks().iter().find(|mask| {
-                mask.columns.iter().any(|pattern| pattern.relation.matches(schema, relation) && pattern.column.matches(column))
-            })?;
-        applies(mask, self.principal).then(|| mask.mask.clone())
+    /// The first mask that names a column decides; its `unless` may leave it clear (`Some(None)`).
+    fn named(&self, relation: &Relation, column: &Column) -> Option<Option<MaskKind>> {
+        let names = |mask: &&Mask| {
+            mask.columns.iter().any(|pattern| pattern.is(&relation.schema, &relation.name, &column.name))
+                || column.tags.iter().any(|tag| mask.tags.iter().any(|pattern| pattern.matches(tag)))
+        };
+        let mask = self.policy.masks().iter().find(names)?;
+        Some(applies(mask, self.principal).then(|| mask.mask.clone()))
     }
+}
+
+/// Whether some mask is about the principal.
+pub(crate) fn masks_apply(policy: &Policy, principal: &Principal) -> bool {
+    policy.masks().iter().any(|mask| applies(mask, principal))
+}
+
+/// The detectors over what is no column: error texts, notices, payloads.
+pub(crate) fn text_detectors(policy: &Policy, principal: &Principal) -> Option<Detectors> {
+    let applies = |detect: &&Detect| !detect.unless.as_ref().is_some_and(|who| who.matches(principal));
+    policy.detect().iter().find(applies).map(|detect| detect.detectors.clone()).filter(|detectors| !detectors.is_empty())
 }
 
 fn applies(mask: &Mask, principal: &Principal) -> bool {
@@ -144,25 +185,116 @@ fn value_mask(kind: &MaskKind) -> ValueMask {
 /// Plans the masks of one result.
 pub(crate) fn plan(judgement: &Judgement, columns: &[ResultColumn], request: &JudgeRequest<'_>, key: &MaskKey) -> MaskOutcome {
     let protection = Protection::new(request.policy, request.principal, request.catalog);
-    if !protection.any() {
+    if !protection.any() && !protection.detects() {
         return MaskOutcome::Pass;
     }
     let foreseen = foreseen(judgement, columns.len());
-    let mut masks = Vec::with_capacity(columns.len());
+    let mut plans = Vec::with_capacity(columns.len());
     let mut names = Vec::new();
     for (index, column) in columns.iter().enumerate() {
+        let binary = column.format == 1;
+        let origin = Origin::of(column, &protection);
         let expected = foreseen.as_ref().and_then(|tainted| tainted.get(index)).copied();
-        let (mask, origin) = column_mask(column, expected, judgement.touches_protected, &protection);
-        if let Some(kind) = &mask {
-            let shown = value_mask(kind);
-            names.push((column.name.clone(), origin, shown.name().to_owned()));
-        }
-        masks.push(mask.map(|kind| ColumnMask { mask: value_mask(&kind), type_oid: column.type_oid, binary: column.format == 1 }));
+        let mask = if protection.any() { column_mask(column, &origin, expected, judgement.touches_protected, &protection) } else { None };
+        plans.push(match mask {
+            Some((kind, source)) => {
+                let mask = value_mask(&kind);
+                names.push(MaskedColumn { index, column: column.name.clone(), source, mask: mask.name().to_owned() });
+                ColumnPlan::Mask(ColumnMask { mask, type_oid: column.type_oid, binary })
+            }
+            None => match protection.detectors(origin.column()) {
+                Some(detectors) if ValueScanner::new(detectors, column.type_oid, binary).is_some() => {
+                    names.push(MaskedColumn { index, column: column.name.clone(), source: origin.text(), mask: DETECT.to_owned() });
+                    ColumnPlan::Detect { detectors: detectors.clone(), type_oid: column.type_oid, binary }
+                }
+                _ => ColumnPlan::Clear,
+            },
+        });
     }
     if names.is_empty() {
         return MaskOutcome::Pass;
     }
-    MaskOutcome::Mask { masker: RowMasker::new(masks, key.clone()), columns: names }
+    MaskOutcome::Mask { masker: RowMasker::new(&plans, key), columns: names, granted: judgement.trace.unmask }
+}
+
+/// What the recording says in place of a mask's name where detectors looked.
+const DETECT: &str = "detect";
+
+/// Plans the masks of the `nth` COPY to the client of a text; the server announced it in that format with so many columns.
+pub(crate) fn plan_copy(
+    judgement: &Judgement,
+    nth: usize,
+    binary: bool,
+    count: usize,
+    request: &JudgeRequest<'_>,
+    key: &MaskKey,
+) -> CopyOutcome {
+    let protection = Protection::new(request.policy, request.principal, request.catalog);
+    if !protection.any() && !protection.detects() {
+        return CopyOutcome::Pass;
+    }
+    let refuse = |detail: &str| {
+        CopyOutcome::Refuse(Denial {
+            code: "42501".to_owned(),
+            message: "COPY is refused by policy: its data cannot be masked safely".to_owned(),
+            detail: Some(detail.to_owned()),
+            hint: None,
+        })
+    };
+    let Some(copy) = judgement.trace.copies.get(nth) else { return refuse("it was not foreseen") };
+    let mut plans = Vec::with_capacity(copy.columns.len());
+    let mut names = Vec::new();
+    for (index, column) in copy.columns.iter().enumerate() {
+        let origin = column.source.and_then(|(oid, number)| Origin::find(oid, number, &protection)).unwrap_or(Origin::None);
+        let mask = copy_mask(column, &origin, &protection);
+        let name = || column.name.clone();
+        plans.push(match mask {
+            Some((kind, source)) => {
+                // A value whose type is not known is NULL in every format, which a mask in full of an unknown type gives.
+                let type_oid = origin.column().filter(|_| kind != MaskKind::Full || column.direct).map_or(0, |(_, column)| column.type_oid);
+                let mask = value_mask(&kind);
+                names.push(MaskedColumn { index, column: name(), source, mask: mask.name().to_owned() });
+                ColumnPlan::Mask(ColumnMask { mask, type_oid, binary })
+            }
+            None => match protection.detectors(origin.column()) {
+                Some(detectors) => {
+                    // An expression's type is not known: in text anything may be text, in binary only what looks like it.
+                    let type_oid = origin.column().map_or(if binary { u32::MAX } else { TEXT }, |(_, column)| column.type_oid);
+                    if ValueScanner::new(detectors, type_oid, binary).is_none() {
+                        ColumnPlan::Clear
+                    } else {
+                        names.push(MaskedColumn { index, column: name(), source: origin.text(), mask: DETECT.to_owned() });
+                        ColumnPlan::Detect { detectors: detectors.clone(), type_oid, binary }
+                    }
+                }
+                None => ColumnPlan::Clear,
+            },
+        });
+    }
+    if names.is_empty() {
+        return CopyOutcome::Pass;
+    }
+    let Ok(layout) = &copy.layout else { return refuse("its options cannot be followed") };
+    if count != copy.columns.len() || binary != (layout.format == countersign_masking::CopyFormat::Binary) {
+        return refuse("the server announced another format or other columns than the statement has");
+    }
+    CopyOutcome::Mask { masker: CopyMasker::new(layout.clone(), &plans, key), columns: names, granted: judgement.trace.unmask }
+}
+
+/// `pg_type.oid` of text.
+const TEXT: u32 = 25;
+
+fn copy_mask(column: &CopyColumn, origin: &Origin<'_>, protection: &Protection<'_>) -> Option<(MaskKind, String)> {
+    if !protection.any() {
+        return None;
+    }
+    if column.direct
+        && let Some(id) = column.source
+        && let Some(kind) = protection.mask(id)
+    {
+        return Some((kind, origin.text()));
+    }
+    column.tainted.then(|| (MaskKind::Full, "derived".to_owned()))
 }
 
 /// What the analysis foresees of each column of a result with so many columns: `(tainted, direct)`, the worst of all statements
@@ -195,37 +327,83 @@ const fn gives_rows(kind: crate::StatementKind) -> bool {
     !matches!(kind, crate::StatementKind::Empty | crate::StatementKind::Transaction | crate::StatementKind::Session)
 }
 
+/// Where a result column comes from.
+enum Origin<'c> {
+    /// No column of a relation.
+    None,
+    /// A relation or column the catalog does not have.
+    Unknown(String),
+    /// A whole row.
+    Row(&'c Relation),
+    /// A column of the system's own.
+    System,
+    /// A column.
+    Column(&'c Relation, &'c Column),
+}
+
+impl<'c> Origin<'c> {
+    fn of(column: &ResultColumn, protection: &Protection<'c>) -> Self {
+        if column.table_oid == 0 {
+            return Self::None;
+        }
+        Self::find(column.table_oid, column.attribute, protection).unwrap_or_else(|| Self::Unknown("unknown relation".to_owned()))
+    }
+
+    fn find(oid: u32, number: i16, protection: &Protection<'c>) -> Option<Self> {
+        let relation = protection.catalog.relation(oid)?;
+        Some(match number {
+            ..0 => Self::System,
+            0 => Self::Row(relation),
+            _ => match relation.columns.iter().find(|known| known.number == number) {
+                Some(column) => Self::Column(relation, column),
+                None => Self::Unknown(format!("{}.{}.?", relation.schema, relation.name)),
+            },
+        })
+    }
+
+    const fn column(&self) -> Option<(&'c Relation, &'c Column)> {
+        match self {
+            Self::Column(relation, column) => Some((relation, column)),
+            _ => None,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Column(relation, column) => format!("{}.{}.{}", relation.schema, relation.name, column.name),
+            Self::Unknown(text) => text.clone(),
+            _ => "derived".to_owned(),
+        }
+    }
+}
+
 fn column_mask(
     column: &ResultColumn,
+    origin: &Origin<'_>,
     expected: Option<(bool, bool)>,
     touches: bool,
     protection: &Protection<'_>,
-) -> (Option<MaskKind>, String) {
-    let derived = || (Some(MaskKind::Full), "derived".to_owned());
-    if column.table_oid == 0 {
-        return match expected {
-            Some((false, _)) => (None, String::new()),
+) -> Option<(MaskKind, String)> {
+    let derived = || Some((MaskKind::Full, "derived".to_owned()));
+    match origin {
+        Origin::None => match expected {
             Some((true, _)) => derived(),
             None if touches => derived(),
-            None => (None, String::new()),
-        };
-    }
-    let Some(relation) = protection.catalog.relation(column.table_oid) else {
-        return (Some(MaskKind::Full), "unknown relation".to_owned());
-    };
-    if column.attribute < 0 {
-        return (None, String::new());
-    }
-    if column.attribute == 0 {
-        return if protection.touches(relation.oid) { derived() } else { (None, String::new()) };
-    }
-    let Some(known) = relation.columns.iter().find(|known| known.number == column.attribute) else {
-        return (Some(MaskKind::Full), format!("{}.{}.?", relation.schema, relation.name));
-    };
-    let origin = format!("{}.{}.{}", relation.schema, relation.name, known.name);
-    match (protection.mask((relation.oid, column.attribute)), expected) {
-        (Some(mask), _) => (Some(mask), origin),
-        (None, Some((true, false))) => derived(),
-        (None, _) => (None, String::new()),
+            _ => None,
+        },
+        Origin::Unknown(text) => Some((MaskKind::Full, text.clone())),
+        Origin::System => None,
+        Origin::Row(relation) => {
+            if protection.touches(relation.oid) {
+                derived()
+            } else {
+                None
+            }
+        }
+        Origin::Column(relation, _) => match (protection.mask((relation.oid, column.attribute)), expected) {
+            (Some(mask), _) => Some((mask, origin.text())),
+            (None, Some((true, false))) => derived(),
+            (None, _) => None,
+        },
     }
 }

@@ -107,6 +107,12 @@ impl ColumnPattern {
             _ => None,
         }
     }
+
+    /// Whether it means a column.
+    #[must_use]
+    pub fn is(&self, schema: &str, relation: &str, column: &str) -> bool {
+        self.relation.matches(schema, relation) && self.column.matches(column)
+    }
 }
 
 fn split(text: &str) -> Option<Vec<String>> {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use countersign_masking::detect::Detectors;
+
 use crate::StatementKind;
 use crate::pattern::{ColumnPattern, Glob, NamePattern};
 use crate::principal::Principal;
@@ -111,6 +113,8 @@ pub struct Hold {
 pub struct Mask {
     /// Columns.
     pub columns: Vec<ColumnPattern>,
+    /// Tags of columns, from their comments.
+    pub tags: Vec<Glob>,
     /// How their values are hidden.
     pub mask: MaskKind,
     /// Who sees clear text; `None`: nobody.
@@ -144,10 +148,40 @@ pub enum MaskKind {
 pub use crate::document::source::TimeUnit;
 
 /// What happens to uses of protected columns that no mask can cover.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Masking {
     /// A protected column in a condition, a join, an order, or feeding a write.
     pub predicates: Action,
+    /// Aggregates whose result is shown, and of how many values it must be made.
+    pub aggregates: Option<(Vec<String>, u64)>,
+    /// Built-in functions whose result is shown.
+    pub functions: Vec<String>,
+    /// Clear text for one statement by a reviewer's grant.
+    pub unmask: Option<Unmask>,
+    /// Payloads of NOTIFY.
+    pub notifications: Notifications,
+}
+
+pub use crate::document::source::Notifications;
+
+/// Clear text for one statement by a reviewer's grant.
+#[derive(Debug, Clone)]
+pub struct Unmask {
+    /// Who may ask.
+    pub who: Option<Who>,
+    /// Terms.
+    pub hold: Hold,
+}
+
+/// Detectors over everything no mask covers.
+#[derive(Debug, Clone)]
+pub struct Detect {
+    /// The detectors.
+    pub detectors: Detectors,
+    /// Columns that are not looked at.
+    pub except: Vec<ColumnPattern>,
+    /// Who sees clear text; `None`: nobody.
+    pub unless: Option<Who>,
 }
 
 /// A user function the policy vouches for.

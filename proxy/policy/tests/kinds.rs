@@ -200,8 +200,12 @@ fn protected_columns_do_not_decide() {
         ("insert into accounts(id) select length(ssn) from customers", false),
         ("select 1 from customers a join customers b using (ssn)", false),
         ("copy customers(id, name) to stdout", true),
-        ("copy customers to stdout", false),
-        ("copy (select ssn from customers) to stdout", false),
+        ("copy customers to stdout", true),
+        ("copy (select ssn from customers) to stdout", true),
+        ("copy customers to stdout (encoding 'SJIS')", false),
+        ("copy customers to stdout (null '123-45-6789')", false),
+        ("copy customers to stdout (format csv, null '123-45-6789', encoding 'LATIN1', header, force_quote *)", true),
+        ("copy (select * from json_populate_recordset(null::customers, '[]')) to stdout", false),
     ];
     on_a_big_stack(|| {
         let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use countersign_masking::MaskKey;
 use countersign_policy::facts::{SessionAction, StatementKind};
-use countersign_policy::judge::{JudgeRequest, judge, plan_masks};
-use countersign_policy::{Denial, Judgement, MaskOutcome, PolicyDigest, ResultColumn, StatementFacts, Verdict};
+use countersign_policy::judge::{JudgeRequest, judge, plan_copy, plan_masks};
+use countersign_policy::{CopyOutcome, Denial, Judgement, MaskOutcome, PolicyDigest, ResultColumn, StatementFacts, Verdict};
 use countersign_recording::Event;
 use countersign_recording::v1::event;
 
@@ -116,6 +116,10 @@ impl Session {
     pub(crate) fn plan_masks(&self, judgement: &Judgement, columns: &[ResultColumn]) -> MaskOutcome {
         let key: &MaskKey = &self.mask_key;
         plan_masks(judgement, columns, &self.judge_request(), key)
+    }
+
+    pub(crate) fn plan_copy(&self, judgement: &Judgement, nth: usize, binary: bool, columns: usize) -> CopyOutcome {
+        plan_copy(judgement, nth, binary, columns, &self.judge_request(), &self.mask_key)
     }
 
     /// Records the decision on a statement.

@@ -26,6 +26,7 @@ mod pipeline;
 mod rows;
 mod server;
 mod session;
+mod texts;
 
 pub use effect::{Effect, End, HoldRequest};
 pub use outbox::Outbox;

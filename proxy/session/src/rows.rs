@@ -1,8 +1,8 @@
 //! Rows on their way to the client: masked, recorded, forwarded.
 
 use bytes::{Bytes, BytesMut};
-use countersign_masking::RowMasker;
-use countersign_policy::{Judgement, MaskOutcome, ResultColumn};
+use countersign_masking::{MaskError, RowMasker};
+use countersign_policy::{Denial, Judgement, MaskOutcome, MaskedColumn as Planned, ResultColumn};
 use countersign_recording::Event;
 use countersign_recording::v1::event::MaskedColumn;
 use countersign_wire::{RowDescription, be};
@@ -26,7 +26,9 @@ pub(crate) enum Plan {
 #[derive(Debug)]
 pub(crate) struct MaskPlan {
     masker: RowMasker,
-    columns: Vec<(String, String, String)>,
+    columns: Vec<Planned>,
+    /// Reviewers granted clear text: masks are for the recording only.
+    granted: bool,
 }
 
 /// Frames of the running statement that are not recorded yet.
@@ -61,16 +63,8 @@ impl Session {
     pub(crate) fn plan(&self, judgement: &Judgement, columns: &[ResultColumn]) -> Result<Plan, Fatal> {
         match self.plan_masks(judgement, columns) {
             MaskOutcome::Pass => Ok(Plan::Pass),
-            MaskOutcome::Mask { masker, columns } => Ok(Plan::Mask(Box::new(MaskPlan { masker, columns }))),
-            MaskOutcome::Refuse(denial) => {
-                let mut error = errors::denied(&denial);
-                for (letter, text) in &mut error.0 {
-                    if matches!(letter, b'S' | b'V') {
-                        "FATAL".clone_into(text);
-                    }
-                }
-                Err(Fatal::new("a result could not be masked safely", error))
-            }
+            MaskOutcome::Mask { masker, columns, granted } => Ok(Plan::Mask(Box::new(MaskPlan { masker, columns, granted }))),
+            MaskOutcome::Refuse(denial) => Err(refused(&denial)),
         }
     }
 
@@ -102,47 +96,76 @@ impl Session {
         self.record(Event::Rows { statement, frames: run, count });
     }
 
-    /// Masks a run of DataRow frames.
-    pub(crate) fn masked_run(&mut self, statement: u64, run: &[u8], count: u64, plan: &mut MaskPlan) -> Result<(), Fatal> {
+    /// Masks a run of DataRow frames. A run in which nothing is to be masked is shared like any other.
+    pub(crate) fn masked_run(
+        &mut self,
+        statement: u64,
+        input: &mut BytesMut,
+        length: usize,
+        count: u64,
+        plan: &mut MaskPlan,
+    ) -> Result<(), Fatal> {
+        let run = input.get(..length).unwrap_or_default();
+        if !plan.granted {
+            let mut clear = true;
+            for body in bodies(run) {
+                if !plan.masker.passes(body).map_err(|error| unmaskable(&error))? {
+                    clear = false;
+                    break;
+                }
+            }
+            if clear {
+                self.result_run(statement, input, length, count);
+                return Ok(());
+            }
+        }
         let mut masked = std::mem::take(&mut self.rows.masked);
-        let mut rest = run;
-        for _ in 0..count {
-            let Ok(Some(header)) = countersign_wire::peek_frame(rest, usize::MAX) else { break };
-            let Some((frame, after)) = rest.split_at_checked(header.total) else { break };
-            let body = frame.get(countersign_wire::HEADER_LEN..).unwrap_or_default();
-            plan.masker.mask(body, &mut masked).map_err(|error| {
-                Fatal::new(
-                    format!("a row could not be masked: {error}"),
-                    errors::fatal("XX000", "a row could not be masked, so the session ends before it is shown"),
-                )
-            })?;
-            rest = after;
+        let run = input.split_to(length.min(input.len())).freeze();
+        for body in bodies(&run) {
+            plan.masker.mask(body, &mut masked).map_err(|error| unmaskable(&error))?;
         }
-        if masked.len() < SHARE_AT {
-            self.result_frames(statement, &masked, count);
-            masked.clear();
-        } else {
-            let chunk = masked.split().freeze();
-            self.share(statement, chunk, count);
-        }
+        let frames = if masked.len() < SHARE_AT { Bytes::copy_from_slice(&masked) } else { masked.split().freeze() };
+        masked.clear();
         self.rows.masked = masked;
+        let shown = if plan.granted { run } else { frames.clone() };
+        self.shown(statement, shown, frames, count);
         Ok(())
+    }
+
+    /// Forwards what the client is shown and records what is recorded of it.
+    pub(crate) fn shown(&mut self, statement: u64, shown: Bytes, recorded: Bytes, count: u64) {
+        self.discloses = true;
+        if recorded.len() < SHARE_AT {
+            self.batch_for(statement);
+            self.rows.frames.extend_from_slice(&recorded);
+            self.rows.count += count;
+            self.to_client.copy(0, &shown);
+            return;
+        }
+        self.flush_rows();
+        self.to_client.push(0, shown);
+        self.record(Event::Rows { statement, frames: recorded, count });
     }
 
     /// Records what the masks did when a result ends.
     pub(crate) fn record_masked(&mut self, statement: u64, plan: &MaskPlan) {
-        let mut counts = plan.masker.columns().iter().zip(plan.masker.counts()).filter(|(mask, _)| mask.is_some()).map(|(_, count)| *count);
-        let columns = plan
-            .columns
+        self.record_treated(statement, &plan.columns, plan.masker.counts(), plan.granted);
+    }
+
+    /// The same of any plan: columns, how many of each one's values were changed, whether reviewers granted clear text.
+    pub(crate) fn record_treated(&mut self, statement: u64, columns: &[Planned], counts: &[u64], granted: bool) {
+        let columns: Vec<MaskedColumn> = columns
             .iter()
-            .map(|(column, source, mask)| MaskedColumn {
-                column: column.clone(),
-                source: source.clone(),
-                mask: mask.clone(),
-                values: counts.next().unwrap_or(0),
+            .map(|planned| {
+                let mask = if granted { format!("{} (the client was granted clear text)", planned.mask) } else { planned.mask.clone() };
+                let values = counts.get(planned.index).copied().unwrap_or(0);
+                MaskedColumn { column: planned.column.clone(), source: planned.source.clone(), mask, values }
             })
+            .filter(|column| column.values > 0 || !column.mask.starts_with("detect"))
             .collect();
-        self.record(Event::Masked { statement, columns });
+        if !columns.is_empty() {
+            self.record(Event::Masked { statement, columns });
+        }
     }
 
     fn batch_for(&mut self, statement: u64) {
@@ -161,6 +184,36 @@ impl Session {
             self.record(event);
         }
     }
+}
+
+/// The bodies of a run of whole frames.
+pub(crate) fn bodies(run: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = run;
+    std::iter::from_fn(move || {
+        let Ok(Some(header)) = countersign_wire::peek_frame(rest, usize::MAX) else { return None };
+        let (frame, after) = rest.split_at_checked(header.total)?;
+        rest = after;
+        frame.get(countersign_wire::HEADER_LEN..)
+    })
+}
+
+/// Rows that cannot be masked are not shown, and a session that would have to is over.
+pub(crate) fn unmaskable(error: &MaskError) -> Fatal {
+    Fatal::new(
+        format!("a row could not be masked: {error}"),
+        errors::fatal("XX000", "a row could not be masked, so the session ends before it is shown"),
+    )
+}
+
+/// A result whose rows are already on their way and cannot be masked.
+pub(crate) fn refused(denial: &Denial) -> Fatal {
+    let mut error = errors::denied(denial);
+    for (letter, text) in &mut error.0 {
+        if matches!(letter, b'S' | b'V') {
+            "FATAL".clone_into(text);
+        }
+    }
+    Fatal::new("a result could not be masked safely", error)
 }
 
 /// Result columns of a RowDescription; `formats` are those bound, by the protocol's rule.

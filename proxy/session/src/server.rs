@@ -48,9 +48,8 @@ impl Session {
             }
             if input.first() == Some(&ROW) {
                 self.take_rows(input)?;
-            } else if input.first() == Some(&be::COPY_DATA) && matches!(self.copy, Copy::Out) {
-                let (length, count) = rows::run_of(input, be::COPY_DATA);
-                self.result_run(self.current, input, length, count);
+            } else if input.first() == Some(&be::COPY_DATA) {
+                self.take_copy_out(input)?;
             }
             let Some(header) = peek_frame(input, countersign_wire::LARGE_BODY)? else { return Ok(()) };
             if input.len() < header.total {
@@ -86,10 +85,7 @@ impl Session {
             // INVARIANT: rows whose columns are not known are not shown.
             None => return Err(Fatal::server_protocol("rows without a description")),
             Some(Plan::Pass) => self.result_run(statement, input, length, count),
-            Some(Plan::Mask(mask)) => {
-                let run = input.split_to(length.min(input.len()));
-                self.masked_run(statement, &run, count, mask)?;
-            }
+            Some(Plan::Mask(mask)) => self.masked_run(statement, input, length, count, mask)?,
         }
         match self.pipeline.front() {
             Some(Step::Execute { portal }) => {
@@ -166,29 +162,31 @@ impl Session {
             be::COPY_OUT => {
                 let statement = self.running().ok_or_else(|| unexpected(tag))?.0;
                 self.current = statement;
-                self.copy = Copy::Out;
+                self.copy_out(statement, body)?;
                 self.result_frames(statement, frame, 0);
                 Ok(())
             }
-            be::COPY_DONE if matches!(self.copy, Copy::Out) => {
-                self.copy = Copy::None;
+            be::COPY_DONE if matches!(self.copy, Copy::Out(_)) => {
+                self.copy_out_done()?;
                 self.result_frames(self.current, frame, 0);
                 Ok(())
             }
             be::ERROR => self.server_error(body),
             be::NOTICE => {
                 let fields = countersign_wire::notice_fields(body)?;
-                if self.protected_in_play() {
-                    self.notice(&errors::withheld(&fields));
-                } else {
-                    self.to_client.copy(0, frame);
-                    self.record(Event::Notice { frame: Bytes::copy_from_slice(frame) });
+                match self.cleaned(&fields) {
+                    Some(cleaned) => self.notice(&cleaned),
+                    None => {
+                        self.to_client.copy(0, frame);
+                        self.record(Event::Notice { frame: Bytes::copy_from_slice(frame) });
+                    }
                 }
                 Ok(())
             }
             be::NOTIFICATION => {
-                self.to_client.copy(0, frame);
-                self.record(Event::Notice { frame: Bytes::copy_from_slice(frame) });
+                let frame = self.notification(body)?.unwrap_or_else(|| Bytes::copy_from_slice(frame));
+                self.to_client.copy(0, &frame);
+                self.record(Event::Notice { frame });
                 Ok(())
             }
             be::PARAMETER_STATUS => self.parameter_status(frame, body),
@@ -198,7 +196,7 @@ impl Session {
     }
 
     /// The statement whose answer is arriving, and its judgement.
-    fn running(&self) -> Option<(u64, &Arc<Judgement>)> {
+    pub(crate) fn running(&self) -> Option<(u64, &Arc<Judgement>)> {
         match self.pipeline.front()? {
             Step::Query { statement, judgement, .. } => Some((*statement, judgement)),
             Step::Execute { portal } => self.portals.get(portal).map(|portal| (portal.statement, &portal.judged.judgement)),
@@ -207,7 +205,7 @@ impl Session {
     }
 
     /// Whether what the server says now may quote protected values.
-    fn protected_in_play(&self) -> bool {
+    pub(crate) fn protected_in_play(&self) -> bool {
         self.transaction_protected
             || self.pipeline.iter().any(|step| match step {
                 Step::Query { judgement, .. } => judgement.touches_protected,
@@ -310,6 +308,7 @@ impl Session {
             }
             Some(Step::Execute { portal }) => {
                 let id = *portal;
+                self.copies = 0;
                 self.pipeline.pop();
                 let suspended = tag == "PortalSuspended";
                 match self.portals.get_mut(&id) {
@@ -372,7 +371,7 @@ impl Session {
     fn server_error(&mut self, body: &[u8]) -> Result<(), Fatal> {
         let said = countersign_wire::notice_fields(body)?;
         self.server_ended |= said.is_fatal();
-        let shown = if self.protected_in_play() { errors::withheld(&said) } else { said.clone() };
+        let shown = self.cleaned(&said).unwrap_or_else(|| said.clone());
         self.flush_rows();
         self.record_copy_in();
         self.copy = Copy::None;
@@ -509,6 +508,7 @@ impl Session {
         // A later ReadyForQuery may still belong to something sent before what ends the block.
         self.ending = self.ending && !self.pipeline.is_empty();
         self.copy = Copy::None;
+        self.copies = 0;
         self.rows.simple = None;
         self.state.ready(match status {
             ReadyStatus::Idle => TransactionStatus::Idle,

@@ -22,6 +22,7 @@ use crate::outbox::Outbox;
 use crate::passage::Passage;
 use crate::pipeline::Pipeline;
 use crate::rows::RowBatch;
+use crate::texts::Texts;
 
 /// Bounds of one session.
 #[derive(Debug, Clone)]
@@ -135,6 +136,10 @@ pub struct Session {
     /// An error was (or will be) reported in the extended protocol: everything up to Sync is to be skipped.
     pub(crate) skipping: bool,
     pub(crate) copy: Copy,
+    /// COPYs to the client that the running text began.
+    pub(crate) copies: usize,
+    /// What is done to texts of the server's that are no column's value.
+    pub(crate) texts: Texts,
     /// The open transaction touched protected relations: texts of errors are withheld until it ends.
     pub(crate) transaction_protected: bool,
 
@@ -204,6 +209,7 @@ impl Session {
             now_us,
         } = setup;
         let state = SessionState::new(&principal, &database, &parameters);
+        let texts = Texts::new(&policy, &principal);
         let mut session = Self {
             principal,
             database,
@@ -226,6 +232,8 @@ impl Session {
             status: ReadyStatus::Idle,
             skipping: false,
             copy: Copy::None,
+            copies: 0,
+            texts,
             transaction_protected: false,
             statement_names: Names::default(),
             statements: HashMap::new(),
@@ -266,6 +274,7 @@ impl Session {
 
     /// A new policy is in force. It applies from the next message on.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.texts = Texts::new(&policy, &self.principal);
         self.policy = policy;
     }
 

@@ -4,7 +4,8 @@ use bytes::{BufMut as _, BytesMut};
 use proptest::prelude::*;
 
 use super::Columns;
-use crate::{ColumnMask, Mask, MaskError, MaskKey, RowMasker, TimeUnit};
+use crate::detect::Detectors;
+use crate::{ColumnMask, ColumnPlan, Mask, MaskError, MaskKey, RowMasker, TimeUnit};
 
 fn row(values: &[Option<&[u8]>]) -> Vec<u8> {
     let mut body = BytesMut::new();
@@ -32,7 +33,8 @@ fn column(mask: Mask) -> Option<ColumnMask> {
 }
 
 fn masker(columns: Vec<Option<ColumnMask>>) -> RowMasker {
-    RowMasker::new(columns, MaskKey::new([7; 32]))
+    let plans: Vec<ColumnPlan> = columns.into_iter().map(|column| column.map_or(ColumnPlan::Clear, ColumnPlan::Mask)).collect();
+    RowMasker::new(&plans, &MaskKey::new([7; 32]))
 }
 
 #[test]
@@ -78,6 +80,26 @@ fn a_bad_row_changes_nothing() {
         assert_eq!(&out[..], b"earlier");
         assert_eq!(masker.counts(), [0, 0], "{message}");
     }
+}
+
+#[test]
+fn detectors_change_what_they_find_and_nothing_else() {
+    let detect = |type_oid| ColumnPlan::Detect { detectors: Detectors::standard(), type_oid, binary: false };
+    let mut masker = RowMasker::new(&[detect(25), detect(23), detect(3802)], &MaskKey::new([7; 32]));
+    assert!(!masker.is_idle());
+    let clean = row(&[Some(b"nothing here"), Some(b"4111111111111111"), None]);
+    assert!(masker.passes(&clean).unwrap());
+    let mut out = BytesMut::new();
+    masker.mask(&clean, &mut out).unwrap();
+    assert_eq!(out.get(5..), Some(&clean[..]));
+    let found = row(&[Some(b"is 123-45-6789"), Some(b"7"), Some(b"{\"a\": \"4111111111111111\"}")]);
+    assert!(!masker.passes(&found).unwrap());
+    out.clear();
+    masker.mask(&found, &mut out).unwrap();
+    assert_eq!(out.to_vec(), frame(&[Some(b"is ***-**-6789"), Some(b"7"), Some(b"{\"a\": \"************1111\"}")]));
+    assert_eq!(masker.counts(), [1, 0, 1]);
+    assert!(RowMasker::new(&[detect(23), ColumnPlan::Clear], &MaskKey::new([7; 32])).is_idle());
+    assert!(masker.passes(&[0, 3, 0, 0, 0, 0]).is_err());
 }
 
 fn any_mask() -> impl Strategy<Value = Mask> {

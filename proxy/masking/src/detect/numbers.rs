@@ -8,19 +8,44 @@ pub(super) fn end_of_digits(value: &[u8], at: usize) -> usize {
     at.saturating_add(digits)
 }
 
+/// Separators beyond ASCII that stand where a hyphen or a space would: hyphens, dashes, the minus sign, spaces that do not break.
+const WIDE_SEPARATORS: [&[u8]; 9] = [
+    "\u{2010}".as_bytes(),
+    "\u{2011}".as_bytes(),
+    "\u{2012}".as_bytes(),
+    "\u{2013}".as_bytes(),
+    "\u{2014}".as_bytes(),
+    "\u{2212}".as_bytes(),
+    "\u{00a0}".as_bytes(),
+    "\u{2009}".as_bytes(),
+    "\u{202f}".as_bytes(),
+];
+
+/// The separator at the start of `rest`.
+fn separator<'a>(rest: &'a [u8], ascii: &[u8]) -> Option<&'a [u8]> {
+    let first = rest.first()?;
+    if ascii.contains(first) {
+        return rest.get(..1);
+    }
+    if first.is_ascii() || ascii.is_empty() {
+        return None;
+    }
+    WIDE_SEPARATORS.iter().find(|wide| rest.starts_with(wide)).and_then(|wide| rest.get(..wide.len()))
+}
+
 /// Reads groups of exactly these lengths with one of the separators between them, always the same; gives the digits and the end.
 fn groups<const N: usize>(value: &[u8], at: usize, lengths: [usize; N], separators: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut digits = Vec::with_capacity(20);
     let mut position = at;
-    let mut separator = None;
+    let mut known = None;
     for (index, length) in lengths.into_iter().enumerate() {
         if index > 0 {
-            let found = value.get(position)?;
-            if !separators.contains(found) || separator.is_some_and(|known| known != found) {
+            let found = separator(value.get(position..)?, separators)?;
+            if known.is_some_and(|known| known != found) {
                 return None;
             }
-            separator = Some(found);
-            position = position.checked_add(1)?;
+            known = Some(found);
+            position = position.checked_add(found.len())?;
         }
         let end = position.checked_add(length)?;
         let group = value.get(position..end)?;
@@ -35,7 +60,10 @@ fn groups<const N: usize>(value: &[u8], at: usize, lengths: [usize; N], separato
 
 /// <https://www.ssa.gov/employer/randomization.html>: no area 000, 666 or 9xx, no group 00, no serial 0000.
 pub(super) fn ssn(value: &[u8], at: usize) -> Option<usize> {
-    let (digits, end) = groups(value, at, [3, 2, 4], b"- ")?;
+    let (digits, end) = groups(value, at, [3, 2, 4], b"- .").or_else(|| {
+        let bare = groups(value, at, [9], b"")?;
+        announced(value, at, &SSN_WORDS).then_some(bare)
+    })?;
     let number = |range: std::ops::Range<usize>| {
         digits.get(range).map(|digits| digits.iter().fold(0_u32, |sum, digit| sum * 10 + u32::from(*digit)))
     };
@@ -43,14 +71,40 @@ pub(super) fn ssn(value: &[u8], at: usize) -> Option<usize> {
     (area != 0 && area != 666 && area < 900 && group != 0 && serial != 0).then_some(end)
 }
 
+/// What stands before a social security number without hyphens.
+const SSN_WORDS: [&[u8]; 5] = [b"ssn", b"social", b"soc sec", b"soc_sec", b"socsec"];
+/// What stands before an account number.
+const ACCOUNT_WORDS: [&[u8]; 7] = [b"account", b"acct", b"a/c", b"acc no", b"acc_no", b"accno", b"konto"];
+/// How far before a number the word for it may begin.
+const ANNOUNCED_WITHIN: usize = 28;
+
+/// Whether one of some words stands a little before `at`, with no other number and no end of a line between.
+fn announced(value: &[u8], at: usize, words: &[&[u8]]) -> bool {
+    let from = at.saturating_sub(ANNOUNCED_WITHIN);
+    let before = value.get(from..at).unwrap_or_default();
+    let start = before
+        .iter()
+        .rposition(|byte| byte.is_ascii_digit() || matches!(byte, b'\n' | b'\r' | b';' | 0))
+        .map_or(0, |cut| cut.saturating_add(1));
+    let before = before.get(start..).unwrap_or_default();
+    words.iter().any(|word| before.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word)))
+}
+
+/// Six to seventeen digits that something before them says are an account's.
+pub(super) fn account(value: &[u8], at: usize) -> Option<usize> {
+    let end = end_of_digits(value, at);
+    let fits = (6..=17).contains(&end.checked_sub(at)?) && ends_number(value, end);
+    (fits && announced(value, at, &ACCOUNT_WORDS)).then_some(end)
+}
+
 /// Thirteen to nineteen digits, in one run or as cards have them printed.
 pub(super) fn card(value: &[u8], at: usize) -> Option<usize> {
     let run = end_of_digits(value, at).saturating_sub(at);
     let found = match run {
         13..=19 => groups(value, at, [run], b""),
-        4 => groups(value, at, [4, 4, 4, 4], b"- ")
-            .or_else(|| groups(value, at, [4, 6, 5], b"- "))
-            .or_else(|| groups(value, at, [4, 6, 4], b"- ")),
+        4 => groups(value, at, [4, 4, 4, 4], b"- .")
+            .or_else(|| groups(value, at, [4, 6, 5], b"- ."))
+            .or_else(|| groups(value, at, [4, 6, 4], b"- .")),
         _ => None,
     };
     let (digits, end) = found?;

@@ -16,7 +16,13 @@ impl<'a> Walk<'a> {
             self.unknown(|| "a function without a name".to_owned());
             return Lineage::opaque();
         };
-        let mut arguments = self.expressions(&call.args, scope);
+        let each: Vec<Lineage> = call.args.iter().map(|argument| self.expression(argument, scope)).collect();
+        let mut arguments = Lineage::default();
+        each.iter().for_each(|argument| arguments.absorb(argument));
+        let shown = !arguments.sources.is_empty() && self.is_shown(call, scope);
+        if !shown {
+            self.weigh_failures(&names, &each);
+        }
         for order in &call.agg_order {
             let lineage = self.sort(order, scope);
             arguments.absorb(&lineage);
@@ -34,7 +40,7 @@ impl<'a> Walk<'a> {
         let count = call.args.len();
         let star = call.agg_star;
         let result = self.call_named(&names, count, &arguments);
-        if star { Lineage::default() } else { result }
+        if star || shown { Lineage::default() } else { result }
     }
 
     pub(super) fn window(&mut self, window: &WindowDef, scope: &Scope<'a, '_>) {

@@ -11,6 +11,8 @@ const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tabl
 /// Operators whose failure, by zero or by overflow, tells operands apart.
 const CALCULATIONS: &[&str] = &["+", "-", "*", "/", "%", "^", "|/", "||/", "<<", ">>"];
 
+const SKIPPED: &str = "a protected column decides what else is calculated: time and errors of that show its value";
+
 impl<'a> Walk<'a> {
     /// The lineage of a value.
     pub(super) fn expression(&mut self, node: &Node, scope: &Scope<'a, '_>) -> Lineage {
@@ -56,7 +58,13 @@ impl<'a> Walk<'a> {
             }
             NodeEnum::ColumnRef(column) => self.column(column, scope),
             NodeEnum::AExpr(operation) => self.operation(operation, scope),
-            NodeEnum::BoolExpr(logic) => self.expressions(&logic.args, scope),
+            NodeEnum::BoolExpr(logic) => {
+                let lineage = self.expressions(&logic.args, scope);
+                if logic.args.len() > 1 {
+                    self.expose(&lineage, SKIPPED);
+                }
+                lineage
+            }
             NodeEnum::NullTest(test) => self.optional(test.arg.as_deref(), scope).derived(),
             NodeEnum::BooleanTest(test) => self.optional(test.arg.as_deref(), scope).derived(),
             NodeEnum::TypeCast(cast) => {
@@ -64,7 +72,11 @@ impl<'a> Walk<'a> {
                     self.type_name(name);
                 }
                 self.has_cast = true;
-                self.optional(cast.arg.as_deref(), scope).derived()
+                let lineage = self.optional(cast.arg.as_deref(), scope).derived();
+                if !cast.type_name.as_ref().is_some_and(is_text_type) {
+                    self.expose(&lineage, "a protected column is cast: whether that fails shows its value");
+                }
+                lineage
             }
             NodeEnum::CollateClause(clause) => self.optional(clause.arg.as_deref(), scope).derived(),
             NodeEnum::FuncCall(call) => self.call(call, scope),
@@ -80,7 +92,13 @@ impl<'a> Walk<'a> {
             NodeEnum::List(list) => self.expressions(&list.items, scope),
             NodeEnum::SubLink(link) => self.sub_link(link, scope),
             NodeEnum::CaseExpr(case) => self.case(case, scope),
-            NodeEnum::CoalesceExpr(coalesce) => self.expressions(&coalesce.args, scope),
+            NodeEnum::CoalesceExpr(coalesce) => {
+                let lineage = self.expressions(&coalesce.args, scope);
+                if !coalesce.args.iter().skip(1).all(is_plain) {
+                    self.expose(&lineage, SKIPPED);
+                }
+                lineage
+            }
             NodeEnum::MinMaxExpr(min_max) => {
                 self.operator_named("<");
                 self.expressions(&min_max.args, scope)
@@ -432,6 +450,23 @@ impl<'a> Walk<'a> {
             },
         }
         lineage
+    }
+}
+
+/// A type every value can be cast to, without a length that cuts it or a schema that makes it another.
+fn is_text_type(name: &pg_query::protobuf::TypeName) -> bool {
+    match strings(&name.names).as_deref() {
+        Some([base] | ["pg_catalog", base]) => crate::builtin::takes_anything(base),
+        _ => false,
+    }
+}
+
+/// A value that takes no time and never fails.
+fn is_plain(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::AConst(_) | NodeEnum::ColumnRef(_) | NodeEnum::ParamRef(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => cast.type_name.as_ref().is_some_and(is_text_type) && cast.arg.as_deref().is_some_and(is_plain),
+        _ => false,
     }
 }
 

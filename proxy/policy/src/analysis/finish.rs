@@ -29,6 +29,7 @@ impl<'a> Walk<'a> {
         let masked = protection.any();
         let touches = self.reads.keys().chain(self.writes.keys()).any(|oid| protection.touches(*oid));
         let opaque = masked && (self.opaque || self.kind >= StatementKind::Procedural);
+        let shows = self.shows();
         let outputs = self.outputs.take().map(|items| foreseen(items, masked));
         Analysis {
             facts: StatementFacts {
@@ -47,8 +48,28 @@ impl<'a> Walk<'a> {
             stale: self.stale,
             protected: touches || opaque,
             exposed: self.exposed,
-            copies_protected: self.copies_protected && masked,
+            copy_refused: self.copy_refused,
+            copies: self.copies,
+            shows,
+            unmask: false,
         }
+    }
+
+    /// Names of the protected columns that contribute to the result.
+    fn shows(&self) -> Vec<String> {
+        let results = self.outputs.iter().flat_map(|items| &items.columns).flat_map(|item| &item.lineage.sources).copied();
+        let copied = self.copies.iter().flat_map(|copy| &copy.columns).filter(|column| column.tainted).filter_map(|column| column.source);
+        let mut names: Vec<String> = results
+            .chain(copied)
+            .filter_map(|(oid, number)| {
+                let relation = self.catalog.relation(oid)?;
+                let column = relation.columns.iter().find(|column| column.number == number)?;
+                Some(format!("{}.{}.{}", relation.schema, relation.name, column.name))
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        names
     }
 
     fn names(&self, touched: &std::collections::BTreeMap<u32, Reach>) -> Vec<RelationName> {

@@ -160,6 +160,8 @@ impl<'a> Walk<'a> {
         let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
         self.ranges_of(&select.from_clause, &mut scope);
         self.condition(select.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
+        let floor = self.floor_of(select, &scope);
+        let outer_floor = std::mem::replace(&mut self.floor, floor);
         let items = if select.values_lists.is_empty() {
             self.targets(&select.target_list, &scope)
         } else {
@@ -190,6 +192,7 @@ impl<'a> Walk<'a> {
             self.into(select.into_clause.as_deref(), &items);
         }
         self.tail(select, &scope, &items);
+        self.floor = outer_floor;
         items
     }
 

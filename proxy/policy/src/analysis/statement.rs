@@ -1,10 +1,10 @@
 //! Whole statements: one arm per node kind, unknown by default.
 
-use pg_query::protobuf::{CopyStmt, ExplainStmt, ObjectType, TransactionStmt, TransactionStmtKind};
+use pg_query::protobuf::{ExplainStmt, ObjectType, TransactionStmt, TransactionStmtKind};
 use pg_query::{Node, NodeEnum};
 
 use super::expression::variant;
-use super::{Items, Scope, Source, Walk, arc, strings};
+use super::{Items, Scope, Walk, arc, strings};
 use crate::StatementKind;
 use crate::decision::Effect;
 use crate::facts::SessionAction;
@@ -277,7 +277,7 @@ impl<'a> Walk<'a> {
         self.action = SessionAction::CatalogChange;
     }
 
-    fn dcl(&mut self, what: &str) {
+    pub(super) fn dcl(&mut self, what: &str) {
         self.raise(StatementKind::Dcl, || what.to_owned());
         self.action = SessionAction::CatalogChange;
     }
@@ -376,50 +376,6 @@ impl<'a> Walk<'a> {
             self.into(create.into.as_deref(), &items);
         }
         self.ddl("creates a table from a query");
-    }
-
-    fn copy(&mut self, copy: &CopyStmt) {
-        let outside = copy.is_program || !copy.filename.is_empty();
-        if outside {
-            self.dcl("copies to or from the server's own files or programs");
-            self.action = SessionAction::None;
-        }
-        if let Some(query) = copy.query.as_deref() {
-            let items = self.query(query, None);
-            self.kind = self.kind.max(StatementKind::CopyOut);
-            let lineage = items.all();
-            self.copies_protected |= !lineage.sources.is_empty() || lineage.opaque;
-            return;
-        }
-        let Some(range) = &copy.relation else {
-            self.unknown(|| "nothing is copied".to_owned());
-            return;
-        };
-        for relation in self.resolve(range) {
-            if copy.is_from {
-                self.write(relation);
-                self.kind = self.kind.max(StatementKind::CopyIn);
-                let scope = Scope {
-                    ranges: vec![super::Range {
-                        alias: range.relname.clone(),
-                        schema: None,
-                        source: Source::Relation(relation, Vec::new()),
-                    }],
-                    parent: None,
-                    merged: false,
-                };
-                let _ = self.optional(copy.where_clause.as_deref(), &scope);
-            } else {
-                self.read(relation);
-                self.kind = self.kind.max(StatementKind::CopyOut);
-                let names = strings(&copy.attlist).unwrap_or_default();
-                for column in relation.columns.iter().filter(|column| names.is_empty() || names.contains(&column.name.as_str())) {
-                    let lineage = self.base_column(relation, column.number);
-                    self.copies_protected |= !lineage.sources.is_empty() || lineage.opaque;
-                }
-            }
-        }
-        self.kind = self.kind.max(if copy.is_from { StatementKind::CopyIn } else { StatementKind::CopyOut });
     }
 
     fn transaction(&mut self, transaction: &TransactionStmt) {

@@ -62,7 +62,9 @@ pub(super) fn row(catalog: &mut Catalog, query: usize, values: &[Option<&str>]) 
         }
         q::RELATIONS => relation(catalog, &row)?,
         q::COLUMNS => {
-            let column = Column { number: row.parse(1)?, name: row.text(2)?.to_owned(), type_oid: row.parse(3)? };
+            // A snapshot made before columns had tags has no comments.
+            let tags = tags(row.values.get(4).copied().flatten().unwrap_or_default());
+            let column = Column { number: row.parse(1)?, name: row.text(2)?.to_owned(), type_oid: row.parse(3)?, tags };
             if let Some(relation) = catalog.relations.get_mut(&row.parse(0)?) {
                 relation.columns.push(column);
             }
@@ -116,6 +118,13 @@ pub(super) fn row(catalog: &mut Catalog, query: usize, values: &[Option<&str>]) 
         _ => return Err(row.error(format!("there is no query {query}"))),
     }
     Ok(())
+}
+
+/// The tags in a column's comment.
+fn tags(comment: &str) -> Vec<String> {
+    let words = comment.split(|c: char| c.is_whitespace() || ",;()[]".contains(c));
+    let tags = words.filter_map(|word| word.strip_prefix("countersign:"));
+    tags.map(|tag| tag.trim_end_matches('.').to_owned()).filter(|tag| !tag.is_empty()).collect()
 }
 
 fn relation(catalog: &mut Catalog, row: &Row<'_>) -> Result<(), CatalogError> {

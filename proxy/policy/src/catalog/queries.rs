@@ -39,7 +39,9 @@ pub const QUERIES: &[CatalogQuery] = &[
     },
     CatalogQuery {
         name: "columns",
-        sql: "SELECT a.attrelid::text, a.attnum::text, a.attname::text, a.atttypid::text \
+        sql: "SELECT a.attrelid::text, a.attnum::text, a.attname::text, a.atttypid::text, \
+              (SELECT d.description FROM pg_catalog.pg_description d WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+                AND d.objoid = a.attrelid AND d.objsubid = a.attnum AND d.description LIKE '%countersign:%') \
               FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
               WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r','v','m','f','p','S','c') \

@@ -31,6 +31,9 @@ pub struct Document {
     /// The masks: the first that names a column applies.
     #[serde(default)]
     pub masks: Vec<Mask>,
+    /// What detectors look for in everything no mask covers: the first that is about a column and a principal applies.
+    #[serde(default)]
+    pub detect: Vec<Detect>,
     /// User functions the policy vouches for.
     #[serde(default)]
     pub trusted_functions: Vec<TrustedFunction>,
@@ -58,6 +61,59 @@ pub struct Masking {
     /// Terms when `predicates = "hold"`.
     #[schemars(with = "Option<Hold>")]
     pub hold: Option<Spanned<Hold>>,
+    /// Aggregates over protected columns whose result is shown. Absent: none but `count`.
+    #[schemars(with = "Option<Aggregates>")]
+    pub aggregates: Option<Spanned<Aggregates>>,
+    /// Built-in functions whose result is shown though a protected column is their argument, for example `length`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub functions: Vec<Spanned<String>>,
+    /// Clear text for one statement, by a reviewer's grant. Absent: never.
+    #[schemars(with = "Option<Unmask>")]
+    pub unmask: Option<Spanned<Unmask>>,
+    /// What becomes of payloads of NOTIFY for principals some mask is about. Default `withhold`.
+    pub notifications: Option<Notifications>,
+}
+
+/// Aggregates over protected columns whose result is shown.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Aggregates {
+    /// Names, for example `avg` and `sum`.
+    #[schemars(with = "Vec<String>")]
+    pub functions: Spanned<Vec<Spanned<String>>>,
+    /// How many values each result must be made of, at least 2. The statement says so: `HAVING count(column) >= …`.
+    #[schemars(with = "u64")]
+    pub min_rows: Spanned<u64>,
+}
+
+/// Clear text for one statement.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unmask {
+    /// Who may ask for it; absent: everyone.
+    #[schemars(with = "Option<Who>")]
+    pub who: Option<Spanned<Who>>,
+    /// Roster groups.
+    #[schemars(with = "Vec<String>")]
+    pub reviewers: Spanned<Vec<Spanned<String>>>,
+    /// Distinct reviewers. Default 1.
+    #[schemars(with = "Option<u32>")]
+    pub quorum: Option<Spanned<u32>>,
+    /// `90s`, `15m`, `2h`, `1d`.
+    #[schemars(with = "String")]
+    pub expiry: Spanned<String>,
+}
+
+/// What becomes of payloads of NOTIFY.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Notifications {
+    /// The payload is replaced by `****`: whoever sent it may have put a protected value in it.
+    #[default]
+    Withhold,
+    /// What detectors find in it is hidden.
+    Detect,
 }
 
 /// What a rule says.
@@ -207,14 +263,74 @@ pub struct Hold {
 #[serde(deny_unknown_fields)]
 pub struct Mask {
     /// `schema.relation.column`.
-    #[schemars(with = "Vec<String>")]
-    pub columns: Spanned<Vec<Spanned<String>>>,
+    #[schemars(with = "Option<Vec<String>>")]
+    pub columns: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Tags of columns: `pii` means every column whose comment has the word `countersign:pii`.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub tags: Option<Spanned<Vec<Spanned<String>>>>,
     /// How.
     #[schemars(with = "MaskKind")]
     pub mask: Spanned<MaskKind>,
     /// Who sees clear text; absent: nobody.
     #[schemars(with = "Option<Who>")]
     pub unless: Option<Spanned<Who>>,
+}
+
+/// Detectors.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Detect {
+    /// Built-in detectors, or `["all"]`.
+    #[serde(default)]
+    #[schemars(with = "Vec<DetectorName>")]
+    pub kinds: Vec<Spanned<DetectorName>>,
+    /// The policy's own.
+    #[serde(default)]
+    pub patterns: Vec<DetectPattern>,
+    /// Columns that are not looked at, `schema.relation.column`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub except: Vec<Spanned<String>>,
+    /// Who sees clear text; absent: nobody.
+    #[schemars(with = "Option<Who>")]
+    pub unless: Option<Spanned<Who>>,
+}
+
+/// A pattern of the policy's own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DetectPattern {
+    /// Name, for the recording.
+    #[schemars(with = "String")]
+    pub name: Spanned<String>,
+    /// Regular expression; each match must have a greatest length.
+    #[schemars(with = "String")]
+    pub regex: Spanned<String>,
+    /// Letters and digits at the end that stay. Default 0.
+    #[serde(default)]
+    pub keep: usize,
+}
+
+/// The built-in detectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DetectorName {
+    /// All of them.
+    All,
+    /// US social security numbers.
+    Ssn,
+    /// Payment cards, with their check digit.
+    Card,
+    /// IBANs, with their check.
+    Iban,
+    /// US routing numbers, with their check.
+    Routing,
+    /// Account numbers, after a word that says so.
+    Account,
+    /// E-mail addresses.
+    Email,
+    /// Telephone numbers.
+    Phone,
 }
 
 /// How values are hidden.

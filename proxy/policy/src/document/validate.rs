@@ -8,9 +8,11 @@ use toml::Spanned;
 
 use super::{Policy, PolicyDigest, PolicyError, source};
 use crate::StatementKind;
-use crate::pattern::{ColumnPattern, Glob, NamePattern};
+use crate::pattern::{Glob, NamePattern};
 use crate::roster::{Person, Roster};
-use crate::rule::{Action, Hold, Mask, MaskKind, Masking, Rule, Settings, TrustedFunction, What, When, Who};
+use crate::rule::{Action, Hold, Rule, Settings, TrustedFunction, What, When, Who};
+
+mod masks;
 
 const DEFAULT_STATEMENT_BYTES: usize = 1 << 20;
 const GREATEST_STATEMENT_BYTES: usize = 16 << 20;
@@ -63,6 +65,7 @@ pub(super) fn policy(text: &str, digest: PolicyDigest, document: source::Documen
         settings: check.settings(&document.settings)?,
         masks: document.masks.into_iter().map(|mask| check.mask(mask)).collect::<Result<_, _>>()?,
         masking: check.masking(document.masking, &roster)?,
+        detect: document.detect.into_iter().map(|detect| check.detect(detect)).collect::<Result<_, _>>()?,
         trusted_functions: document.trusted_functions.into_iter().map(|trusted| check.trusted(&trusted)).collect::<Result<_, _>>()?,
         roster,
         rules,
@@ -342,62 +345,6 @@ impl Check<'_> {
             }
         };
         Ok(When { days, from: minute(&when.from, 0)?, until: minute(&when.until, 24 * 60)?, offset })
-    }
-
-    fn mask(&self, mask: source::Mask) -> Result<Mask, PolicyError> {
-        let mut columns = Vec::new();
-        for column in mask.columns.get_ref() {
-            columns.push(ColumnPattern::parse(column.get_ref()).ok_or_else(|| {
-                self.fault(
-                    column,
-                    format!("`{}` is not `schema.relation.column`", column.get_ref()),
-                    Some("for example `public.customers.ssn`, or `public.*.ssn`"),
-                )
-            })?);
-        }
-        if columns.is_empty() {
-            return Err(self.fault(&mask.columns, "a mask needs at least one column", None));
-        }
-        Ok(Mask { columns, mask: self.mask_kind(&mask.mask)?, unless: mask.unless.map(|who| self.who(&who)).transpose()? })
-    }
-
-    fn mask_kind(&self, written: &Spanned<source::MaskKind>) -> Result<MaskKind, PolicyError> {
-        use source::MaskName;
-        let kind = written.get_ref();
-        let wants = (kind.kind == MaskName::Constant, kind.kind == MaskName::Truncate, kind.kind == MaskName::Round);
-        let has = (kind.value.is_some(), kind.unit.is_some(), kind.to.is_some());
-        if wants != has || kind.to == Some(0) {
-            let hint = "`constant` needs `value`, `truncate` needs `unit`, `round` needs `to` of at least 1, the others nothing";
-            return Err(self.fault(written, "these settings do not fit the mask", Some(hint)));
-        }
-        Ok(match kind.kind {
-            MaskName::Full => MaskKind::Full,
-            MaskName::Last4 => MaskKind::Last4,
-            MaskName::Email => MaskKind::Email,
-            MaskName::Null => MaskKind::Null,
-            MaskName::Hash => MaskKind::Hash,
-            MaskName::Token => MaskKind::Token,
-            MaskName::Constant => MaskKind::Constant(kind.value.clone().unwrap_or_default()),
-            MaskName::Truncate => MaskKind::Truncate(kind.unit.unwrap_or(source::TimeUnit::Year)),
-            MaskName::Round => MaskKind::Round(kind.to.unwrap_or(1)),
-        })
-    }
-
-    fn masking(&self, masking: source::Masking, roster: &Roster) -> Result<Masking, PolicyError> {
-        let predicates = match (masking.predicates, masking.hold) {
-            (None, None) => Action::Deny(None),
-            (Some(action), hold) => match (action.get_ref(), hold) {
-                (source::Action::Hold, Some(hold)) => Action::Hold(self.hold(hold, roster)?),
-                (source::Action::Hold, None) => {
-                    return Err(self.fault(&action, "a hold needs its terms", Some("add `hold = { … }` to [masking]")));
-                }
-                (_, Some(hold)) => return Err(self.fault(&hold, "terms of a hold without `predicates = \"hold\"`", None)),
-                (source::Action::Allow, None) => Action::Allow,
-                (source::Action::Deny, None) => Action::Deny(None),
-            },
-            (None, Some(hold)) => Action::Hold(self.hold(hold, roster)?),
-        };
-        Ok(Masking { predicates })
     }
 
     fn trusted(&self, trusted: &source::TrustedFunction) -> Result<TrustedFunction, PolicyError> {
