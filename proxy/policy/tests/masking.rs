@@ -7,8 +7,8 @@ use countersign_masking::MaskKey;
 use countersign_policy::catalog::{CatalogBuilder, QUERIES, Snapshot};
 use countersign_policy::judge::STACK_BYTES;
 use countersign_policy::{
-    Catalog, CopyOutcome, JudgeRequest, Judgement, MaskOutcome, Policy, Principal, ResultColumn, SessionState, Verdict, judge, plan_copy,
-    plan_masks, text_detectors,
+    Catalog, CopyOutcome, JudgeRequest, Judgement, MaskOutcome, Policy, Principal, ResultColumn, SessionState, Verdict, fingerprint, judge,
+    plan_copy, plan_masks, text_detectors,
 };
 
 const BASE: &str = r#"
@@ -91,6 +91,13 @@ fn aggregates_are_shown_when_the_query_asks_for_enough_values() {
             assert_eq!(outcome(sql, more), expected, "{sql}");
         }
         assert_eq!(outcome("select avg(balance) from customers having count(balance) >= 10", ""), "m", "no policy for it");
+        // What the judgement looked at must not be left out of the key it is remembered under.
+        let key = |sql: &str| {
+            let mut key = Vec::new();
+            fingerprint(sql.as_bytes(), &mut key).then_some(key)
+        };
+        let asks = |least: u32| key(&format!("select avg(balance) from customers where id = 7 having count(balance) >= {least}"));
+        assert!(asks(10).is_none() || asks(10) != asks(9));
     });
 }
 

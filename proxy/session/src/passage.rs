@@ -114,7 +114,7 @@ impl Session {
                 let portal = self.portals.get(portal)?;
                 matches!(portal.plan, Some(Plan::Pass)).then_some(portal.statement)
             }
-            (be::COPY_DATA, _) if matches!(self.copy, Copy::Out) => Some(self.current),
+            (be::COPY_DATA, _) if matches!(self.copy, Copy::Out(None)) => Some(self.current),
             _ => None,
         }
     }
