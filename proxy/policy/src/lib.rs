@@ -6,6 +6,7 @@
 //! Without the `judge` feature only the policy document, its digest and the roster of reviewers remain, which is what the approval
 //! bot needs; the document parses identically in both.
 
+mod cache;
 pub mod document;
 pub mod facts;
 mod fingerprint;
@@ -35,6 +36,7 @@ mod second;
 #[cfg(feature = "judge")]
 pub mod state;
 
+pub use cache::TextCache;
 pub use document::{Policy, PolicyDigest, PolicyError};
 pub use facts::{StatementFacts, StatementKind};
 pub use fingerprint::fingerprint;

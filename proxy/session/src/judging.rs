@@ -1,20 +1,15 @@
-//! Judging texts, with a cache of exact texts and of texts that differ only in literals no judgement looks at.
+//! Judging texts, with a cache of exact texts and of those that differ only in literals no judgement looks at.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use countersign_masking::MaskKey;
 use countersign_policy::facts::{SessionAction, StatementKind};
 use countersign_policy::judge::{JudgeRequest, judge, plan_copy, plan_masks};
-use countersign_policy::{CopyOutcome, Denial, Judgement, MaskOutcome, PolicyDigest, ResultColumn, StatementFacts, Verdict};
+use countersign_policy::{CopyOutcome, Denial, Judgement, MaskOutcome, PolicyDigest, ResultColumn, StatementFacts, TextCache, Verdict};
 use countersign_recording::Event;
 use countersign_recording::v1::event;
 
 use crate::session::Session;
-
-const CACHED_TEXTS: usize = 512;
-const CACHED_TEXT_LEN: usize = 16 * 1024;
 
 /// What a judgement depends on besides the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,32 +19,11 @@ pub(crate) struct Stamp {
     catalog: u64,
 }
 
-/// Judgements of exact texts under one stamp.
+/// Judgements of texts under one stamp.
 #[derive(Debug, Default)]
 pub(crate) struct JudgementCache {
     stamp: Option<Stamp>,
-    texts: HashMap<Bytes, Arc<Judged>>,
-    /// By [`countersign_policy::fingerprint`]; only what is allowed.
-    shapes: HashMap<Vec<u8>, Arc<Judged>>,
-    /// The fingerprint of the text in hand.
-    shape: Vec<u8>,
-}
-
-impl JudgementCache {
-    fn store(&mut self, text: &[u8], has_shape: bool, judged: &Arc<Judged>) {
-        // A shape is shared by what is allowed alone: what is refused or held is told with its own text.
-        if has_shape && judged.judgement.verdict == Verdict::Allow {
-            if self.shapes.len() >= CACHED_TEXTS {
-                self.shapes.clear();
-            }
-            self.shapes.insert(self.shape.clone(), Arc::clone(judged));
-        } else {
-            if self.texts.len() >= CACHED_TEXTS {
-                self.texts.clear();
-            }
-            self.texts.insert(Bytes::copy_from_slice(text), Arc::clone(judged));
-        }
-    }
+    texts: TextCache<Arc<Judged>>,
 }
 
 /// A judgement and what is derived from it once.
@@ -75,24 +49,22 @@ impl Session {
         let stamp = self.stamp();
         if self.cache.stamp != Some(stamp) {
             self.cache.texts.clear();
-            self.cache.shapes.clear();
             self.cache.stamp = Some(stamp);
         }
         let sql = match std::str::from_utf8(text) {
             Ok(sql) => sql,
             Err(error) => return Self::judged(not_utf8(&error, self.policy.digest()), stamp),
         };
-        let cacheable = text.len() <= CACHED_TEXT_LEN;
-        let has_shape = cacheable && countersign_policy::fingerprint(text, &mut self.cache.shape);
-        let known = if has_shape { self.cache.shapes.get(self.cache.shape.as_slice()) } else { None };
-        if let Some(judged) = known.or_else(|| self.cache.texts.get(text))
-            && self.still_valid(judged)
+        if let Some(judged) = self.cache.texts.find(text).map(Arc::clone)
+            && self.still_valid(&judged)
         {
-            return Arc::clone(judged);
+            return judged;
         }
         let judged = Self::judged(judge(sql, &self.judge_request()), stamp);
-        if cacheable && !judged.judgement.stale_catalog {
-            self.cache.store(text, has_shape, &judged);
+        if !judged.judgement.stale_catalog {
+            // What is refused or held is told with its own text.
+            let shared = judged.judgement.verdict == Verdict::Allow;
+            self.cache.texts.keep(text, shared, &judged);
         }
         judged
     }
