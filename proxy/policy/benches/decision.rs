@@ -47,6 +47,7 @@ impl Circumstances {
             database: "bank",
             catalog: &self.catalog,
             state: &self.state,
+            parameter_types: &[],
             now: 0,
         }
     }

@@ -16,10 +16,13 @@ use crate::{Catalog, StatementFacts, StatementKind};
 
 mod aggregate;
 mod call;
+mod code;
 mod copy;
+mod ddl;
 mod expression;
 mod finish;
 mod from;
+mod json;
 mod query;
 mod relation;
 mod session;
@@ -36,6 +39,8 @@ const MOST_NESTING: usize = 1000;
 /// Greatest nesting of queries.
 const MOST_QUERIES: usize = 200;
 const MOST_NOTES: usize = 24;
+/// Greatest nesting of views and expressions of the catalog.
+const MOST_LEVELS: usize = 24;
 
 /// What a view's column is made of.
 #[derive(Debug, Clone, Default)]
@@ -58,7 +63,13 @@ pub(crate) struct ViewFacts {
     calls: Vec<u32>,
     operators: Vec<(Option<String>, String)>,
     types: Vec<u32>,
+    computes: bool,
+    has_cast: bool,
+    /// Names of the functions called.
+    functions: Vec<String>,
 }
+
+pub(crate) use code::CodeFacts;
 
 /// How the lineage of a value is followed.
 #[derive(Clone, Copy)]
@@ -139,6 +150,7 @@ struct Range<'a> {
     source: Source<'a>,
 }
 
+#[derive(Clone)]
 enum Source<'a> {
     Relation(&'a crate::catalog::Relation, Vec<String>),
     Items(Items),
@@ -150,6 +162,8 @@ enum Source<'a> {
 struct Scope<'a, 's> {
     ranges: Vec<Range<'a>>,
     parent: Option<&'s Scope<'a, 's>>,
+    /// Ranges that only qualified names reach: of `JOIN … USING (…) AS name`, OLD and NEW.
+    hidden: Vec<Range<'a>>,
     /// `*` over these ranges is not simply their columns in order.
     merged: bool,
 }
@@ -204,7 +218,21 @@ struct Walk<'a> {
     builtin_calls: BTreeSet<String>,
     operators: HashSet<(Option<String>, String)>,
     types: BTreeSet<u32>,
+    /// User types whose checks have been taken account of.
+    checked: BTreeSet<u32>,
     has_cast: bool,
+    /// A function is called or an operator applied, whatever it is.
+    computes: bool,
+    /// A name was looked up that the session's own changes may have given another meaning.
+    looked_up: bool,
+    /// Code that runs with the rows of a relation is not followed: it is what is being judged.
+    shallow: bool,
+    /// How many views and expressions of the catalog this walk stands in.
+    level: usize,
+    /// Materialized views are run, not only read.
+    refreshes: bool,
+    /// Names of functions called, kept for the facts of views and expressions.
+    called_names: BTreeSet<String>,
     exposed: Option<String>,
     copy_refused: Option<String>,
     copies: Vec<CopyOut>,
@@ -221,8 +249,17 @@ struct Walk<'a> {
 }
 
 /// Analyses one statement.
-pub(crate) fn statement(node: &Node, catalog: &Catalog, state: &SessionState, protection: &Protection<'_>) -> Analysis {
+pub(crate) fn statement(
+    node: &Node,
+    catalog: &Catalog,
+    state: &SessionState,
+    protection: &Protection<'_>,
+    parameter_types: &[u32],
+) -> Analysis {
     let mut walk = Walk::new(catalog, state, Interest::Protected(protection));
+    for oid in parameter_types {
+        walk.parameter(*oid);
+    }
     walk.statement(node);
     walk.finish(protection)
 }
@@ -233,7 +270,7 @@ impl<'a> Walk<'a> {
             catalog,
             state,
             interest,
-            paths: state.paths.iter().map(|path| catalog.schemas_of(path)).collect(),
+            paths: resolved(catalog, state, &state.paths),
             depth: 0,
             nesting: 0,
             queries: 0,
@@ -246,7 +283,14 @@ impl<'a> Walk<'a> {
             builtin_calls: BTreeSet::new(),
             operators: HashSet::new(),
             types: BTreeSet::new(),
+            checked: BTreeSet::new(),
             has_cast: false,
+            computes: false,
+            looked_up: false,
+            shallow: false,
+            level: 0,
+            refreshes: false,
+            called_names: BTreeSet::new(),
             exposed: None,
             copy_refused: None,
             copies: Vec::new(),
@@ -298,6 +342,20 @@ impl<'a> Walk<'a> {
         self.depth -= 1;
         Some(result)
     }
+}
+
+/// The schemas that names are looked up in, for each path and each role that `$user` may stand for.
+fn resolved<'a>(catalog: &'a Catalog, state: &'a SessionState, paths: &'a [SearchPath]) -> Vec<Vec<&'a str>> {
+    let mut all: Vec<Vec<&'a str>> = Vec::with_capacity(paths.len());
+    for path in paths {
+        let roles = std::iter::once(None).chain(state.roles.iter().map(|role| Some(role.as_str())));
+        for schemas in roles.map(|role| catalog.schemas_of(path, role)) {
+            if !all.contains(&schemas) {
+                all.push(schemas);
+            }
+        }
+    }
+    all
 }
 
 /// Strings of a list of `String` nodes; `None` when something else is among them.

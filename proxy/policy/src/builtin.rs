@@ -16,6 +16,17 @@ pub(crate) fn is_harmless(name: &str) -> bool {
     HARMLESS.contains(name)
 }
 
+/// Whether `pg_catalog` has a function of that name in any of the versions the lists were made from.
+pub(crate) fn is_function(name: &str) -> bool {
+    static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("../data/other_functions.txt").lines().collect());
+    HARMLESS.contains(name) || NAMES.contains(name) || ["pg_", "lo_", "binary_upgrade_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Functions that look for the casts of the types they are given.
+pub(crate) fn converts(name: &str) -> bool {
+    name.contains("json") || matches!(name, "textanycat" | "anytextcat")
+}
+
 /// The class that a call of a harmful function gives a statement, and why.
 pub(crate) fn harm(name: &str) -> Option<(StatementKind, &'static str)> {
     use StatementKind::{Dcl, Unknown, Utility, Write};
@@ -93,8 +104,11 @@ pub(crate) fn is_count(name: &str) -> bool {
     matches!(name, "row_number" | "rank" | "dense_rank" | "pg_typeof")
 }
 
-/// Why a relation of `pg_catalog` must not be read by everyone.
-pub(crate) fn sensitive_relation(name: &str) -> Option<&'static str> {
+/// Why a relation that comes with the server must not be read by everyone.
+pub(crate) fn sensitive_relation(schema: &str, name: &str) -> Option<&'static str> {
+    if schema == "information_schema" {
+        return matches!(name, "user_mapping_options" | "_pg_user_mappings").then_some("holds credentials");
+    }
     Some(match name {
         "pg_authid" | "pg_shadow" | "pg_user_mapping" | "pg_user_mappings" | "pg_subscription" | "pg_stat_wal_receiver" => {
             "holds credentials"
@@ -182,6 +196,8 @@ pub(crate) enum Setting {
     Harmless,
     /// Only to this value.
     Only(&'static str),
+    /// Leaving read-only transactions is a write.
+    ReadOnly,
     /// Tracked.
     SearchPath,
     /// A matter of administration.
@@ -194,7 +210,7 @@ pub(crate) fn setting(name: &str) -> Setting {
         "search_path" => Setting::SearchPath,
         "client_encoding" => Setting::Only("utf8"),
         "standard_conforming_strings" => Setting::Only("on"),
-        "transaction_read_only" | "default_transaction_read_only" => Setting::Only("on"),
+        "transaction_read_only" | "default_transaction_read_only" => Setting::ReadOnly,
         "application_name"
         | "extra_float_digits"
         | "datestyle"
@@ -242,8 +258,39 @@ pub(crate) fn setting(name: &str) -> Setting {
         | "vacuum_cost_delay"
         | "maintenance_work_mem"
         | "temp_buffers"
+        | "row_security"
+        | "check_function_bodies"
+        | "default_tablespace"
+        | "default_table_access_method"
+        | "default_toast_compression"
+        | "transaction_timeout"
+        | "constraint_exclusion"
+        | "default_statistics_target"
+        | "parallel_leader_participation"
+        | "parallel_setup_cost"
+        | "parallel_tuple_cost"
+        | "min_parallel_table_scan_size"
+        | "min_parallel_index_scan_size"
+        | "max_parallel_workers"
+        | "max_parallel_maintenance_workers"
+        | "force_parallel_mode"
+        | "debug_parallel_query"
+        | "seq_page_cost"
+        | "cpu_tuple_cost"
+        | "cpu_index_tuple_cost"
+        | "cpu_operator_cost"
+        | "jit_above_cost"
+        | "jit_inline_above_cost"
+        | "jit_optimize_above_cost"
+        | "geqo_threshold"
+        | "client_connection_check_interval"
         | "hash_mem_multiplier" => Setting::Harmless,
         name if name.starts_with("enable_") => Setting::Harmless,
         _ => Setting::Restricted,
     }
+}
+
+/// Whether a value of a boolean setting means on.
+pub(crate) fn is_true(value: &str) -> bool {
+    ["on", "true", "yes", "1", "t", "y"].contains(&value.to_ascii_lowercase().as_str())
 }

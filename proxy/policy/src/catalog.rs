@@ -3,12 +3,12 @@
 //! Owns the queries, the rows' shapes and look-up by name and OID. Does not own what a fact means for a statement (`analysis`),
 //! nor when a snapshot is loaded (the proxy).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::ViewFacts;
+use crate::analysis::{CodeFacts, ViewFacts};
 use crate::state::SearchPath;
 
 mod load;
@@ -17,7 +17,7 @@ mod queries;
 pub use queries::QUERIES;
 
 /// First OID of user objects; everything below comes with the server.
-pub(crate) const FIRST_USER_OID: u32 = 16384;
+pub const FIRST_USER_OID: u32 = 16384;
 
 /// One query of the load; run in order, in one REPEATABLE READ transaction, results in text format.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,8 @@ pub struct Catalog {
     type_names: HashMap<String, HashMap<String, u32>>,
     row_types: HashMap<u32, u32>,
     casts: Vec<Cast>,
+    /// Names of temporary relations, of any session, that run code when they are used.
+    temporary: HashSet<String>,
 }
 
 /// A table, view, sequence or composite type.
@@ -69,10 +71,18 @@ pub(crate) struct Relation {
     pub(crate) read_code: Vec<u32>,
     /// Functions run by writing: triggers, defaults, constraints, indexes.
     pub(crate) write_code: Vec<u32>,
+    /// Those of indexes alone.
+    pub(crate) index_code: Vec<u32>,
     /// Relations that foreign keys change along with this one.
     pub(crate) cascades: Vec<u32>,
     /// What reading the view amounts to, found out once.
     pub(crate) view: OnceLock<Option<ViewFacts>>,
+    /// Expressions evaluated when rows are read: row security policies.
+    pub(crate) read_expressions: Vec<String>,
+    /// Expressions evaluated when rows are written: policies, defaults, checks, indexes, partition keys.
+    pub(crate) write_expressions: Vec<String>,
+    /// What these amount to, found out once: on reading, on writing.
+    pub(crate) code: [OnceLock<Option<CodeFacts>>; 2],
 }
 
 impl Relation {
@@ -136,6 +146,10 @@ pub(crate) struct Type {
     pub(crate) relation: u32,
     /// The checks of a domain, as one expression over `value`.
     pub(crate) check: Option<String>,
+    /// What a range is made of.
+    pub(crate) subtype: u32,
+    /// What the checks amount to, found out once.
+    pub(crate) code: OnceLock<Option<CodeFacts>>,
 }
 
 /// A cast that does not come with the server.
@@ -144,8 +158,10 @@ pub(crate) struct Cast {
     pub(crate) source: u32,
     pub(crate) target: u32,
     pub(crate) function: u32,
-    /// Whether it applies without being written.
+    /// Whether it applies without being written, anywhere.
     pub(crate) implicit: bool,
+    /// Whether it applies without being written where a value is stored.
+    pub(crate) assigns: bool,
 }
 
 /// A row that does not have the shape its query promises.
@@ -283,20 +299,46 @@ impl Catalog {
         self.relations.get(self.row_types.get(&oid)?)
     }
 
+    /// Whether a value of a server's own type, or of one of `types`, may be taken for one of this type without a word in the text.
+    pub(crate) fn may_become(&self, oid: u32, types: &std::collections::BTreeSet<u32>) -> bool {
+        let mut oid = oid;
+        for _ in 0..16 {
+            if oid < FIRST_USER_OID || types.contains(&oid) || self.casts.iter().any(|cast| cast.implicit && cast.target == oid) {
+                return true;
+            }
+            match self.types.get(&oid) {
+                Some(domain) if domain.class == 'd' => oid = domain.base,
+                _ => return false,
+            }
+        }
+        true
+    }
+
     pub(crate) fn casts(&self) -> &[Cast] {
         &self.casts
     }
 
-    /// The schemas a path searches, in order, with `pg_catalog` where the server puts it.
-    pub(crate) fn schemas_of<'a>(&'a self, path: &'a SearchPath) -> Vec<&'a str> {
+    /// Whether some session has a temporary relation of that name that runs code when it is used.
+    pub(crate) fn has_temporary_code(&self, name: &str) -> bool {
+        self.temporary.contains(name)
+    }
+
+    /// Whether the default search path would look into a schema of that name, if it existed.
+    pub(crate) fn path_names(&self, name: &str) -> bool {
+        name == self.user || self.default_path.iter().any(|schema| schema == name)
+    }
+
+    /// The schemas a path searches, in order, with `pg_catalog` where the server puts it. `role` is what SET ROLE made of the user: what
+    /// it may use is not known, so every schema that exists is searched.
+    pub(crate) fn schemas_of<'a>(&'a self, path: &'a SearchPath, role: Option<&'a str>) -> Vec<&'a str> {
         let names = match path {
             SearchPath::Default => &self.default_path,
             SearchPath::Schemas(names) => names,
         };
         let mut schemas: Vec<&str> = Vec::with_capacity(names.len() + 1);
         for name in names {
-            let name = if name == "$user" { self.user.as_str() } else { name.as_str() };
-            if name == "pg_catalog" || self.schemas.get(name).copied().unwrap_or(false) {
+            let name = if name == "$user" { role.unwrap_or(self.user.as_str()) } else { name.as_str() };
+            if name == "pg_catalog" || self.schemas.get(name).is_some_and(|usable| *usable || role.is_some()) {
                 schemas.push(name);
             }
         }

@@ -65,7 +65,7 @@ fn analyse(
     for (index, statement) in statements.iter().enumerate() {
         let state = own_state.as_ref().unwrap_or(request.state);
         let Some(node) = statement.stmt.as_deref() else { continue };
-        let analysis = analysis::statement(node, request.catalog, state, protection);
+        let analysis = analysis::statement(node, request.catalog, state, protection, request.parameter_types);
         if !analysis.effects.is_empty() && index + 1 < statements.len() {
             let state = own_state.get_or_insert_with(|| request.state.clone());
             for effect in &analysis.effects {

@@ -8,6 +8,7 @@ use pg_query::Node;
 use serde::{Deserialize, Serialize};
 
 use crate::state::SearchPath;
+use crate::state::changes::Change;
 use crate::{PolicyDigest, StatementFacts};
 
 /// A judged statement text: every statement in it, and one verdict for the whole (the strictest).
@@ -139,6 +140,12 @@ pub(crate) enum Effect {
     Declare(String, Arc<Node>),
     /// Names of the session's own making may now mean something else.
     TemporaryObjects,
+    /// Code whose inside is not followed ran: it may have made temporary relations.
+    CodeRan,
+    /// SET ROLE: `$user` may mean this from here on.
+    Role(String),
+    /// The catalog changes.
+    Changed(Change),
 }
 
 /// What is to happen.

@@ -19,6 +19,8 @@ pub struct JudgeRequest<'a> {
     pub catalog: &'a Catalog,
     /// What the session did before.
     pub state: &'a SessionState,
+    /// Types that the client declared for parameters (`Parse`), 0 where it left them open.
+    pub parameter_types: &'a [u32],
     /// Seconds since the epoch, for rules with times.
     pub now: u64,
 }

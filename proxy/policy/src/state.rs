@@ -12,6 +12,10 @@ use pg_query::Node;
 use crate::decision::{Effect, Lasts};
 use crate::{Judgement, Principal};
 
+pub(crate) mod changes;
+
+use changes::Changes;
+
 const MOST_PATHS: usize = 6;
 const MOST_NAMES: usize = 4096;
 const MOST_CANDIDATES: usize = 4;
@@ -25,6 +29,13 @@ pub(crate) enum SearchPath {
     Schemas(Vec<String>),
 }
 
+impl SearchPath {
+    /// Whether a schema is listed.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        matches!(self, Self::Schemas(schemas) if schemas.iter().any(|schema| schema == name))
+    }
+}
+
 /// Tracks `search_path`, SQL-level prepared statements, cursors, temporary objects and transaction mode for one session.
 #[derive(Debug, Clone)]
 pub struct SessionState {
@@ -32,8 +43,13 @@ pub struct SessionState {
     pub(crate) path_unknown: bool,
     pub(crate) poisoned: Option<&'static str>,
     pub(crate) temporary: bool,
-    prepared: HashMap<String, Vec<Arc<Node>>>,
-    cursors: HashMap<String, Vec<Arc<Node>>>,
+    /// Code whose inside is not followed ran in this session.
+    pub(crate) code_ran: bool,
+    /// What `$user` may mean besides the user of the login.
+    pub(crate) roles: Vec<String>,
+    pub(crate) changes: Changes,
+    prepared: HashMap<String, Vec<Remembered>>,
+    cursors: HashMap<String, Vec<Remembered>>,
     names_lost: bool,
     in_transaction: bool,
     epoch: u64,
@@ -46,6 +62,9 @@ impl Default for SessionState {
             path_unknown: false,
             poisoned: None,
             temporary: false,
+            code_ran: false,
+            roles: Vec::new(),
+            changes: Changes::default(),
             prepared: HashMap::new(),
             cursors: HashMap::new(),
             names_lost: false,
@@ -53,6 +72,13 @@ impl Default for SessionState {
             epoch: 0,
         }
     }
+}
+
+/// A statement that runs later, and the search paths under which it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Remembered {
+    pub(crate) node: Arc<Node>,
+    pub(crate) paths: Vec<SearchPath>,
 }
 
 /// Transaction status of `ReadyForQuery`.
@@ -128,6 +154,20 @@ impl SessionState {
         self.in_transaction = status != TransactionStatus::Idle;
     }
 
+    /// Whether the session changed the catalog in a way that the facts at hand do not show yet.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.changes.pending()
+    }
+
+    /// Catalog facts were loaded after every transaction of this session that changed the catalog had ended.
+    pub fn catalog_loaded(&mut self) {
+        if self.changes.pending() {
+            self.changes.loaded();
+            self.epoch += 1;
+        }
+    }
+
     pub(crate) fn apply(&mut self, effect: &Effect) {
         match effect {
             Effect::SearchPath { path: None, .. } => {
@@ -147,10 +187,10 @@ impl SessionState {
                 }
             }
             Effect::Prepare(name, node) => {
-                self.names_lost |= !remember(&mut self.prepared, name, node);
+                self.names_lost |= !remember(&mut self.prepared, name, node, &self.paths);
             }
             Effect::Declare(name, node) => {
-                self.names_lost |= !remember(&mut self.cursors, name, node);
+                self.names_lost |= !remember(&mut self.cursors, name, node, &self.paths);
             }
             Effect::TemporaryObjects => {
                 if self.temporary {
@@ -158,33 +198,59 @@ impl SessionState {
                 }
                 self.temporary = true;
             }
+            Effect::CodeRan => {
+                if self.code_ran {
+                    return;
+                }
+                self.code_ran = true;
+            }
+            Effect::Role(role) => {
+                if self.roles.contains(role) {
+                    return;
+                }
+                if self.roles.len() >= MOST_PATHS {
+                    self.path_unknown = true;
+                } else {
+                    self.roles.push(role.clone());
+                }
+            }
+            Effect::Changed(change) => {
+                if !self.changes.add(change) {
+                    return;
+                }
+            }
         }
         self.epoch += 1;
     }
 
     /// What a prepared statement may be; `None` when nothing is known of the name.
-    pub(crate) fn prepared(&self, name: &str) -> Option<&[Arc<Node>]> {
+    pub(crate) fn prepared(&self, name: &str) -> Option<&[Remembered]> {
         if self.names_lost { None } else { self.prepared.get(name).map(Vec::as_slice) }
     }
 
     /// What a cursor may run over; `None` when nothing is known of the name.
-    pub(crate) fn cursor(&self, name: &str) -> Option<&[Arc<Node>]> {
+    pub(crate) fn cursor(&self, name: &str) -> Option<&[Remembered]> {
         if self.names_lost { None } else { self.cursors.get(name).map(Vec::as_slice) }
     }
 }
 
-fn remember(names: &mut HashMap<String, Vec<Arc<Node>>>, name: &str, node: &Arc<Node>) -> bool {
+fn remember(names: &mut HashMap<String, Vec<Remembered>>, name: &str, node: &Arc<Node>, paths: &[SearchPath]) -> bool {
     if !names.contains_key(name) && names.len() >= MOST_NAMES {
         return false;
     }
     let candidates = names.entry(name.to_owned()).or_default();
-    if candidates.iter().any(|known| known == node) {
-        return true;
+    if let Some(known) = candidates.iter_mut().find(|known| known.node == *node) {
+        for path in paths {
+            if !known.paths.contains(path) {
+                known.paths.push(path.clone());
+            }
+        }
+        return known.paths.len() <= MOST_PATHS;
     }
     if candidates.len() >= MOST_CANDIDATES {
         return false;
     }
-    candidates.push(Arc::clone(node));
+    candidates.push(Remembered { node: Arc::clone(node), paths: paths.to_vec() });
     true
 }
 

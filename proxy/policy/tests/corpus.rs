@@ -90,7 +90,10 @@ fn run(case: &Value, policy: &Policy, plain: &Catalog, setup: &Catalog) -> Outco
     let mut state = SessionState::new(&principal, "bank", &parameters);
     let mut judgements = Vec::new();
     for text in texts(case) {
-        let judgement = judge(&text, &JudgeRequest { policy, principal: &principal, database: "bank", catalog, state: &state, now: 0 });
+        let judgement = judge(
+            &text,
+            &JudgeRequest { policy, principal: &principal, database: "bank", catalog, state: &state, parameter_types: &[], now: 0 },
+        );
         if judgement.verdict == Verdict::Allow {
             state.forwarded(&judgement);
         }

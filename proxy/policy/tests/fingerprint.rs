@@ -56,6 +56,7 @@ impl Bench {
             database: "bank",
             catalog: &self.catalog,
             state: &state,
+            parameter_types: &[],
             now: 0,
         };
         let judgement = judge(sql, &request);

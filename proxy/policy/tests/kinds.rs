@@ -20,7 +20,7 @@ fn nobody() -> Principal {
 
 fn one(sql: &str, policy: &Policy, catalog: &Catalog, state: &SessionState) -> Judgement {
     let principal = nobody();
-    judge(sql, &JudgeRequest { policy, principal: &principal, database: "bank", catalog, state, now: 0 })
+    judge(sql, &JudgeRequest { policy, principal: &principal, database: "bank", catalog, state, parameter_types: &[], now: 0 })
 }
 
 fn on_a_big_stack(test: impl FnOnce() + Send) {

@@ -47,7 +47,18 @@ fn on_a_big_stack(test: impl FnOnce() + Send) {
 fn judged(sql: &str, more: &str, group: &str) -> Judgement {
     let policy = Policy::parse(&format!("{BASE}{more}")).unwrap();
     let (principal, catalog, state) = (principal(group), catalog(), SessionState::default());
-    judge(sql, &JudgeRequest { policy: &policy, principal: &principal, database: "bank", catalog: &catalog, state: &state, now: 0 })
+    judge(
+        sql,
+        &JudgeRequest {
+            policy: &policy,
+            principal: &principal,
+            database: "bank",
+            catalog: &catalog,
+            state: &state,
+            parameter_types: &[],
+            now: 0,
+        },
+    )
 }
 
 /// `c`: clear, `m`: masked, `x`: refused.
@@ -192,8 +203,15 @@ fn tags_in_comments_name_columns() {
             (None, false),
         ] {
             let (principal, catalog, state) = (principal("analyst"), tagged(comment), SessionState::default());
-            let request =
-                JudgeRequest { policy: &policy, principal: &principal, database: "bank", catalog: &catalog, state: &state, now: 0 };
+            let request = JudgeRequest {
+                policy: &policy,
+                principal: &principal,
+                database: "bank",
+                catalog: &catalog,
+                state: &state,
+                parameter_types: &[],
+                now: 0,
+            };
             let judgement = judge("select id, tax from people", &request);
             let plan = plan_masks(&judgement, &[column(20000, 1, 23), column(20000, 2, 25)], &request, &MaskKey::new([7; 32]));
             assert_eq!(matches!(plan, MaskOutcome::Mask { .. }), masked, "{comment:?}");
@@ -213,8 +231,15 @@ fn detectors_are_about_columns_and_principals() {
         });
         for (group, found) in [("analyst", [true, false]), ("privacy", [false, false])] {
             let principal = principal(group);
-            let request =
-                JudgeRequest { policy: &policy, principal: &principal, database: "bank", catalog: &catalog, state: &state, now: 0 };
+            let request = JudgeRequest {
+                policy: &policy,
+                principal: &principal,
+                database: "bank",
+                catalog: &catalog,
+                state: &state,
+                parameter_types: &[],
+                now: 0,
+            };
             for ((name, sql), found) in columns.iter().zip(found) {
                 let judgement = judge(&format!("copy ({sql}) to stdout"), &request);
                 let plan = plan_copy(&judgement, 0, false, 1, &request, &MaskKey::new([7; 32]));

@@ -156,7 +156,7 @@ impl Session {
         if self.unnamed_uncertain() {
             return Ok(Taken::Wait(Intake::Drain));
         }
-        let judged = match self.judge_now(text) {
+        let judged = match self.judge_now(text, &[]) {
             Ok(judged) => judged,
             Err(wait) => return Ok(Taken::Wait(wait)),
         };
@@ -175,14 +175,14 @@ impl Session {
     }
 
     /// Judges a text now, or says what to wait for first.
-    pub(crate) fn judge_now(&mut self, text: &[u8]) -> Result<std::sync::Arc<Judged>, Intake> {
+    pub(crate) fn judge_now(&mut self, text: &[u8], types: &[u32]) -> Result<std::sync::Arc<Judged>, Intake> {
         if self.meaning_in_flight() {
             return Err(Intake::Drain);
         }
         if self.catalog_dirty && !self.refreshed {
             return Err(self.ask_for_catalog());
         }
-        let judged = self.judge(text);
+        let judged = self.judge(text, types);
         if judged.judgement.stale_catalog && !self.refreshed {
             return Err(self.ask_for_catalog());
         }
@@ -201,7 +201,10 @@ impl Session {
         let changes = |judgement: &countersign_policy::Judgement| {
             judgement.statements.iter().any(|facts| match facts.kind {
                 Kind::Read | Kind::Write | Kind::CopyIn | Kind::CopyOut | Kind::Empty => false,
-                Kind::Transaction => facts.action == SessionAction::Rollback,
+                // The end of a transaction that changed the catalog decides what names mean.
+                Kind::Transaction => {
+                    facts.action == SessionAction::Rollback || (facts.action == SessionAction::Commit && self.state.has_changes())
+                }
                 _ => true,
             })
         };

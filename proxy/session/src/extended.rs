@@ -43,6 +43,8 @@ pub(crate) struct Portal {
     pub(crate) statement: u64,
     /// Text.
     pub(crate) text: Bytes,
+    /// Types the client declared for parameters.
+    pub(crate) types: Vec<u32>,
     /// Judgement the permit was made from.
     pub(crate) judged: Arc<Judged>,
     /// The approval request, when it was held.
@@ -93,7 +95,7 @@ impl Session {
         if view.name.is_empty() && self.unnamed_uncertain() {
             return Ok(Taken::Wait(Intake::Drain));
         }
-        let judged = match self.judge_now(view.sql) {
+        let judged = match self.judge_now(view.sql, &view.types) {
             Ok(judged) => judged,
             Err(wait) => return Ok(Taken::Wait(wait)),
         };
@@ -159,7 +161,7 @@ impl Session {
         let judged = if self.still_valid(&prepared.judged) && !self.catalog_dirty {
             Arc::clone(&prepared.judged)
         } else {
-            match self.judge_now(&prepared.text) {
+            match self.judge_now(&prepared.text, &prepared.types) {
                 Ok(judged) => judged,
                 Err(wait) => return Ok(Taken::Wait(wait)),
             }
@@ -207,9 +209,20 @@ impl Session {
         let own = if bind.portal.is_empty() { Bytes::new() } else { Bytes::from(format!("_cp{id}")) };
         self.to_server.write(0, |out| countersign_wire::put_bind(out, &own, &bind.prepared.own, &bind.tail));
         let ticket = self.portal_names.announce(bind.portal.clone(), Some(id), self.segment);
-        let text = bind.prepared.text.clone();
-        let portal =
-            Portal { own, statement, text, judged, request, formats: bind.formats, described: false, columns: None, plan: None, since: 0 };
+        let (text, types) = (bind.prepared.text.clone(), bind.prepared.types.clone());
+        let portal = Portal {
+            own,
+            statement,
+            text,
+            types,
+            judged,
+            request,
+            formats: bind.formats,
+            described: false,
+            columns: None,
+            plan: None,
+            since: 0,
+        };
         self.portals.insert(id, portal);
         self.pipeline.push(Step::Bind { name: bind.portal, id, ticket });
     }
@@ -262,12 +275,14 @@ impl Session {
             self.refuse_extended(0, errors::error("34000", &format!("portal \"{}\" does not exist", quoted(view.portal))));
             return Ok(Taken::Done);
         };
-        let Some((judged, text)) = self.portals.get(&id).map(|portal| (Arc::clone(&portal.judged), portal.text.clone())) else {
+        let Some((judged, text, types)) =
+            self.portals.get(&id).map(|portal| (Arc::clone(&portal.judged), portal.text.clone(), portal.types.clone()))
+        else {
             return Err(Fatal::client_protocol("portal without a statement"));
         };
         if !self.still_valid(&judged) {
             // The policy or the session's settings changed since Bind: what was let pass then must still pass now.
-            let now = match self.judge_now(&text) {
+            let now = match self.judge_now(&text, &types) {
                 Ok(now) => now,
                 Err(wait) => return Ok(Taken::Wait(wait)),
             };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use countersign_masking::MaskKey;
+use countersign_policy::catalog::FIRST_USER_OID;
 use countersign_policy::facts::{SessionAction, StatementKind};
 use countersign_policy::judge::{JudgeRequest, judge, plan_copy, plan_masks};
 use countersign_policy::{CopyOutcome, Denial, Judgement, MaskOutcome, PolicyDigest, ResultColumn, StatementFacts, TextCache, Verdict};
@@ -45,8 +46,17 @@ impl Session {
     }
 
     /// Judges a text, or finds the judgement made of it under the same circumstances.
-    pub(crate) fn judge(&mut self, text: &[u8]) -> Arc<Judged> {
+    ///
+    /// `types` are those the client declared for parameters. Types of users make a difference, those of the server do not.
+    pub(crate) fn judge(&mut self, text: &[u8], types: &[u32]) -> Arc<Judged> {
         let stamp = self.stamp();
+        if types.iter().any(|oid| *oid >= FIRST_USER_OID) {
+            let judgement = match std::str::from_utf8(text) {
+                Ok(sql) => judge(sql, &JudgeRequest { parameter_types: types, ..self.judge_request() }),
+                Err(error) => not_utf8(&error, self.policy.digest()),
+            };
+            return Self::judged(judgement, stamp);
+        }
         if self.cache.stamp != Some(stamp) {
             self.cache.texts.clear();
             self.cache.stamp = Some(stamp);
@@ -76,6 +86,7 @@ impl Session {
 
     pub(crate) fn judge_request(&self) -> JudgeRequest<'_> {
         JudgeRequest {
+            parameter_types: &[],
             policy: &self.policy,
             principal: &self.principal,
             database: &self.database,

@@ -523,7 +523,7 @@ impl Session {
         if status == ReadyStatus::Idle {
             self.transaction_protected = false;
             // The side connection sees what the transaction changed only now.
-            self.catalog_dirty |= std::mem::take(&mut self.catalog_pending);
+            self.catalog_dirty |= std::mem::take(&mut self.catalog_pending) || self.state.has_changes();
             self.forget_portals();
         }
         self.to_client.copy(0, frame);

@@ -283,6 +283,9 @@ impl Session {
         self.catalog = catalog;
         self.catalog_generation = generation;
         self.catalog_dirty = false;
+        if !self.catalog_pending && self.status == ReadyStatus::Idle {
+            self.state.catalog_loaded();
+        }
         if matches!(self.intake, Intake::Catalog) {
             self.intake = Intake::Open;
         }

@@ -141,7 +141,7 @@ fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 
 fn decide(policy: &Policy, catalog: &Catalog, principal: &Principal, database: &str, sql: &str, now: u64) -> Judgement {
     let state = SessionState::new(principal, database, &[]);
-    judge(sql, &JudgeRequest { policy, principal, database, catalog, state: &state, now })
+    judge(sql, &JudgeRequest { policy, principal, database, catalog, state: &state, parameter_types: &[], now })
 }
 
 fn test(files: &[PathBuf]) -> anyhow::Result<ExitCode> {

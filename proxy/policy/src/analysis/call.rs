@@ -12,6 +12,7 @@ use crate::state::{parse_path, truncate};
 
 impl<'a> Walk<'a> {
     pub(super) fn call(&mut self, call: &FuncCall, scope: &Scope<'a, '_>) -> Lineage {
+        self.computes = true;
         let Some(names) = strings(&call.funcname) else {
             self.unknown(|| "a function without a name".to_owned());
             return Lineage::opaque();
@@ -81,7 +82,12 @@ impl<'a> Walk<'a> {
                 return Lineage::opaque();
             }
         };
+        self.function_changed(name);
         let mut result = arguments.clone().derived();
+        if builtin::converts(name) {
+            // Turning a value of a user's type into JSON runs that type's cast; so may putting it together with text.
+            self.has_cast = true;
+        }
         if builtin::takes_time(name) {
             self.expose(arguments, "a protected column decides how long a function takes");
         }
@@ -100,9 +106,7 @@ impl<'a> Walk<'a> {
                 None => self.paths.iter().any(|path| path.contains(&function.schema.as_str())),
             })
             // An overload of a built-in function is chosen only for arguments of its own types.
-            .filter(|function| {
-                !known_builtin || function.arguments.iter().all(|argument| *argument < FIRST_USER_OID || self.types.contains(argument))
-            })
+            .filter(|function| !known_builtin || function.arguments.iter().all(|argument| self.catalog.may_become(*argument, &self.types)))
             .map(|function| function.oid)
             .collect();
         let mut called_user = false;
@@ -116,9 +120,7 @@ impl<'a> Walk<'a> {
             if function.returns_set {
                 self.expose(arguments, "a protected column decides how many rows there are");
             }
-            if function.result >= FIRST_USER_OID {
-                self.types.insert(function.result);
-            }
+            self.know_type(function.result, 0);
         }
         if called_user && !self.trusts_all(&visible) {
             result.opaque = true;
@@ -173,6 +175,9 @@ impl<'a> Walk<'a> {
 
     /// `(value).name` where the value's type is not followed: every function it could call is called.
     pub(super) fn attribute(&mut self, name: &str) {
+        let name = truncate(name);
+        self.computes = true;
+        self.function_changed(name);
         let callable: Vec<u32> = self
             .catalog
             .functions_named(name)
@@ -182,7 +187,26 @@ impl<'a> Walk<'a> {
             .collect();
         self.calls.extend(callable);
         if let Some((kind, why)) = builtin::harm(name) {
+            self.builtin_calls.insert(name.to_owned());
+            self.opaque = true;
             self.raise(kind, || format!("{name} {why}"));
+        } else if builtin::is_function(name) && !builtin::is_harmless(name) {
+            self.opaque = true;
+            self.unknown(|| format!("function {name} is not on the list of harmless functions"));
+        } else if self.is_known_type(None, name) {
+            // `(value).type` is a cast.
+            self.has_cast = true;
+        }
+    }
+
+    /// A function of that name is used: whether the session changed what the name means.
+    pub(super) fn function_changed(&mut self, name: &str) {
+        self.looked_up = true;
+        if self.state.changes.is_function_uncertain(name) {
+            self.changed(name);
+        }
+        if matches!(self.interest, Interest::All) && self.called_names.len() < 256 {
+            self.called_names.insert(name.to_owned());
         }
     }
 
@@ -190,12 +214,18 @@ impl<'a> Walk<'a> {
     fn set_config(&mut self, arguments: &[Node]) -> bool {
         let [name, value, _] = arguments else { return false };
         let (Some(name), value) = (constant(name), constant(value)) else { return false };
+        self.role_set(&name, value.as_deref());
         match (builtin::setting(&name), value) {
             (Setting::SearchPath, value) => {
                 self.effects.push(path_effect(value.as_deref().and_then(parse_path), Lasts::Perhaps));
             }
             (Setting::Only(only), Some(value)) if value.eq_ignore_ascii_case(only) => {}
             (Setting::Harmless, Some(_)) => {}
+            (Setting::ReadOnly, Some(value)) => {
+                if !builtin::is_true(&value) {
+                    self.raise(StatementKind::Write, || "makes transactions writable".to_owned());
+                }
+            }
             _ => return false,
         }
         self.raise(StatementKind::Session, || format!("sets {name}"));
@@ -224,6 +254,10 @@ impl<'a> Walk<'a> {
 
     /// Whether a type is known; what using it runs is taken account of.
     fn is_known_type(&mut self, schema: Option<&str>, name: &str) -> bool {
+        self.looked_up = true;
+        if self.state.changes.is_type_uncertain(name) {
+            self.changed(name);
+        }
         match schema {
             Some("pg_catalog") => return builtin::is_type(name) || self.catalog.relation_in("pg_catalog", name).is_some(),
             None if builtin::is_type(name) && self.paths.iter().all(|path| path.first() == Some(&"pg_catalog")) => return true,
@@ -249,47 +283,59 @@ impl<'a> Walk<'a> {
             || (schema.is_none() && catalog.relation_in("pg_catalog", name).is_some())
     }
 
-    /// A user type is used: its checks run, its operators and casts come into question.
-    pub(super) fn use_type(&mut self, oid: u32, level: usize) {
-        if oid < FIRST_USER_OID || !self.types.insert(oid) || level > 16 {
+    /// A user type is in play: its operators and casts come into question.
+    pub(super) fn know_type(&mut self, oid: u32, level: usize) {
+        if oid < FIRST_USER_OID || level > 16 || !self.types.insert(oid) {
             return;
         }
-        let catalog = self.catalog;
-        if let Some(relation) = catalog.relation_of_row_type(oid) {
-            for column in &relation.columns {
-                self.use_type(column.type_oid, level + 1);
-            }
-            return;
-        }
-        let Some(found) = catalog.type_by_oid(oid) else { return };
-        if found.relation != 0
-            && let Some(relation) = catalog.relation(found.relation)
-        {
-            for column in &relation.columns {
-                self.use_type(column.type_oid, level + 1);
-            }
-        }
-        self.use_type(found.element, level + 1);
-        if found.class == 'd' {
-            self.use_type(found.base, level + 1);
-            if let Some(check) = &found.check {
-                self.domain_check(check);
-            }
+        for part in self.parts_of(oid) {
+            self.know_type(part, level + 1);
         }
     }
 
-    fn domain_check(&mut self, check: &str) {
-        let text = format!("SELECT {check} FROM (SELECT NULL) AS domain(value)");
-        match crate::grammar::parse(&text, 1 << 16).as_deref() {
-            Ok([statement]) => {
-                if let Some(node) = statement.stmt.as_deref() {
-                    let outer = self.kind;
-                    self.query(node, None);
-                    self.kind = self.kind.max(outer);
-                }
-            }
-            _ => self.unknown(|| "the check of a domain cannot be parsed".to_owned()),
+    /// A value of a user type is made: its checks run, too.
+    pub(super) fn use_type(&mut self, oid: u32, level: usize) {
+        if oid < FIRST_USER_OID || level > 16 || !self.checked.insert(oid) {
+            return;
         }
+        self.types.insert(oid);
+        let catalog = self.catalog;
+        if let Some(found) = catalog.type_by_oid(oid)
+            && found.class == 'd'
+            && let Some(check) = &found.check
+        {
+            self.domain_check(check, &found.code);
+        }
+        for part in self.parts_of(oid) {
+            self.use_type(part, level + 1);
+        }
+    }
+
+    /// The types a type is made of.
+    fn parts_of(&self, oid: u32) -> Vec<u32> {
+        let catalog = self.catalog;
+        let mut parts: Vec<u32> = Vec::new();
+        let found = catalog.type_by_oid(oid);
+        let relation = catalog.relation_of_row_type(oid).or_else(|| found.and_then(|found| catalog.relation(found.relation)));
+        if let Some(relation) = relation {
+            parts.extend(relation.columns.iter().map(|column| column.type_oid));
+        }
+        if let Some(found) = found {
+            parts.extend([found.element, found.base, found.subtype]);
+        }
+        parts.retain(|part| *part >= FIRST_USER_OID);
+        parts
+    }
+
+    /// The client declared a parameter of that type: its value is made by the type's input function and checks.
+    pub(super) fn parameter(&mut self, oid: u32) {
+        if oid < FIRST_USER_OID {
+            return;
+        }
+        if self.catalog.type_by_oid(oid).is_none() && self.catalog.relation_of_row_type(oid).is_none() {
+            self.unresolved(|| format!("a parameter is of type {oid}, which is not in the catalog"));
+        }
+        self.use_type(oid, 0);
     }
 }
 

@@ -69,7 +69,7 @@ impl<'a> Walk<'a> {
                 self.kind = self.kind.max(StatementKind::CopyIn);
                 let ranges =
                     vec![super::Range { alias: range.relname.clone(), schema: None, source: Source::Relation(relation, Vec::new()) }];
-                let scope = super::Scope { ranges, parent: None, merged: false };
+                let scope = super::Scope { ranges, hidden: Vec::new(), parent: None, merged: false };
                 self.condition(copy.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
                 continue;
             }

@@ -128,6 +128,9 @@ impl<'a> Walk<'a> {
             NodeEnum::MultiAssignRef(assign) => self.optional(assign.source.as_deref(), scope).derived(),
             NodeEnum::JsonIsPredicate(test) => self.optional(test.expr.as_deref(), scope).derived(),
             other => {
+                if let Some(lineage) = self.json(other, scope) {
+                    return lineage;
+                }
                 let name = variant(other);
                 self.unknown(|| format!("expression {name} is not on the list of known ones"));
                 Lineage::opaque()
@@ -162,6 +165,7 @@ impl<'a> Walk<'a> {
     }
 
     fn operation_name(&mut self, operation: &pg_query::protobuf::AExpr) {
+        self.computes = true;
         match AExprKind::try_from(operation.kind) {
             Ok(AExprKind::AexprSimilar) => self.operator_named("~"),
             Ok(AExprKind::AexprBetween | AExprKind::AexprNotBetween | AExprKind::AexprBetweenSym | AExprKind::AexprNotBetweenSym) => {
@@ -181,6 +185,7 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn operator_named(&mut self, name: &str) {
+        self.looked_up = true;
         if !self.catalog.operators_named(name).is_empty() {
             self.operators.insert((None, name.to_owned()));
         }
@@ -238,7 +243,7 @@ impl<'a> Walk<'a> {
             && self.lookup_column(name, scope).is_none()
             && let Some(range) = find_range(name, None, scope)
         {
-            let lineage = self.field(range, &field.sval, scope);
+            let lineage = self.field(range, &field.sval);
             return if indirection.indirection.len() == 1 { lineage } else { lineage.derived() };
         }
         let mut lineage = self.optional(indirection.arg.as_deref(), scope).derived();
@@ -292,14 +297,14 @@ impl<'a> Walk<'a> {
 
     fn qualified(&mut self, schema: Option<&str>, relation: &str, name: &str, scope: &Scope<'a, '_>) -> Lineage {
         if let Some(range) = find_range(relation, schema, scope) {
-            return self.field(range, name, scope);
+            return self.field(range, name);
         }
         self.unresolved(|| format!("{relation}.{name} names nothing in the query"));
         Lineage::opaque()
     }
 
     /// `range.name`: a column, or a function call in attribute notation.
-    fn field(&mut self, range: &Range<'a>, name: &str, scope: &Scope<'a, '_>) -> Lineage {
+    fn field(&mut self, range: &Range<'a>, name: &str) -> Lineage {
         if let Some(lineage) = self.range_column(range, name) {
             return lineage;
         }
@@ -316,9 +321,12 @@ impl<'a> Walk<'a> {
                 self.attribute(name);
                 return whole;
             }
+            Source::Relation(relation, _) if self.state.changes.is_extended(&relation.name) => {
+                self.attribute(name);
+                return Lineage::opaque();
+            }
             _ => {}
         }
-        let _ = scope;
         self.call_named(&[name], 1, &whole)
     }
 
@@ -474,7 +482,8 @@ fn is_plain(node: &Node) -> bool {
 pub(super) fn find_range<'s, 'a>(name: &str, schema: Option<&str>, scope: &'s Scope<'a, '_>) -> Option<&'s Range<'a>> {
     let mut level = Some(scope);
     while let Some(scope) = level {
-        let found = scope.ranges.iter().find(|range| range.alias == name && (schema.is_none() || range.schema.as_deref() == schema));
+        let named = |range: &&Range<'a>| range.alias == name && (schema.is_none() || range.schema.as_deref() == schema);
+        let found = scope.ranges.iter().find(named).or_else(|| scope.hidden.iter().find(named));
         if found.is_some() {
             return found;
         }

@@ -9,9 +9,28 @@ use crate::masks::Protection;
 
 impl<'a> Walk<'a> {
     pub(super) fn finish(mut self, protection: &Protection<'_>) -> Analysis {
+        if self.computes {
+            // A literal handed to a function beside a value of a user type may become one.
+            for oid in self.types.iter().copied().collect::<Vec<_>>() {
+                self.use_type(oid, 0);
+            }
+        }
         self.weigh_operators();
         self.weigh_casts();
         let functions = self.weigh_calls(protection);
+        if let Some(why) = self.state.changes.everything()
+            && self.looked_up
+            && self.kind < StatementKind::Ddl
+        {
+            self.opaque = true;
+            self.unknown(|| why.to_owned());
+        }
+        if self.kind >= StatementKind::Procedural {
+            self.effects.push(crate::decision::Effect::CodeRan);
+            if self.action == crate::facts::SessionAction::None {
+                self.action = crate::facts::SessionAction::CatalogChange;
+            }
+        }
         if let Some(poison) = self.state.poisoned
             && self.kind > StatementKind::Empty
         {
@@ -99,15 +118,13 @@ impl<'a> Walk<'a> {
 
     fn weigh_operators(&mut self) {
         let operators = std::mem::take(&mut self.operators);
-        let implicit: Vec<u32> =
-            self.catalog.casts().iter().filter(|cast| cast.implicit && cast.source < FIRST_USER_OID).map(|cast| cast.target).collect();
         for (schema, name) in operators {
             for operator in self.catalog.operators_named(&name) {
                 let visible = match &schema {
                     Some(schema) => operator.schema == *schema,
                     None => self.paths.iter().any(|path| path.contains(&operator.schema.as_str())),
                 };
-                let possible = |oid: u32| oid < FIRST_USER_OID || self.types.contains(&oid) || implicit.contains(&oid);
+                let possible = |oid: u32| self.catalog.may_become(oid, &self.types);
                 if visible && possible(operator.left) && possible(operator.right) {
                     self.calls.insert(operator.function);
                 }
@@ -124,8 +141,14 @@ impl<'a> Walk<'a> {
     fn weigh_casts(&mut self) {
         for cast in self.catalog.casts() {
             let possible = |oid: u32| oid < FIRST_USER_OID || self.types.contains(&oid);
-            let in_play = cast.implicit || self.has_cast;
-            if cast.function != 0 && in_play && possible(cast.source) && possible(cast.target) && self.kind > StatementKind::Session {
+            // A cast between types of the server alone is in play only where one is written.
+            let own = self.types.contains(&cast.source) || self.types.contains(&cast.target);
+            let stores = cast.assigns && self.kind >= StatementKind::Write;
+            let in_play = self.has_cast
+                || (stores && own)
+                || (cast.implicit && (own || self.computes))
+                || (self.computes && self.types.contains(&cast.source));
+            if cast.function != 0 && in_play && possible(cast.source) && possible(cast.target) {
                 self.calls.insert(cast.function);
             }
         }
@@ -146,6 +169,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let full = format!("{}.{}", function.schema, function.name);
+            self.function_changed(&function.name);
             match protection.policy().trusted_functions().iter().find(|trusted| trusted.name.matches(&function.schema, &function.name)) {
                 Some(trusted) => {
                     self.raise(trusted.kind, || format!("calls {full}, which the policy vouches for"));

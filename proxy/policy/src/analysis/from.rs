@@ -67,6 +67,7 @@ impl<'a> Walk<'a> {
                 scope.ranges.push(aliased(Items { columns, complete: true }, table.alias.as_ref(), "xmltable"));
             }
             Some(NodeEnum::JoinExpr(join)) => self.join(join, scope),
+            Some(NodeEnum::JsonTable(table)) => self.json_table(table, scope),
             _ => self.unknown(|| "a FROM entry of a kind that is not on the list".to_owned()),
         }
     }
@@ -110,6 +111,19 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+        if let Some(alias) = &join.join_using_alias {
+            let names = strings(&join.using_clause).unwrap_or_default();
+            let lineage = |name: &str| {
+                let mut lineage = Lineage::default();
+                for range in scope.ranges.get(before..).unwrap_or_default() {
+                    lineage.absorb(&self.range_column(range, name).unwrap_or_default());
+                }
+                lineage
+            };
+            let columns = names.iter().map(|name| Item { name: (*name).to_owned(), lineage: lineage(name) }).collect();
+            let source = Source::Items(Items { columns, complete: true });
+            scope.hidden.push(Range { alias: alias.aliasname.clone(), schema: None, source });
+        }
         self.condition(join.quals.as_deref(), scope, how);
         if let Some(alias) = &join.alias {
             let ranges: Vec<Range<'a>> = scope.ranges.drain(before..).collect();
@@ -141,6 +155,11 @@ impl<'a> Walk<'a> {
         let mut ranges = Vec::with_capacity(1);
         for relation in found {
             self.read(relation);
+            if self.state.changes.is_extended(&relation.name) {
+                // Columns that the catalog does not show yet.
+                let items = Items { columns: Vec::new(), complete: false };
+                ranges.push(Range { alias: String::new(), schema: None, source: Source::Items(items) });
+            }
             let schema = range.alias.is_none().then(|| relation.schema.clone());
             ranges.push(Range { alias: alias.clone(), schema, source: Source::Relation(relation, aliases.clone()) });
         }

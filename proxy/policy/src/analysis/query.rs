@@ -149,6 +149,7 @@ impl<'a> Walk<'a> {
         }
         let scope = Scope {
             ranges: vec![super::Range { alias: String::new(), schema: None, source: Source::Items(items.clone()) }],
+            hidden: Vec::new(),
             parent: outer,
             merged: false,
         };
@@ -157,7 +158,7 @@ impl<'a> Walk<'a> {
     }
 
     fn simple_select(&mut self, select: &SelectStmt, outer: Option<&Scope<'a, '_>>) -> Items {
-        let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
+        let mut scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: outer, merged: false };
         self.ranges_of(&select.from_clause, &mut scope);
         self.condition(select.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
         let floor = self.floor_of(select, &scope);
@@ -189,7 +190,7 @@ impl<'a> Walk<'a> {
             }
         }
         if select.into_clause.is_some() {
-            self.into(select.into_clause.as_deref(), &items);
+            self.into(select.into_clause.as_deref(), &items, true);
         }
         self.tail(select, &scope, &items);
         self.floor = outer_floor;

@@ -2,41 +2,47 @@
 
 use pg_query::protobuf::RangeVar;
 
-use super::{Interest, Items, MOST_DEPTH, Reach, ViewColumn, ViewFacts, Walk};
-use crate::catalog::{FIRST_USER_OID, Relation};
+use super::{Interest, Items, MOST_DEPTH, MOST_LEVELS, Reach, ViewColumn, ViewFacts, Walk};
+use crate::catalog::Relation;
 use crate::facts::RelationName;
 use crate::state::{SessionState, truncate};
 use crate::{StatementKind, builtin, grammar};
 
-const MOST_VIEW_DEPTH: usize = 24;
 const MOST_VIEW_BYTES: usize = 1 << 20;
 
 impl<'a> Walk<'a> {
     /// The relations that a name may mean; more than one when the session's search path is not certain.
     pub(super) fn resolve(&mut self, range: &RangeVar) -> Vec<&'a Relation> {
-        let catalog = self.catalog;
         let name = truncate(&range.relname);
-        let mut found: Vec<&'a Relation> = Vec::new();
-        if range.schemaname.is_empty() {
-            for path in &self.paths {
-                if let Some(relation) = path.iter().find_map(|schema| catalog.relation_in(schema, name))
-                    && !found.iter().any(|known| known.oid == relation.oid)
-                {
-                    found.push(relation);
-                }
-            }
+        let schema = truncate(&range.schemaname);
+        let found = self.candidates(range);
+        self.looked_up = true;
+        if schema.is_empty() {
             if self.state.path_unknown {
                 self.unknown(|| format!("what {name} means depends on a search path that is not known"));
             }
             if self.state.temporary {
                 self.opaque = true;
             }
-        } else {
-            found.extend(catalog.relation_in(truncate(&range.schemaname), name));
+            if self.state.code_ran && self.catalog.has_temporary_code(name) {
+                self.opaque = true;
+                self.unknown(|| format!("{name} may be a temporary view"));
+            }
         }
-        if found.is_empty() {
-            let temporary = self.state.temporary && (range.schemaname.is_empty() || range.schemaname == "pg_temp");
-            let schema = if temporary { "pg_temp" } else { range.schemaname.as_str() };
+        if self.state.changes.is_relation_uncertain(name) {
+            self.changed(name);
+        }
+        let created = self.created_named(schema, name);
+        if let Some(created) = &created {
+            self.unresolved.insert(created.clone());
+            self.opaque = true;
+            if !found.is_empty() {
+                self.changed(name);
+            }
+        }
+        if found.is_empty() && created.is_none() {
+            let temporary = self.state.temporary && (schema.is_empty() || schema == "pg_temp");
+            let schema = if temporary { "pg_temp" } else { schema };
             self.unresolved.insert(RelationName { schema: schema.to_owned(), name: name.to_owned() });
             if temporary {
                 self.opaque = true;
@@ -51,23 +57,64 @@ impl<'a> Walk<'a> {
         found
     }
 
+    /// The relations of the catalog that a name may mean.
+    pub(super) fn candidates(&self, range: &RangeVar) -> Vec<&'a Relation> {
+        let catalog = self.catalog;
+        let name = truncate(&range.relname);
+        if !range.schemaname.is_empty() {
+            return catalog.relation_in(truncate(&range.schemaname), name).into_iter().collect();
+        }
+        let mut found: Vec<&'a Relation> = Vec::new();
+        for path in &self.paths {
+            if let Some(relation) = path.iter().find_map(|schema| catalog.relation_in(schema, name))
+                && !found.iter().any(|known| known.oid == relation.oid)
+            {
+                found.push(relation);
+            }
+        }
+        found
+    }
+
+    /// The plain table of that name that the session made and the catalog does not show yet.
+    fn created_named(&self, schema: &str, name: &str) -> Option<RelationName> {
+        let visible = |created: &&RelationName| {
+            (!schema.is_empty() || self.paths.iter().any(|path| path.contains(&created.schema.as_str())))
+                && self.catalog.relation_in(&created.schema, name).is_none()
+        };
+        self.state.changes.created(schema, name).find(visible).cloned()
+    }
+
+    /// What a name means was changed by the session itself.
+    pub(super) fn changed(&mut self, name: &str) {
+        self.opaque = true;
+        self.unknown(|| format!("what {name} means was changed in this session and is not in the catalog yet"));
+    }
+
     /// A relation is read.
     pub(super) fn read(&mut self, relation: &'a Relation) {
+        self.read_as(relation, Reach::Named);
+    }
+
+    pub(super) fn read_as(&mut self, relation: &'a Relation, reach: Reach) {
         self.kind = self.kind.max(StatementKind::Read);
         if relation.is_system() {
-            if let Some(why) = builtin::sensitive_relation(&relation.name)
-                && relation.schema == "pg_catalog"
-            {
-                self.raise(StatementKind::Dcl, || format!("pg_catalog.{} {why}", relation.name));
+            if let Some(why) = builtin::sensitive_relation(&relation.schema, &relation.name) {
+                self.raise(StatementKind::Dcl, || format!("{}.{} {why}", relation.schema, relation.name));
             }
             self.reads.insert(relation.oid, Reach::Named);
             return;
         }
-        if self.reads.insert(relation.oid, Reach::Named) == Some(Reach::Named) {
+        let known = self.reads.get(&relation.oid).copied();
+        if known.is_some_and(|known| known >= reach) {
             return;
+        }
+        self.reads.insert(relation.oid, reach);
+        if self.state.changes.is_relation_uncertain(&relation.name) {
+            self.changed(&relation.name);
         }
         self.use_columns(relation);
         self.calls.extend(relation.read_code.iter().copied());
+        self.runs(relation, false);
         self.kin(relation, false);
         if relation.definition.is_some() || matches!(relation.kind, 'v' | 'm') {
             self.read_view(relation);
@@ -77,12 +124,10 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn use_columns(&mut self, relation: &'a Relation) {
+    pub(super) fn use_columns(&mut self, relation: &'a Relation) {
         self.types.insert(relation.row_type);
         for column in &relation.columns {
-            if column.type_oid >= FIRST_USER_OID {
-                self.types.insert(column.type_oid);
-            }
+            self.know_type(column.type_oid, 0);
         }
     }
 
@@ -99,11 +144,16 @@ impl<'a> Walk<'a> {
                 }
                 touched.insert(*oid, Reach::Kin);
                 if let Some(kin) = catalog.relation(*oid) {
+                    if self.state.changes.is_relation_uncertain(&kin.name) {
+                        self.changed(&kin.name);
+                    }
+                    if down {
+                        self.calls.extend(kin.read_code.iter().copied());
+                        self.runs(kin, false);
+                    }
                     if down && writes {
                         self.calls.extend(kin.write_code.iter().copied());
-                    }
-                    if down && !writes {
-                        self.calls.extend(kin.read_code.iter().copied());
+                        self.runs(kin, true);
                     }
                     pending.push((kin, down));
                 }
@@ -112,13 +162,18 @@ impl<'a> Walk<'a> {
     }
 
     fn read_view(&mut self, relation: &'a Relation) {
-        self.understand_view(relation, 0);
+        self.understand_view(relation, self.level);
         match relation.view.get() {
             Some(Some(view)) => {
-                let materialized = relation.kind == 'm';
+                let materialized = relation.kind == 'm' && !self.refreshes;
                 for oid in &view.reads {
                     let reach = self.reads.entry(*oid).or_insert(Reach::Named);
                     *reach = Reach::Named;
+                    if let Some(base) = self.catalog.relation(*oid)
+                        && self.state.changes.is_relation_uncertain(&base.name)
+                    {
+                        self.changed(&base.name);
+                    }
                 }
                 if !materialized {
                     self.kind = self.kind.max(view.kind);
@@ -129,6 +184,11 @@ impl<'a> Walk<'a> {
                     self.calls.extend(view.calls.iter().copied());
                     self.operators.extend(view.operators.iter().cloned());
                     self.types.extend(view.types.iter().copied());
+                    self.computes |= view.computes;
+                    self.has_cast |= view.has_cast;
+                    for name in &view.functions {
+                        self.function_changed(name);
+                    }
                 }
             }
             _ => {
@@ -157,8 +217,16 @@ impl<'a> Walk<'a> {
         if self.writes.insert(relation.oid, Reach::Named) == Some(Reach::Named) {
             return;
         }
+        if self.state.changes.is_relation_uncertain(&relation.name) {
+            self.changed(&relation.name);
+        }
         self.use_columns(relation);
+        for column in &relation.columns {
+            self.use_type(column.type_oid, 0);
+        }
         self.calls.extend(relation.write_code.iter().chain(&relation.read_code).copied());
+        self.runs(relation, false);
+        self.runs(relation, true);
         self.kin(relation, true);
         if relation.write_rules {
             self.calls.extend(relation.rule_functions.iter().copied());
@@ -182,6 +250,7 @@ impl<'a> Walk<'a> {
             self.writes.insert(oid, Reach::Kin);
             if let Some(referencing) = catalog.relation(oid) {
                 self.calls.extend(referencing.write_code.iter().copied());
+                self.runs(referencing, true);
                 pending.extend(referencing.cascades.iter().copied());
             }
         }
@@ -193,7 +262,7 @@ pub(crate) fn understand(catalog: &crate::Catalog, relation: &Relation, level: u
     if relation.view.get().is_some() || !matches!(relation.kind, 'v' | 'm') || relation.is_system() {
         return;
     }
-    let facts = if level >= MOST_VIEW_DEPTH { None } else { view_facts(catalog, relation, level) };
+    let facts = if level >= MOST_LEVELS { None } else { view_facts(catalog, relation, level) };
     // Views can be made to contain each other; whoever comes second finds the first answer.
     let _ = relation.view.set(facts);
 }
@@ -209,6 +278,7 @@ fn view_facts(catalog: &crate::Catalog, relation: &Relation, level: usize) -> Op
     let state = SessionState::default();
     let mut walk = Walk::new(catalog, &state, Interest::All);
     walk.depth = MOST_DEPTH / 2;
+    walk.level = level + 1;
     walk.kind = StatementKind::Read;
     let items: Items = walk.query(statement.stmt.as_deref()?, None);
     let complete = items.complete && items.columns.len() == relation.columns.len();
@@ -238,6 +308,9 @@ fn view_facts(catalog: &crate::Catalog, relation: &Relation, level: usize) -> Op
         calls,
         operators: walk.operators.into_iter().collect(),
         types: walk.types.into_iter().collect(),
+        computes: walk.computes,
+        has_cast: walk.has_cast,
+        functions: walk.called_names.into_iter().collect(),
     })
 }
 

@@ -6,7 +6,7 @@ use pg_query::{Node, NodeEnum};
 use super::{Walk, path_effect};
 use crate::StatementKind;
 use crate::builtin::{self, Setting};
-use crate::decision::Lasts;
+use crate::decision::{Effect, Lasts};
 use crate::facts::SessionAction;
 use crate::state::{SearchPath, truncate};
 
@@ -24,13 +24,15 @@ impl Walk<'_> {
         if kind == Ok(K::VarSetMulti) {
             self.kind = self.kind.max(StatementKind::Session);
             match name {
-                "TRANSACTION" | "SESSION CHARACTERISTICS" => self.transaction_modes(&set.args, StatementKind::Dcl),
+                "TRANSACTION" | "SESSION CHARACTERISTICS" => self.transaction_modes(&set.args, StatementKind::Write),
                 _ => self.raise(StatementKind::Unknown, || format!("SET {name} is not on the list of known ones")),
             }
             return;
         }
+        let given = values(&set.args);
+        self.role_set(name, if resets(&kind) { None } else { given.as_ref().and_then(|values| values.first()).map(String::as_str) });
         let lasts = if set.is_local { Lasts::Transaction } else { Lasts::Session };
-        let resets = matches!(kind, Ok(K::VarSetDefault | K::VarReset));
+        let resets = resets(&kind);
         match (builtin::setting(name), kind) {
             (Setting::SearchPath, Ok(K::VarSetValue)) => {
                 let path = values(&set.args).map(|names| SearchPath::Schemas(names.iter().map(|name| truncate(name).to_owned()).collect()));
@@ -41,6 +43,12 @@ impl Walk<'_> {
                 self.effects.push(path_effect(Some(SearchPath::Default), lasts));
                 self.raise(StatementKind::Session, || "resets search_path".to_owned());
             }
+            (Setting::ReadOnly, Ok(K::VarSetValue)) if given.is_some_and(|values| values.iter().all(|value| builtin::is_true(value))) => {
+                self.raise(StatementKind::Session, || format!("sets {name}"));
+            }
+            // The session's default is what it was logged in with.
+            (Setting::ReadOnly, _) if resets => self.raise(StatementKind::Session, || format!("resets {name}")),
+            (Setting::ReadOnly, _) => self.raise(StatementKind::Write, || "makes transactions writable".to_owned()),
             (Setting::Harmless, Ok(K::VarSetValue | K::VarSetDefault | K::VarReset)) => {
                 self.raise(StatementKind::Session, || format!("sets {name}"))
             }
@@ -50,6 +58,16 @@ impl Walk<'_> {
                 self.raise(StatementKind::Session, || format!("sets {name}"));
             }
             _ => self.raise(StatementKind::Dcl, || format!("{name} may not be changed freely")),
+        }
+    }
+
+    /// A role is taken or given back: `$user` may mean it from here on.
+    pub(super) fn role_set(&mut self, name: &str, value: Option<&str>) {
+        if name.eq_ignore_ascii_case("role") || name.eq_ignore_ascii_case("session_authorization") {
+            match value {
+                Some(value) if !value.eq_ignore_ascii_case("none") => self.effects.push(Effect::Role(truncate(value).to_owned())),
+                _ => {}
+            }
         }
     }
 
@@ -87,10 +105,14 @@ impl Walk<'_> {
     }
 }
 
+fn resets<E>(kind: &Result<VariableSetKind, E>) -> bool {
+    matches!(kind, Ok(VariableSetKind::VarSetDefault | VariableSetKind::VarReset))
+}
+
 fn means(value: &str, only: &str) -> bool {
     let value = value.to_ascii_lowercase();
     match only {
-        "on" => ["on", "true", "yes", "1", "t", "y"].contains(&value.as_str()),
+        "on" => builtin::is_true(&value),
         "utf8" => value == "utf8" || value == "utf-8" || value == "unicode",
         _ => value == only,
     }

@@ -1,13 +1,16 @@
 //! Whole statements: one arm per node kind, unknown by default.
 
-use pg_query::protobuf::{ExplainStmt, ObjectType, TransactionStmt, TransactionStmtKind};
+use pg_query::protobuf::{ExplainStmt, TransactionStmt, TransactionStmtKind};
 use pg_query::{Node, NodeEnum};
 
-use super::expression::variant;
-use super::{Items, Scope, Walk, arc, strings};
+use super::{Items, Scope, Walk, arc};
 use crate::StatementKind;
 use crate::decision::Effect;
 use crate::facts::SessionAction;
+use crate::state::Remembered;
+use crate::state::changes::Change;
+
+const CODE: &str = "a code block or procedure ran in this transaction, and may have changed what names mean";
 
 impl<'a> Walk<'a> {
     pub(super) fn statement(&mut self, node: &Node) {
@@ -52,15 +55,13 @@ impl<'a> Walk<'a> {
                 self.held_back(declare.query.as_deref(), |node| Effect::Declare(declare.portalname.clone(), node));
             }
             NodeEnum::ExecuteStmt(execute) => {
-                let scope = Scope { ranges: Vec::new(), parent: None, merged: false };
+                let scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: None, merged: false };
                 let lineage = self.expressions(&execute.params, &scope);
                 self.expose(&lineage, "a protected column is a parameter");
-                let nodes = self.state.prepared(&execute.name).map(<[_]>::to_vec);
-                self.remembered(nodes, &execute.name, "prepared statement");
+                self.remembered(self.state.prepared(&execute.name), &execute.name, "prepared statement", true);
             }
             NodeEnum::FetchStmt(fetch) => {
-                let nodes = self.state.cursor(&fetch.portalname).map(<[_]>::to_vec);
-                self.remembered(nodes, &fetch.portalname, "cursor");
+                self.remembered(self.state.cursor(&fetch.portalname), &fetch.portalname, "cursor", false);
                 if fetch.ismove {
                     self.outputs = None;
                 }
@@ -75,7 +76,7 @@ impl<'a> Walk<'a> {
                     self.query(query, None);
                 }
                 if let Some(relation) = &view.view {
-                    self.created(relation);
+                    self.created(relation, false);
                 }
                 self.ddl("creates a view");
             }
@@ -84,10 +85,14 @@ impl<'a> Walk<'a> {
             }
             NodeEnum::NotifyStmt(_) => self.raise(StatementKind::Write, || "sends a notification".to_owned()),
             NodeEnum::ConstraintsSetStmt(_) => self.raise(StatementKind::Session, || "sets when constraints are checked".to_owned()),
-            NodeEnum::DoStmt(_) => self.raise(StatementKind::Procedural, || "runs a code block".to_owned()),
+            NodeEnum::DoStmt(_) => {
+                self.raise(StatementKind::Procedural, || "runs a code block".to_owned());
+                self.effects.push(Effect::Changed(Change::Everything(CODE)));
+            }
             NodeEnum::CallStmt(call) => {
                 self.raise(StatementKind::Procedural, || "calls a procedure".to_owned());
-                let scope = Scope { ranges: Vec::new(), parent: None, merged: false };
+                self.effects.push(Effect::Changed(Change::Everything(CODE)));
+                let scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: None, merged: false };
                 if let Some(call) = call.funccall.as_deref() {
                     let lineage = self.call(call, &scope);
                     self.expose(&lineage, "a protected column is handed to a procedure");
@@ -96,190 +101,6 @@ impl<'a> Walk<'a> {
             }
             other => self.utility(other),
         }
-    }
-
-    fn utility(&mut self, node: &NodeEnum) {
-        use NodeEnum as N;
-        match node {
-            N::VacuumStmt(_) | N::ClusterStmt(_) | N::CheckPointStmt(_) | N::ReindexStmt(_) => {
-                self.raise(StatementKind::Utility, || "maintains the database".to_owned())
-            }
-            N::LockStmt(lock) => {
-                self.raise(StatementKind::Utility, || "locks a table".to_owned());
-                for relation in &lock.relations {
-                    self.touch(relation);
-                }
-                self.kind = self.kind.max(StatementKind::Utility);
-            }
-            N::RefreshMatViewStmt(refresh) => {
-                self.raise(StatementKind::Write, || "refreshes a materialized view".to_owned());
-                if let Some(range) = &refresh.relation {
-                    for relation in self.resolve(range) {
-                        self.write(relation);
-                        self.read(relation);
-                    }
-                }
-                self.action = SessionAction::CatalogChange;
-            }
-            N::TruncateStmt(truncate) => {
-                for relation in &truncate.relations {
-                    if let Some(N::RangeVar(range)) = &relation.node {
-                        for relation in self.resolve(range) {
-                            self.write(relation);
-                        }
-                    }
-                }
-                self.ddl("empties tables");
-            }
-            N::CreateStmt(create) => {
-                self.ddl("creates a table");
-                if let Some(relation) = &create.relation {
-                    self.created(relation);
-                }
-                for element in &create.table_elts {
-                    if let Some(N::TableLikeClause(like)) = &element.node
-                        && let Some(range) = &like.relation
-                    {
-                        for relation in self.resolve(range) {
-                            self.read(relation);
-                        }
-                    }
-                }
-            }
-            N::CommentStmt(comment) => {
-                self.ddl("comments on an object");
-                let _ = comment;
-            }
-            N::AlterOwnerStmt(_) | N::DropOwnedStmt(_) | N::ReassignOwnedStmt(_) => self.dcl("changes ownership"),
-            N::GrantStmt(_) | N::GrantRoleStmt(_) | N::AlterDefaultPrivilegesStmt(_) => self.dcl("changes privileges"),
-            N::CreateRoleStmt(_) | N::AlterRoleStmt(_) | N::AlterRoleSetStmt(_) | N::DropRoleStmt(_) => self.dcl("changes roles"),
-            N::CreatePolicyStmt(_) | N::AlterPolicyStmt(_) | N::SecLabelStmt(_) => self.dcl("changes row security or labels"),
-            N::AlterSystemStmt(_) | N::AlterDatabaseSetStmt(_) | N::LoadStmt(_) => self.dcl("changes the server"),
-            N::CreateUserMappingStmt(_) | N::AlterUserMappingStmt(_) | N::DropUserMappingStmt(_) => self.dcl("changes user mappings"),
-            N::CreateSubscriptionStmt(_) | N::AlterSubscriptionStmt(_) | N::DropSubscriptionStmt(_) => self.dcl("changes subscriptions"),
-            N::DropStmt(drop) => {
-                if ObjectType::try_from(drop.remove_type) == Ok(ObjectType::ObjectPolicy) {
-                    self.dcl("drops row security");
-                } else {
-                    self.ddl("drops objects");
-                    self.dropped(drop);
-                }
-            }
-            N::AlterTableStmt(alter) => {
-                self.ddl("alters a table");
-                if let Some(range) = &alter.relation
-                    && matches!(
-                        ObjectType::try_from(alter.objtype),
-                        Ok(ObjectType::ObjectTable | ObjectType::ObjectView | ObjectType::ObjectMatview | ObjectType::ObjectForeignTable)
-                    )
-                    && !alter.missing_ok
-                {
-                    for relation in self.resolve(range) {
-                        self.write(relation);
-                    }
-                    self.kind = self.kind.max(StatementKind::Ddl);
-                }
-            }
-            N::CreateSchemaStmt(_)
-            | N::CreateTableSpaceStmt(_)
-            | N::DropTableSpaceStmt(_)
-            | N::AlterTableSpaceOptionsStmt(_)
-            | N::AlterTableMoveAllStmt(_)
-            | N::CreateExtensionStmt(_)
-            | N::AlterExtensionStmt(_)
-            | N::AlterExtensionContentsStmt(_)
-            | N::CreateFdwStmt(_)
-            | N::AlterFdwStmt(_)
-            | N::CreateForeignServerStmt(_)
-            | N::AlterForeignServerStmt(_)
-            | N::CreateForeignTableStmt(_)
-            | N::ImportForeignSchemaStmt(_)
-            | N::CreateAmStmt(_)
-            | N::CreateTrigStmt(_)
-            | N::CreateEventTrigStmt(_)
-            | N::AlterEventTrigStmt(_)
-            | N::CreatePlangStmt(_)
-            | N::CreateSeqStmt(_)
-            | N::AlterSeqStmt(_)
-            | N::DefineStmt(_)
-            | N::CreateDomainStmt(_)
-            | N::AlterDomainStmt(_)
-            | N::AlterCollationStmt(_)
-            | N::CreateOpClassStmt(_)
-            | N::CreateOpFamilyStmt(_)
-            | N::AlterOpFamilyStmt(_)
-            | N::IndexStmt(_)
-            | N::CreateStatsStmt(_)
-            | N::AlterStatsStmt(_)
-            | N::CreateFunctionStmt(_)
-            | N::AlterFunctionStmt(_)
-            | N::RenameStmt(_)
-            | N::AlterObjectDependsStmt(_)
-            | N::AlterObjectSchemaStmt(_)
-            | N::AlterOperatorStmt(_)
-            | N::AlterTypeStmt(_)
-            | N::RuleStmt(_)
-            | N::CompositeTypeStmt(_)
-            | N::CreateEnumStmt(_)
-            | N::CreateRangeStmt(_)
-            | N::AlterEnumStmt(_)
-            | N::CreatedbStmt(_)
-            | N::AlterDatabaseStmt(_)
-            | N::AlterDatabaseRefreshCollStmt(_)
-            | N::DropdbStmt(_)
-            | N::CreateConversionStmt(_)
-            | N::CreateCastStmt(_)
-            | N::CreateTransformStmt(_)
-            | N::AlterTsdictionaryStmt(_)
-            | N::AlterTsconfigurationStmt(_)
-            | N::CreatePublicationStmt(_)
-            | N::AlterPublicationStmt(_)
-            | N::ReplicaIdentityStmt(_) => self.ddl("changes the schema"),
-            other => {
-                let name = variant(other);
-                self.unknown(|| format!("statement {name} is not on the list of known ones"));
-            }
-        }
-    }
-
-    fn dropped(&mut self, drop: &pg_query::protobuf::DropStmt) {
-        if !matches!(
-            ObjectType::try_from(drop.remove_type),
-            Ok(ObjectType::ObjectTable | ObjectType::ObjectView | ObjectType::ObjectMatview | ObjectType::ObjectForeignTable)
-        ) {
-            return;
-        }
-        for object in &drop.objects {
-            if let Some(NodeEnum::List(names)) = &object.node
-                && let Some(names) = strings(&names.items)
-            {
-                let (schema, name) = match names.as_slice() {
-                    [name] => ("", *name),
-                    [.., schema, name] => (*schema, *name),
-                    [] => continue,
-                };
-                let schema = if schema.is_empty() { self.creation_schema() } else { schema.to_owned() };
-                self.unresolved.insert(crate::facts::RelationName { schema, name: name.to_owned() });
-            }
-        }
-    }
-
-    fn touch(&mut self, node: &Node) {
-        if let Some(NodeEnum::RangeVar(range)) = &node.node {
-            for relation in self.resolve(range) {
-                self.read(relation);
-            }
-        }
-    }
-
-    fn ddl(&mut self, what: &str) {
-        self.raise(StatementKind::Ddl, || what.to_owned());
-        self.action = SessionAction::CatalogChange;
-    }
-
-    pub(super) fn dcl(&mut self, what: &str) {
-        self.raise(StatementKind::Dcl, || what.to_owned());
-        self.action = SessionAction::CatalogChange;
     }
 
     fn result(&mut self, node: &Node) {
@@ -304,15 +125,21 @@ impl<'a> Walk<'a> {
         self.effects.push(effect(arc(query)));
     }
 
-    /// EXECUTE and FETCH: judged as whatever the name may mean by now.
-    fn remembered(&mut self, nodes: Option<Vec<std::sync::Arc<Node>>>, name: &str, what: &str) {
-        match nodes {
-            Some(nodes) if !nodes.is_empty() => {
-                let several = nodes.len() > 1;
-                for node in nodes {
-                    let _ = self.deeper(|walk| walk.statement(&node));
+    /// EXECUTE and FETCH: judged as whatever the name may mean by now. What was prepared is read again under the search path of the
+    /// day, a cursor's query was read for good when it was declared.
+    fn remembered(&mut self, known: Option<&'a [Remembered]>, name: &str, what: &str, read_again: bool) {
+        match known {
+            Some(known) if !known.is_empty() => {
+                for remembered in known {
+                    let mut paths = super::resolved(self.catalog, self.state, &remembered.paths);
+                    if read_again {
+                        paths.extend(self.paths.iter().cloned());
+                    }
+                    let current = std::mem::replace(&mut self.paths, paths);
+                    let _ = self.deeper(|walk| walk.statement(&remembered.node));
+                    self.paths = current;
                 }
-                if several {
+                if known.len() > 1 {
                     self.outputs = Some(Items::default());
                 }
             }
@@ -347,6 +174,9 @@ impl<'a> Walk<'a> {
             self.types.extend(inner.types);
             self.notes.extend(inner.notes);
             self.has_cast |= inner.has_cast;
+            self.computes |= inner.computes;
+            self.looked_up |= inner.looked_up;
+            self.effects.extend(inner.effects.into_iter().filter(|effect| matches!(effect, Effect::SearchPath { .. })));
             self.stale |= inner.stale;
             self.opaque |= inner.opaque;
             self.exposed = self.exposed.take().or(inner.exposed);
@@ -373,7 +203,8 @@ impl<'a> Walk<'a> {
         if let Some(query) = create.query.as_deref() {
             let _ = self.deeper(|walk| walk.statement(query));
             let items = self.outputs.take().unwrap_or_default();
-            self.into(create.into.as_deref(), &items);
+            let plain = pg_query::protobuf::ObjectType::try_from(create.objtype) == Ok(pg_query::protobuf::ObjectType::ObjectTable);
+            self.into(create.into.as_deref(), &items, plain);
         }
         self.ddl("creates a table from a query");
     }
@@ -389,10 +220,10 @@ impl<'a> Walk<'a> {
             Ok(K::TransStmtCommit) => self.action = SessionAction::Commit,
             Ok(K::TransStmtRollback) => self.action = SessionAction::Rollback,
             Ok(K::TransStmtPrepare | K::TransStmtCommitPrepared) => {
-                self.raise(StatementKind::Utility, || "a two-phase commit".to_owned());
+                self.raise(StatementKind::Write, || "a two-phase commit".to_owned());
                 self.action = SessionAction::Commit;
             }
-            Ok(K::TransStmtRollbackPrepared) => self.raise(StatementKind::Utility, || "a two-phase commit".to_owned()),
+            Ok(K::TransStmtRollbackPrepared) => self.raise(StatementKind::Write, || "a two-phase commit".to_owned()),
             Ok(K::Undefined) | Err(_) => self.unknown(|| "a transaction statement that is not on the list".to_owned()),
         }
     }

@@ -5,14 +5,17 @@ use pg_query::{Node, NodeEnum};
 
 use super::{Item, Items, Lineage, Range, Scope, Source, Walk};
 use crate::StatementKind;
-use crate::facts::RelationName;
+use crate::decision::Effect;
+use crate::facts::{RelationName, SessionAction};
+use crate::state::changes::Change;
+use crate::state::truncate;
 
 const FEEDS: &str = "a protected column feeds a write";
 
 impl<'a> Walk<'a> {
     pub(super) fn insert(&mut self, insert: &InsertStmt, outer: Option<&Scope<'a, '_>>) -> Items {
         let before = self.with(insert.with_clause.as_ref(), outer);
-        let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
+        let mut scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: outer, merged: false };
         self.target(insert.relation.as_ref(), &mut scope);
         if let Some(source) = insert.select_stmt.as_deref() {
             let items = self.query(source, outer);
@@ -48,7 +51,7 @@ impl<'a> Walk<'a> {
 
     pub(super) fn update(&mut self, update: &UpdateStmt, outer: Option<&Scope<'a, '_>>) -> Items {
         let before = self.with(update.with_clause.as_ref(), outer);
-        let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
+        let mut scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: outer, merged: false };
         self.target(update.relation.as_ref(), &mut scope);
         self.ranges_of(&update.from_clause, &mut scope);
         self.missing_where |= update.where_clause.is_none();
@@ -61,7 +64,7 @@ impl<'a> Walk<'a> {
 
     pub(super) fn delete(&mut self, delete: &DeleteStmt, outer: Option<&Scope<'a, '_>>) -> Items {
         let before = self.with(delete.with_clause.as_ref(), outer);
-        let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
+        let mut scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: outer, merged: false };
         self.target(delete.relation.as_ref(), &mut scope);
         self.ranges_of(&delete.using_clause, &mut scope);
         self.missing_where |= delete.where_clause.is_none();
@@ -73,7 +76,7 @@ impl<'a> Walk<'a> {
 
     pub(super) fn merge(&mut self, merge: &MergeStmt, outer: Option<&Scope<'a, '_>>) -> Items {
         let before = self.with(merge.with_clause.as_ref(), outer);
-        let mut scope = Scope { ranges: Vec::new(), parent: outer, merged: false };
+        let mut scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: outer, merged: false };
         self.target(merge.relation.as_ref(), &mut scope);
         if let Some(source) = merge.source_relation.as_deref() {
             self.ranges_of(std::slice::from_ref(source), &mut scope);
@@ -96,25 +99,32 @@ impl<'a> Walk<'a> {
     }
 
     /// SELECT INTO and the target of CREATE TABLE AS.
-    pub(super) fn into(&mut self, into: Option<&IntoClause>, items: &Items) {
+    pub(super) fn into(&mut self, into: Option<&IntoClause>, items: &Items, plain: bool) {
         self.raise(StatementKind::Ddl, || "creates a table from a query".to_owned());
+        self.action = SessionAction::CatalogChange;
         self.expose(&items.all(), FEEDS);
         if let Some(relation) = into.and_then(|into| into.rel.as_ref()) {
-            self.created(relation);
+            self.created(relation, plain);
         }
     }
 
-    /// A relation that the statement makes.
-    pub(super) fn created(&mut self, relation: &RangeVar) {
+    /// A relation that the statement makes; a plain one runs nothing when it is used.
+    pub(super) fn created(&mut self, relation: &RangeVar, plain: bool) {
         let temporary = relation.relpersistence == "t" || relation.schemaname.starts_with("pg_temp");
         let schema = match (temporary, relation.schemaname.as_str()) {
             (true, _) => "pg_temp".to_owned(),
             (false, "") => self.creation_schema(),
-            (false, schema) => schema.to_owned(),
+            (false, schema) => truncate(schema).to_owned(),
         };
-        self.unresolved.insert(RelationName { schema, name: relation.relname.clone() });
+        let name = RelationName { schema, name: truncate(&relation.relname).to_owned() };
+        self.unresolved.insert(name.clone());
         if temporary {
-            self.effects.push(crate::decision::Effect::TemporaryObjects);
+            self.effects.push(Effect::TemporaryObjects);
+            if !plain {
+                self.effects.push(Effect::Changed(Change::Temporary(name.name)));
+            }
+        } else {
+            self.effects.push(Effect::Changed(if plain { Change::Created(name) } else { Change::Relation(name.name) }));
         }
     }
 
@@ -170,9 +180,25 @@ impl<'a> Walk<'a> {
         let Some(clause) = clause else {
             return Items { columns: Vec::new(), complete: true };
         };
-        if !clause.options.is_empty() {
-            self.unknown(|| "RETURNING WITH is not judged".to_owned());
+        // OLD and NEW, or the names given to them, are the target's rows (PostgreSQL 18).
+        let mut names = vec!["old", "new"];
+        for option in &clause.options {
+            match &option.node {
+                Some(NodeEnum::ReturningOption(option)) => names.push(option.value.as_str()),
+                _ => self.unknown(|| "an option of RETURNING that is none".to_owned()),
+            }
         }
-        self.targets(&clause.exprs, scope)
+        let Some(Source::Relation(target, _)) = scope.ranges.first().map(|range| &range.source) else {
+            return self.targets(&clause.exprs, scope);
+        };
+        let row = |name: &str| Range { alias: name.to_owned(), schema: None, source: Source::Relation(target, Vec::new()) };
+        let own = |range: &Range<'a>| Range { alias: range.alias.clone(), schema: range.schema.clone(), source: range.source.clone() };
+        let inner = Scope {
+            ranges: scope.ranges.iter().map(own).collect(),
+            hidden: names.iter().map(|name| row(name)).collect(),
+            parent: scope.parent,
+            merged: scope.merged,
+        };
+        self.targets(&clause.exprs, &inner)
     }
 }

@@ -87,9 +87,16 @@ pub(super) fn row(catalog: &mut Catalog, query: usize, values: &[Option<&str>]) 
         q::RULES => rule(catalog, &row)?,
         q::CODE => {
             let function: u32 = row.parse(2)?;
-            let writes = row.text(1)? == "w";
+            let when = row.text(1)?;
             if let Some(relation) = catalog.relations.get_mut(&row.parse(0)?) {
-                if writes { relation.write_code.push(function) } else { relation.read_code.push(function) }
+                match when {
+                    "r" => relation.read_code.push(function),
+                    "i" => {
+                        relation.write_code.push(function);
+                        relation.index_code.push(function);
+                    }
+                    _ => relation.write_code.push(function),
+                }
             }
         }
         q::FOREIGN_KEYS => {
@@ -107,13 +114,31 @@ pub(super) fn row(catalog: &mut Catalog, query: usize, values: &[Option<&str>]) 
             let oid: u32 = row.parse(0)?;
             catalog.type_names.entry(row.text(1)?.to_owned()).or_default().insert(row.text(2)?.to_owned(), oid);
             let check = row.optional(7)?.map(str::to_owned);
-            catalog
-                .types
-                .insert(oid, Type { class: row.letter(3)?, base: row.parse(4)?, element: row.parse(5)?, relation: row.parse(6)?, check });
+            let subtype = if row.optional(8)?.is_some() { row.parse(8)? } else { 0 };
+            let found = Type {
+                class: row.letter(3)?,
+                base: row.parse(4)?,
+                element: row.parse(5)?,
+                relation: row.parse(6)?,
+                check,
+                subtype,
+                code: OnceLock::new(),
+            };
+            catalog.types.insert(oid, found);
         }
         q::CASTS => {
-            let implicit = row.text(3)? != "e";
-            catalog.casts.push(Cast { source: row.parse(0)?, target: row.parse(1)?, function: row.parse(2)?, implicit });
+            let (implicit, assigns) = (row.text(3)? == "i", row.text(3)? != "e");
+            catalog.casts.push(Cast { source: row.parse(0)?, target: row.parse(1)?, function: row.parse(2)?, implicit, assigns });
+        }
+        q::EXPRESSIONS => {
+            let reads = row.text(1)? == "r";
+            let text = row.optional(2)?.map(str::to_owned);
+            if let (Some(relation), Some(text)) = (catalog.relations.get_mut(&row.parse(0)?), text) {
+                if reads { relation.read_expressions.push(text) } else { relation.write_expressions.push(text) }
+            }
+        }
+        q::TEMPORARY => {
+            catalog.temporary.insert(row.text(0)?.to_owned());
         }
         _ => return Err(row.error(format!("there is no query {query}"))),
     }
@@ -143,8 +168,12 @@ fn relation(catalog: &mut Catalog, row: &Row<'_>) -> Result<(), CatalogError> {
         write_rules: false,
         read_code: Vec::new(),
         write_code: Vec::new(),
+        index_code: Vec::new(),
         cascades: Vec::new(),
         view: OnceLock::new(),
+        read_expressions: Vec::new(),
+        write_expressions: Vec::new(),
+        code: [OnceLock::new(), OnceLock::new()],
     };
     catalog.relation_names.entry(relation.schema.clone()).or_default().insert(relation.name.clone(), relation.oid);
     if relation.row_type != 0 {

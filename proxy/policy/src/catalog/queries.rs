@@ -16,6 +16,8 @@ pub(super) const FUNCTIONS: usize = 10;
 pub(super) const OPERATORS: usize = 11;
 pub(super) const TYPES: usize = 12;
 pub(super) const CASTS: usize = 13;
+pub(super) const EXPRESSIONS: usize = 14;
+pub(super) const TEMPORARY: usize = 15;
 
 /// The queries, in order.
 pub const QUERIES: &[CatalogQuery] = &[
@@ -78,7 +80,7 @@ pub const QUERIES: &[CatalogQuery] = &[
               UNION SELECT k.conrelid::text, 'w', d.refobjid::text FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_depend d \
                 ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND d.objid = k.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
                 WHERE k.conrelid <> 0 \
-              UNION SELECT i.indrelid::text, 'w', d.refobjid::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_depend d \
+              UNION SELECT i.indrelid::text, 'i', d.refobjid::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_depend d \
                 ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.indexrelid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
               ORDER BY 1, 2, 3",
     },
@@ -104,7 +106,8 @@ pub const QUERIES: &[CatalogQuery] = &[
         name: "types",
         sql: "SELECT t.oid::text, n.nspname::text, t.typname::text, t.typtype::text, t.typbasetype::text, t.typelem::text, t.typrelid::text, \
               (SELECT pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(k.conbin, 0) || ')', ' AND ' ORDER BY k.oid) \
-               FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid) \
+               FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c'), \
+              (SELECT r.rngsubtype::text FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid) \
               FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
               WHERE n.nspname <> 'pg_catalog' AND n.nspname !~ '^pg_(toast|temp|toast_temp)' ORDER BY t.oid",
     },
@@ -112,5 +115,29 @@ pub const QUERIES: &[CatalogQuery] = &[
         name: "casts",
         sql: "SELECT castsource::text, casttarget::text, castfunc::text, castcontext::text FROM pg_catalog.pg_cast \
               WHERE oid >= 16384 ORDER BY oid",
+    },
+    // Built-in functions are pinned, so pg_depend does not tell of them: what runs with a row is read as text.
+    CatalogQuery {
+        name: "expressions",
+        sql: "SELECT p.polrelid::text, CASE WHEN p.polcmd IN ('r','*') THEN 'r' ELSE 'w' END, pg_catalog.pg_get_expr(p.polqual, p.polrelid) \
+              FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid WHERE c.relrowsecurity AND p.polqual IS NOT NULL \
+              UNION ALL SELECT p.polrelid::text, 'w', pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) FROM pg_catalog.pg_policy p \
+                JOIN pg_catalog.pg_class c ON c.oid = p.polrelid WHERE c.relrowsecurity AND p.polwithcheck IS NOT NULL \
+              UNION ALL SELECT a.adrelid::text, 'w', pg_catalog.pg_get_expr(a.adbin, a.adrelid) FROM pg_catalog.pg_attrdef a \
+                WHERE a.adrelid >= 16384 \
+              UNION ALL SELECT k.conrelid::text, 'w', pg_catalog.pg_get_expr(k.conbin, k.conrelid) FROM pg_catalog.pg_constraint k \
+                WHERE k.conrelid >= 16384 AND k.contype = 'c' \
+              UNION ALL SELECT i.indrelid::text, 'w', pg_catalog.pg_get_expr(i.indexprs, i.indrelid) FROM pg_catalog.pg_index i \
+                WHERE i.indrelid >= 16384 AND i.indexprs IS NOT NULL \
+              UNION ALL SELECT i.indrelid::text, 'w', pg_catalog.pg_get_expr(i.indpred, i.indrelid) FROM pg_catalog.pg_index i \
+                WHERE i.indrelid >= 16384 AND i.indpred IS NOT NULL \
+              UNION ALL SELECT t.partrelid::text, 'w', pg_catalog.pg_get_expr(t.partexprs, t.partrelid) FROM pg_catalog.pg_partitioned_table t \
+                WHERE t.partexprs IS NOT NULL \
+              ORDER BY 1, 2, 3",
+    },
+    CatalogQuery {
+        name: "temporary",
+        sql: "SELECT DISTINCT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+              WHERE n.nspname ~ '^pg_temp_' AND (c.relkind IN ('v','f') OR c.relrowsecurity OR c.relhasrules OR c.relhastriggers) ORDER BY 1",
     },
 ];

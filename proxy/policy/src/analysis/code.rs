@@ -1,0 +1,116 @@
+//! Code that runs with the rows of a relation or the values of a type: policies, defaults, checks, index expressions.
+//!
+//! The server prints it as SQL; what it amounts to is found out once per catalog. Functions that triggers and rules call are not
+//! here: they are named by the catalog (`Relation::write_code`).
+
+use super::{Interest, Range, Reach, Scope, Source, Walk};
+use crate::catalog::Relation;
+use crate::state::SessionState;
+use crate::{Catalog, StatementKind, grammar};
+
+const MOST_BYTES: usize = 1 << 20;
+
+/// What evaluating an expression of the catalog amounts to.
+#[derive(Debug)]
+pub(crate) struct CodeFacts {
+    kind: StatementKind,
+    notes: Vec<String>,
+    reads: Vec<u32>,
+    calls: Vec<u32>,
+    operators: Vec<(Option<String>, String)>,
+    types: Vec<u32>,
+    functions: Vec<String>,
+}
+
+impl<'a> Walk<'a> {
+    /// What runs with a relation's rows when they are read or written.
+    pub(super) fn runs(&mut self, relation: &'a Relation, writes: bool) {
+        let expressions = if writes { &relation.write_expressions } else { &relation.read_expressions };
+        if expressions.is_empty() || self.shallow {
+            return;
+        }
+        let [reading, writing] = &relation.code;
+        let slot = if writes { writing } else { reading };
+        if slot.get().is_none() {
+            let _ = slot.set(relation_code(self.catalog, relation, expressions, self.level));
+        }
+        self.take_code(slot.get().and_then(Option::as_ref), || format!("{}.{}", relation.schema, relation.name));
+    }
+
+    /// The checks of a domain.
+    pub(super) fn domain_check(&mut self, check: &str, slot: &'a std::sync::OnceLock<Option<CodeFacts>>) {
+        if slot.get().is_none() {
+            let text = format!("SELECT {check} FROM (SELECT NULL) AS domain(value)");
+            let _ = slot.set(code(self.catalog, &text, self.level, |walk, node| {
+                let _ = walk.query(node, None);
+            }));
+        }
+        self.take_code(slot.get().and_then(Option::as_ref), || "the check of a domain".to_owned());
+    }
+
+    fn take_code(&mut self, facts: Option<&'a CodeFacts>, whose: impl Fn() -> String) {
+        let Some(facts) = facts else {
+            let whose = whose();
+            self.unknown(|| format!("an expression of {whose} could not be judged"));
+            return;
+        };
+        if facts.kind > self.kind.max(StatementKind::Read) {
+            for note in &facts.notes {
+                let note = format!("{}: {note}", whose());
+                self.raise(facts.kind, || note);
+            }
+            self.kind = self.kind.max(facts.kind);
+        }
+        self.calls.extend(facts.calls.iter().copied());
+        self.operators.extend(facts.operators.iter().cloned());
+        for name in &facts.functions {
+            self.function_changed(name);
+        }
+        for oid in &facts.types {
+            self.know_type(*oid, 0);
+        }
+        for oid in &facts.reads {
+            if let Some(relation) = self.catalog.relation(*oid) {
+                let kind = self.kind;
+                self.read_as(relation, Reach::Kin);
+                self.kind = self.kind.max(kind);
+            }
+        }
+    }
+}
+
+fn relation_code(catalog: &Catalog, relation: &Relation, expressions: &[String], level: usize) -> Option<CodeFacts> {
+    let text = format!("SELECT {}", expressions.join(", "));
+    code(catalog, &text, level, |walk, node| {
+        let Some(pg_query::NodeEnum::SelectStmt(select)) = &node.node else { return };
+        let Some(relation) = walk.catalog.relation(relation.oid) else { return };
+        let range = Range { alias: relation.name.clone(), schema: None, source: Source::Relation(relation, Vec::new()) };
+        let scope = Scope { ranges: vec![range], hidden: Vec::new(), parent: None, merged: false };
+        walk.use_columns(relation);
+        let _ = walk.targets(&select.target_list, &scope);
+    })
+}
+
+fn code(catalog: &Catalog, text: &str, level: usize, look: impl FnOnce(&mut Walk<'_>, &pg_query::Node)) -> Option<CodeFacts> {
+    if level >= super::MOST_LEVELS {
+        return None;
+    }
+    let statements = grammar::parse(text, MOST_BYTES).ok()?;
+    let [statement] = statements.as_slice() else { return None };
+    let state = SessionState::default();
+    let mut walk = Walk::new(catalog, &state, Interest::All);
+    walk.depth = super::MOST_DEPTH / 2;
+    walk.shallow = true;
+    walk.level = level + 1;
+    walk.kind = StatementKind::Read;
+    look(&mut walk, statement.stmt.as_deref()?);
+    Some(CodeFacts {
+        kind: walk.kind,
+        notes: walk.notes,
+        reads: walk.reads.into_keys().collect(),
+        calls: walk.calls.into_iter().collect(),
+        operators: walk.operators.into_iter().collect(),
+        types: walk.types.into_iter().collect(),
+        functions: walk.called_names.into_iter().collect(),
+    })
+}

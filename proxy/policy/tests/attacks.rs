@@ -1,0 +1,58 @@
+//! Attempts to pass for something milder, and harmless neighbours of each, over the catalog of `data/attacks.sql`.
+//!
+//! Every line of `data/attacks.jsonl` is a session: its texts are sent one after another, the last one is judged. `at-least` is the
+//! mildest class that is not too mild, `exactly` that of a control.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_policy::catalog::Snapshot;
+use countersign_policy::judge::STACK_BYTES;
+use countersign_policy::{JudgeRequest, Policy, Principal, SessionState, StatementKind, judge};
+use serde::Deserialize;
+
+const POLICY: &str = "version = 1\n[[rules]]\nname = \"all\"\naction = \"allow\"\n[[masks]]\ncolumns = [\"public.customers.ssn\"]\nmask = { kind = \"full\" }\n";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Case {
+    steps: Vec<String>,
+    #[serde(default)]
+    types: Vec<u32>,
+    at_least: Option<StatementKind>,
+    exactly: Option<StatementKind>,
+}
+
+fn check() -> Vec<String> {
+    let policy = Policy::parse(POLICY).unwrap();
+    let catalog = Snapshot::from_json(include_str!("data/attacks.snapshot.json")).unwrap().build().unwrap();
+    let principal = Principal { issuer: "i".into(), subject: "s".into(), email: None, groups: BTreeSet::new(), claims: BTreeMap::new() };
+    let mut failures = Vec::new();
+    for line in include_str!("data/attacks.jsonl").lines() {
+        let case: Case = serde_json::from_str(line).unwrap();
+        let mut state = SessionState::new(&principal, "bank", &[]);
+        let mut last = None;
+        for sql in &case.steps {
+            let (policy, principal, catalog) = (&policy, &principal, &catalog);
+            let request =
+                JudgeRequest { policy, principal, database: "bank", catalog, state: &state, parameter_types: &case.types, now: 0 };
+            let judgement = judge(sql, &request);
+            state.forwarded(&judgement);
+            last = Some(judgement);
+        }
+        let last = last.unwrap();
+        let found = last.statements.iter().map(|facts| facts.kind).max().unwrap();
+        let right = case.at_least.is_none_or(|least| found >= least) && case.exactly.is_none_or(|exactly| found == exactly);
+        if !right {
+            failures.push(format!("{line}: {found:?}, {:?}", last.statements));
+        }
+    }
+    failures
+}
+
+#[test]
+fn nothing_passes_for_milder_than_it_is_and_controls_stay_what_they_are() {
+    let worker = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(check).unwrap();
+    let failures = worker.join().unwrap();
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
