@@ -33,6 +33,9 @@ const LEAST_SERVER_MESSAGE: usize = 1024 * 1024;
 /// How many times what a session may buffer may wait for its recording before both sides are no longer read.
 const UNRECORDED: usize = 4;
 
+/// How many times in a row bytes may be taken before everything else is asked.
+const TURNS: u32 = 8;
+
 /// How a session ended.
 #[derive(Debug)]
 pub struct DriverEnd {
@@ -173,12 +176,17 @@ impl Driver {
         let room = self.services.settings.limits.max_buffer_bytes.saturating_mul(UNRECORDED);
         let mut last_traffic = Instant::now();
         let mut recorder_broken = false;
+        let mut turn = 0_u32;
         loop {
+            turn = turn.wrapping_add(1);
             self.session.set_now(now_us());
             self.refresh_policy();
             let crowded = !recorder_broken && self.recorder.pending_bytes() > room;
             if !crowded {
                 self.session.client_bytes(&mut self.wire.client_in);
+            }
+            if drained && self.session.is_idle() {
+                self.shut_down("drain", "57P01", "terminating connection due to administrator command");
             }
             self.carry_out();
             if self.over() {
@@ -189,28 +197,14 @@ impl Driver {
             let alarm = [lifetime, idle_at, self.farewell].into_iter().flatten().min();
             let durable_wanted = !recorder_broken && (self.strict || !self.finishing.is_empty());
             let draining = drained && !self.session.is_closed();
+            // Bytes that are there are taken at once, without asking everything else; but never for long.
+            let at_once = if turn.is_multiple_of(TURNS) { None } else { self.wire.moved_already(&self.session, !crowded).await };
+            if let Some(moved) = at_once {
+                self.moved(moved, &mut last_traffic);
+                continue;
+            }
             tokio::select! {
-                moved = self.wire.moved(&self.session, !crowded) => match moved {
-                    Moved::Bytes => {
-                        last_traffic = Instant::now();
-                        self.session.set_now(now_us());
-                        if !self.wire.upstream_in.is_empty() {
-                            self.session.server_bytes(&mut self.wire.upstream_in);
-                        }
-                    }
-                    Moved::ClientGone => {
-                        self.session.client_gone();
-                        self.wire.client_lost();
-                    }
-                    Moved::UpstreamGone => {
-                        self.session.server_bytes(&mut self.wire.upstream_in);
-                        if !self.session.is_closed() {
-                            metrics::upstream_error("lost");
-                        }
-                        self.session.server_gone();
-                        self.wire.upstream_lost();
-                    }
-                },
+                moved = self.wire.moved(&self.session, !crowded) => self.moved(moved, &mut last_traffic),
                 changed = self.recorder.progress(crowded.then_some(room)), if durable_wanted || crowded => match changed {
                     Ok(durable) => self.durable(durable),
                     Err(failure) => {
@@ -232,11 +226,32 @@ impl Driver {
                 // A client that still takes its result is not idle.
                 () = at(alarm) => if std::mem::take(&mut self.wire.wrote) { last_traffic = Instant::now() } else { self.alarm(lifetime, idle_at) },
             }
-            if drained && self.session.is_idle() {
-                self.shut_down("drain", "57P01", "terminating connection due to administrator command");
-            }
         }
         self.finish(recorder_broken).await
+    }
+
+    fn moved(&mut self, moved: Moved, last_traffic: &mut Instant) {
+        match moved {
+            Moved::Bytes => {
+                *last_traffic = Instant::now();
+                self.session.set_now(now_us());
+                if !self.wire.upstream_in.is_empty() {
+                    self.session.server_bytes(&mut self.wire.upstream_in);
+                }
+            }
+            Moved::ClientGone => {
+                self.session.client_gone();
+                self.wire.client_lost();
+            }
+            Moved::UpstreamGone => {
+                self.session.server_bytes(&mut self.wire.upstream_in);
+                if !self.session.is_closed() {
+                    metrics::upstream_error("lost");
+                }
+                self.session.server_gone();
+                self.wire.upstream_lost();
+            }
+        }
     }
 
     fn shut_down(&mut self, reason: &str, code: &str, message: &str) {

@@ -27,7 +27,7 @@ use aws_config::SdkConfig;
 use bytes::Bytes;
 use countersign_recording::v1::manifest::Payload as _;
 use countersign_recording::{Hash, ObjectName, SessionId, SigningKey, TaskId, TaskStatement};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::config::RecordingStore;
@@ -47,6 +47,7 @@ use put::{Health, PutParts};
 #[derive(Clone)]
 pub struct Recorder {
     messages: mpsc::UnboundedSender<Message>,
+    hurry: Arc<Notify>,
     next_key: Arc<AtomicU64>,
     task: TaskId,
     gated: bool,
@@ -127,15 +128,17 @@ impl Recorder {
         let (messages, inbox) = mpsc::unbounded_channel();
         let health = Arc::new(Health::default());
         let checked = Arc::clone(&store);
+        let hurry = Arc::new(Notify::new());
         let engine = Engine::new(
             config,
             task,
             key,
             head,
             PutParts { store, signer, health: Arc::clone(&health), runtime: tokio::runtime::Handle::current() },
+            Arc::clone(&hurry),
         );
         engine::spawn(engine, inbox).map_err(StartError::Thread)?;
-        Ok(Self { messages, next_key: Arc::new(AtomicU64::new(0)), task, gated, health, store: checked })
+        Ok(Self { messages, next_key: Arc::new(AtomicU64::new(0)), task, gated, health, store: checked, hurry })
     }
 
     /// Opens the recording of a session. Its first event must be its start.
@@ -145,7 +148,7 @@ impl Recorder {
         let shared = Arc::new(Shared::default());
         // A failed send shows at the session's first `changed`.
         let _gone = self.messages.send(Message::Open { key, session: SessionId(session), shared: Arc::clone(&shared) });
-        SessionRecorder::new(key, shared, self.messages.clone())
+        SessionRecorder::new(key, shared, self.messages.clone(), Arc::clone(&self.hurry))
     }
 
     /// This run of the process, as its journal has it.

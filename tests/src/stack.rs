@@ -452,7 +452,8 @@ impl ConfigParts<'_> {
             .set("recording", "durability", if self.options.asynchronous { "async" } else { "strict" })
             .set("mask", "key", secret("mask", &hex::encode(rand::rng().random::<[u8; 32]>()))?)
             .set("limits", "drain_seconds", 2);
-        match &self.upstream.ca {
+        // Without TLS towards clients there is none towards the server: all of it is on this machine's loopback then.
+        match self.upstream.ca.as_ref().filter(|_| !self.options.plaintext) {
             Some(ca) => config.set("upstream", "tls", "verify-full").set("upstream", "ca", path(ca)),
             None => config.set("upstream", "tls", "disable"),
         };

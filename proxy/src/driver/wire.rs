@@ -99,6 +99,15 @@ impl Wire {
         poll_fn(|cx| self.poll(session, room, cx)).await
     }
 
+    /// The same, when it can be said at once.
+    pub(super) async fn moved_already(&mut self, session: &Session, room: bool) -> Option<Moved> {
+        poll_fn(|cx| match self.poll(session, room, cx) {
+            Poll::Ready(moved) => Poll::Ready(Some(moved)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
     fn poll(&mut self, session: &Session, room: bool, cx: &mut Context<'_>) -> Poll<Moved> {
         // What was written changes nothing for the session, unless it only waits for its last bytes to go.
         let ending = session.is_closed();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign_recording::{Event, Hash, JournalEntry, JournalWriter, ObjectName, SessionId, SigningKey, TaskId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::config::RecorderConfig;
@@ -33,6 +33,8 @@ pub(super) struct Engine {
     key: SigningKey,
     putter: Putter,
     progress: mpsc::UnboundedReceiver<Progress>,
+    /// A session has much to say.
+    hurry: Arc<Notify>,
     sessions: HashMap<u64, Session>,
     /// Sessions with something for the journal.
     dirty: BTreeSet<u64>,
@@ -70,7 +72,7 @@ pub(super) fn spawn(mut engine: Engine, mut inbox: mpsc::UnboundedReceiver<Messa
 }
 
 impl Engine {
-    pub(super) fn new(config: RecorderConfig, task: TaskId, key: SigningKey, head: Hash, parts: PutParts) -> Self {
+    pub(super) fn new(config: RecorderConfig, task: TaskId, key: SigningKey, head: Hash, parts: PutParts, hurry: Arc<Notify>) -> Self {
         let (sender, progress) = mpsc::unbounded_channel();
         let putter = Putter::new(parts, sender, config.tuning.clone());
         Self {
@@ -79,6 +81,7 @@ impl Engine {
             key,
             putter,
             progress,
+            hurry,
             sessions: HashMap::new(),
             dirty: BTreeSet::new(),
             idle_entries: Vec::new(),
@@ -120,6 +123,7 @@ impl Engine {
                         self.message(message);
                     }
                 }
+                () = self.hurry.notified(), if look_at.is_some() => look_at = None,
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
             while self.due().is_some_and(|due| due <= Instant::now()) && self.flush() {}

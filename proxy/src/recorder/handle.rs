@@ -8,6 +8,9 @@ use tokio::sync::{Notify, mpsc};
 
 use super::engine::Message;
 
+/// Bytes of one session that are not left lying, however seldom the recorder looks.
+const HURRY_AT: u64 = 256 * 1024;
+
 /// What engine and session share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -61,16 +64,19 @@ pub struct SessionRecorder {
     key: u64,
     shared: Arc<Shared>,
     messages: mpsc::UnboundedSender<Message>,
+    hurry: Arc<Notify>,
     buffered: Vec<(i64, Event)>,
     buffered_bytes: u64,
+    /// Bytes handed over since the recorder was last asked to hurry.
+    unhurried: u64,
     next: u64,
     appended: u64,
     seen: u64,
 }
 
 impl SessionRecorder {
-    pub(super) fn new(key: u64, shared: Arc<Shared>, messages: mpsc::UnboundedSender<Message>) -> Self {
-        Self { key, shared, messages, buffered: Vec::new(), buffered_bytes: 0, next: 0, appended: 0, seen: 0 }
+    pub(super) fn new(key: u64, shared: Arc<Shared>, messages: mpsc::UnboundedSender<Message>, hurry: Arc<Notify>) -> Self {
+        Self { key, shared, messages, hurry, buffered: Vec::new(), buffered_bytes: 0, unhurried: 0, next: 0, appended: 0, seen: 0 }
     }
 
     /// Appends an event and gives its number. Nothing leaves before [`Self::flush`].
@@ -92,6 +98,11 @@ impl SessionRecorder {
         let message = Message::Events { key: self.key, events: std::mem::take(&mut self.buffered), bytes };
         if self.messages.send(message).is_err() {
             self.shared.fail(RecorderFailure::Stopped);
+        }
+        self.unhurried = self.unhurried.saturating_add(bytes);
+        if self.unhurried > HURRY_AT {
+            self.unhurried = 0;
+            self.hurry.notify_one();
         }
     }
 

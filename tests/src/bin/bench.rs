@@ -30,6 +30,9 @@ struct Arguments {
     /// Scale of pgbench's tables.
     #[arg(long, default_value_t = 10)]
     scale: u32,
+    /// Only modes with this in their name.
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 /// A way to the server.
@@ -38,6 +41,8 @@ struct Route {
     port: u16,
     user: String,
     password: String,
+    /// The process in between.
+    process: Option<u32>,
 }
 
 const MODES: [(&str, &[&str]); 4] = [
@@ -59,53 +64,73 @@ async fn main() -> Result<()> {
         show_build: true,
         ..StackOptions::default()
     };
-    let stack = Stack::start(options, &|step| println!("{step}")).await?;
+    let mut stack = Stack::start(options, &|step| println!("{step}")).await?;
     let scratch = Scratch::new("bench")?;
     let pooler = Pooler::start(&stack.upstream, scratch.path()).await?;
+    let gateway = stack.proxy.process().id();
     let dba = stack.principals.get("dba").context("no dba")?;
-    let service = |name, port| Route { name, port, user: stack.upstream.user.clone(), password: stack.upstream.password.clone() };
-    let mut routes = vec![service("direct", stack.upstream.port)];
+    let service =
+        |name, port, process| Route { name, port, user: stack.upstream.user.clone(), password: stack.upstream.password.clone(), process };
+    let mut routes = vec![service("direct", stack.upstream.port, None)];
     match &pooler {
-        Some(pooler) => routes.push(service("pgbouncer", pooler.port)),
+        Some(pooler) => routes.push(service("pgbouncer", pooler.port, pooler.process.id())),
         None => println!("pgbouncer is not installed, so it is left out (apt-get install pgbouncer)"),
     }
-    routes.push(Route { name: "countersign", port: stack.gateway.port, user: dba.user.clone(), password: dba.token.clone() });
+    let (user, password) = (dba.user.clone(), dba.token.clone());
+    routes.push(Route { name: "countersign", port: stack.gateway.port, user, password, process: Some(gateway) });
 
-    let mut figures: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
+    let mut figures = Figures::new();
+    let mut costs = Figures::new();
     for round in 1..=arguments.rounds {
-        for (mode, flags) in MODES {
+        for (mode, flags) in MODES.into_iter().filter(|(mode, _)| mode.contains(&arguments.only)) {
             for route in &routes {
                 println!("round {round} of {}: {mode} through {}", arguments.rounds, route.name);
-                let tps = pgbench(&stack.upstream, route, flags, arguments.clients, arguments.seconds).await?;
+                let before = route.process.and_then(cpu_seconds);
+                let (tps, transactions) = pgbench(&stack.upstream, route, flags, arguments.clients, arguments.seconds).await?;
                 figures.entry((mode, route.name)).or_default().push(tps);
+                if let (Some(before), Some(after)) = (before, route.process.and_then(cpu_seconds)) {
+                    costs.entry((mode, route.name)).or_default().push((after - before) * 1e6 / transactions);
+                }
             }
         }
-        for route in &routes {
+        for route in routes.iter().filter(|_| "latency rows".contains(&arguments.only)) {
             println!("round {round} of {}: latency and a million rows through {}", arguments.rounds, route.name);
             let client = connect(&stack.upstream, route).await?;
             figures.entry(("one client, select 1, p50 µs", route.name)).or_default().push(latency(&client).await?);
             figures.entry(("a million rows, rows/s", route.name)).or_default().push(million(&client).await?);
         }
     }
+    println!("\nmedians of the rounds; in brackets the ratio to direct");
     report(&routes, &mut figures);
+    println!("\nprocessor time of the process in between, microseconds a transaction");
+    report(&routes, &mut costs);
     Ok(())
 }
 
-fn report(routes: &[Route], figures: &mut BTreeMap<(&str, &str), Vec<f64>>) {
-    println!("\nmedians of the rounds; in brackets the ratio to direct");
+/// Measured values by mode and route.
+type Figures = BTreeMap<(&'static str, &'static str), Vec<f64>>;
+
+fn report(routes: &[Route], figures: &mut Figures) {
     print!("{:<30}", "");
     for route in routes {
         print!("{:>22}", route.name);
     }
     println!();
-    let mut modes: Vec<&str> = figures.keys().map(|(mode, _)| *mode).collect();
+    let mut modes: Vec<&'static str> = figures.keys().map(|(mode, _)| *mode).collect();
     modes.dedup();
     for mode in modes {
         print!("{mode:<30}");
         let direct = figures.get_mut(&(mode, "direct")).map_or(0.0, |values| median(values));
         for route in routes {
             let value = figures.get_mut(&(mode, route.name)).map_or(0.0, |values| median(values));
-            print!("{:>22}", format!("{value:.0} ({:.2})", value / direct));
+            let text = if value == 0.0 {
+                "-".to_owned()
+            } else if direct == 0.0 {
+                format!("{value:.1}")
+            } else {
+                format!("{value:.0} ({:.2})", value / direct)
+            };
+            print!("{text:>22}");
         }
         println!();
     }
@@ -116,7 +141,7 @@ fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-async fn pgbench(server: &Server, route: &Route, flags: &[&str], clients: u32, seconds: u32) -> Result<f64> {
+async fn pgbench(server: &Server, route: &Route, flags: &[&str], clients: u32, seconds: u32) -> Result<(f64, f64)> {
     let output = tokio::process::Command::new(find_program("pgbench")?)
         .args(flags)
         .args(["--no-vacuum", "--jobs=2", &format!("--client={clients}"), &format!("--time={seconds}")])
@@ -128,12 +153,19 @@ async fn pgbench(server: &Server, route: &Route, flags: &[&str], clients: u32, s
         .await?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "pgbench through {} failed: {}{text}", route.name, String::from_utf8_lossy(&output.stderr));
-    let tps = text
-        .lines()
-        .find_map(|line| line.strip_prefix("tps = "))
-        .and_then(|rest| rest.split(' ').next())
-        .context("pgbench printed no tps")?;
-    Ok(tps.parse()?)
+    let number = |start: &str| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(start)).with_context(|| format!("pgbench printed no `{start}`"))?;
+        Ok::<f64, anyhow::Error>(rest.split([' ', '/']).next().unwrap_or_default().parse()?)
+    };
+    Ok((number("tps = ")?, number("number of transactions actually processed: ")?))
+}
+
+/// Processor time a process has used, user and system. Linux counts it in hundredths of a second for user space.
+fn cpu_seconds(process: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
+    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) / 100.0)
 }
 
 async fn connect(server: &Server, route: &Route) -> Result<tokio_postgres::Client> {
@@ -178,7 +210,7 @@ fn futures_next(
 /// PgBouncer in session mode, on a port of its own.
 struct Pooler {
     port: u16,
-    _process: tokio::process::Child,
+    process: tokio::process::Child,
 }
 
 impl Pooler {
@@ -207,7 +239,7 @@ impl Pooler {
             command.arg("-q").arg(&ini).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
         for _ in 0..100 {
             if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return Ok(Some(Self { port, _process: process }));
+                return Ok(Some(Self { port, process }));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
