@@ -89,6 +89,11 @@ impl CancelHandle {
         &self.secret
     }
 
+    /// The same, as a future that can be kept.
+    pub fn bell(&self) -> tokio::sync::futures::OwnedNotified {
+        Arc::clone(&self.bell).notified_owned()
+    }
+
     /// Resolves when a CancelRequest with this key came. Cancel-safe; requests that come while nobody waits count once.
     pub async fn cancelled(&self) {
         self.bell.notified().await;

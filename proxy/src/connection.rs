@@ -53,16 +53,25 @@ pub struct Gateway {
 pub async fn serve(stream: TcpStream, peer: SocketAddr, gateway: Arc<Gateway>, refusal: Option<ClientError>) {
     let session_id = Uuid::now_v7();
     let span = tracing::info_span!("connection", session.id = %session_id, client.addr = %peer);
-    serve_in_span(stream, peer, session_id, gateway, refusal).instrument(span).await;
+    // The session itself runs outside of the span, which would be entered and left for every message.
+    if let Some((established, services)) = serve_in_span(stream, peer, session_id, gateway, refusal).instrument(span).await {
+        driver::run(established, services).await;
+    }
 }
 
-async fn serve_in_span(stream: TcpStream, peer: SocketAddr, session_id: Uuid, gateway: Arc<Gateway>, refusal: Option<ClientError>) {
+async fn serve_in_span(
+    stream: TcpStream,
+    peer: SocketAddr,
+    session_id: Uuid,
+    gateway: Arc<Gateway>,
+    refusal: Option<ClientError>,
+) -> Option<(Established, Services)> {
     // Without this small answers wait for the client's acknowledgements.
     let _ = stream.set_nodelay(true);
     let limit = gateway.settings.limits.startup;
     let Ok(greeting) = timeout(limit, startup::greet(stream, &gateway.transport)).await else {
         metrics::refused("start-up timeout");
-        return;
+        return None;
     };
     match greeting {
         Greeting::Gone { reason } => {
@@ -78,8 +87,9 @@ async fn serve_in_span(stream: TcpStream, peer: SocketAddr, session_id: Uuid, ga
             tracing::info!(error.code = error.code, "connection refused: {}", error.message);
             refuse(io, &error, limit).await;
         }
-        Greeting::Session(greeted) => session(*greeted, peer, session_id, &gateway, refusal).await,
+        Greeting::Session(greeted) => return session(*greeted, peer, session_id, &gateway, refusal).await,
     }
+    None
 }
 
 async fn refuse(io: ClientIo, error: &ClientError, limit: std::time::Duration) {
@@ -92,7 +102,7 @@ async fn session(
     session_id: Uuid,
     gateway: &Arc<Gateway>,
     refusal: Option<ClientError>,
-) {
+) -> Option<(Established, Services)> {
     let limit = gateway.settings.limits.startup;
     let admitted = match refusal {
         Some(error) => Err(Refusal { error, reason: "too many sessions" }),
@@ -104,7 +114,7 @@ async fn session(
             Ok(Ok(Some(verified))) => admit(&mut greeted, gateway, verified).await,
             Ok(Ok(None)) => {
                 metrics::refused("closed before the token");
-                return;
+                return None;
             }
             Ok(Err(refusal)) => Err(refusal),
             Err(_) => {
@@ -119,7 +129,7 @@ async fn session(
             metrics::refused(reason);
             tracing::info!(error.code = error.code, client.user = %label(&greeted.parameters.user), "connection refused: {}", error.message);
             refuse(greeted.io, &error, limit).await;
-            return;
+            return None;
         }
     };
     let (established, services) = assemble(greeted, peer, session_id, gateway, admitted);
@@ -131,8 +141,7 @@ async fn session(
         upstream.pid = established.upstream_cancel.process_id(),
         "session begins"
     );
-    let end = driver::run(established, services).await;
-    tracing::info!(session.end = %end.reason, "session ended");
+    Some((established, services))
 }
 
 /// A connection that gets no session.

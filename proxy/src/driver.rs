@@ -2,11 +2,12 @@
 //! sans-io session, its output and effects go out.
 
 mod holds;
+mod signals;
 mod wire;
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,7 @@ use crate::established::{Established, Services};
 use crate::metrics::{self, OpenSession};
 use crate::recorder::SessionRecorder;
 use crate::upstream;
+use signals::{Signal, Signals};
 use wire::{Moved, Wire};
 
 /// How long the last bytes of a session may take to reach a client that does not read.
@@ -65,7 +67,8 @@ struct Driver {
     recorder: SessionRecorder,
     strict: bool,
     who: holds::Who,
-    cancel: crate::cancel::CancelHandle,
+    signals: Signals,
+    statements: metrics::Statements,
     upstream_cancel: upstream::UpstreamCancel,
     operation: Option<Operation>,
     watch: Option<Watch>,
@@ -149,6 +152,7 @@ impl Driver {
             now_us: now_us(),
         });
         let wire = Wire::new(client, client_buffer, upstream, upstream_buffer, settings.limits.max_held_client_bytes);
+        let signals = Signals::new(cancel, &services.drain);
         Self {
             session,
             wire,
@@ -156,7 +160,8 @@ impl Driver {
             recorder,
             strict,
             who,
-            cancel,
+            signals,
+            statements: metrics::Statements::new(),
             upstream_cancel,
             operation: None,
             watch: None,
@@ -169,7 +174,6 @@ impl Driver {
     }
 
     async fn run(mut self) -> DriverEnd {
-        let (mut drain, mut deadline) = (self.services.drain.clone(), self.services.drain.clone());
         let mut drained = false;
         let lifetime = self.services.settings.max_session.map(|max| Instant::now() + max);
         let idle = self.services.settings.limits.idle;
@@ -196,7 +200,6 @@ impl Driver {
             let idle_at = idle.filter(|_| self.session.is_waiting()).map(|idle| last_traffic + idle);
             let alarm = [lifetime, idle_at, self.farewell].into_iter().flatten().min();
             let durable_wanted = !recorder_broken && (self.strict || !self.finishing.is_empty());
-            let draining = drained && !self.session.is_closed();
             // Bytes that are there are taken at once, without asking everything else; but never for long.
             let at_once = if turn.is_multiple_of(TURNS) { None } else { self.wire.moved_already(&self.session, !crowded).await };
             if let Some(moved) = at_once {
@@ -220,14 +223,28 @@ impl Driver {
                     self.done(done);
                 }
                 event = next_hold_event(&mut self.watch) => self.hold_event(event),
-                () = self.cancel.cancelled(), if !self.session.is_closed() => self.cancelled(),
-                _ = drain.begun(), if !drained => drained = true,
-                () = deadline.expired(), if draining => self.shut_down("drain", "57P01", "terminating connection due to administrator command"),
-                // A client that still takes its result is not idle.
-                () = at(alarm) => if std::mem::take(&mut self.wire.wrote) { last_traffic = Instant::now() } else { self.alarm(lifetime, idle_at) },
+                signal = self.signals.next(alarm) => match signal {
+                    Signal::Cancel if self.session.is_closed() => {}
+                    Signal::Cancel => self.cancelled(),
+                    Signal::Drain => drained = true,
+                    Signal::DrainOver => self.shut_down("drain", "57P01", "terminating connection due to administrator command"),
+                    // A client that still takes its result is not idle.
+                    Signal::Alarm if std::mem::take(&mut self.wire.wrote) => last_traffic = Instant::now(),
+                    Signal::Alarm => self.alarm(lifetime, idle_at),
+                },
             }
         }
         self.finish(recorder_broken).await
+    }
+
+    fn count(&self, event: &Event) {
+        match event {
+            Event::Decision { verdict: Verdict::Allow, .. } => self.statements.allowed(),
+            Event::Decision { verdict: Verdict::Deny, .. } => self.statements.denied(),
+            Event::Decision { verdict: Verdict::Hold, .. } => self.statements.held(),
+            Event::Approval { outcome, .. } => metrics::hold_ended(outcome),
+            _ => {}
+        }
     }
 
     fn moved(&mut self, moved: Moved, last_traffic: &mut Instant) {
@@ -311,7 +328,7 @@ impl Driver {
         while let Some(effect) = self.session.effect() {
             match effect {
                 Effect::Record(event) => {
-                    count(&event);
+                    self.count(&event);
                     self.recorder.append(i64::try_from(now_us()).unwrap_or(i64::MAX), event);
                 }
                 Effect::PlaceHold(hold) => {
@@ -468,18 +485,6 @@ fn snapshot_catalog(snapshot: &Arc<Snapshot>) -> Arc<countersign_policy::Catalog
     Arc::clone(&snapshot.catalog)
 }
 
-fn count(event: &Event) {
-    match event {
-        Event::Decision { verdict, .. } => metrics::statement(match verdict {
-            Verdict::Allow => "allow",
-            Verdict::Deny => "deny",
-            Verdict::Hold => "hold",
-        }),
-        Event::Approval { outcome, .. } => metrics::hold_ended(outcome),
-        _ => {}
-    }
-}
-
 fn finish_hold(approvals: Approvals, request: RequestId, outcome: String) {
     tokio::spawn(async move {
         if let Err(error) = approvals.finish(&request, &outcome).await {
@@ -506,16 +511,6 @@ async fn wait_for(operation: &mut Option<Operation>) -> Done {
 async fn next_hold_event(watch: &mut Option<Watch>) -> HoldEvent {
     match watch {
         Some(watch) => watch.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn at(alarm: Option<Instant>) {
-    match alarm {
-        Some(alarm) => {
-            let sleep = pin!(tokio::time::sleep_until(alarm));
-            sleep.await;
-        }
         None => std::future::pending().await,
     }
 }

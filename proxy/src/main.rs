@@ -7,6 +7,10 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use countersign_proxy::{config::Config, logging, serve};
 
+/// A message costs a dozen small allocations; this allocator takes them with less work than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A PostgreSQL gateway that decides statement by statement, holds the risky ones for reviewers, masks and records.
 #[derive(Debug, Parser)]
 #[command(name = "countersign-proxy", version)]
