@@ -18,7 +18,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    task::LocalSet,
+    task::JoinSet,
 };
 
 use crate::{
@@ -88,26 +88,40 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let counted = Arc::clone(&load);
         let body = move || {
-            let tasks = LocalSet::new();
-            tasks.block_on(&runtime, async {
-                while let Some(arrival) = inbox.recv().await {
-                    let gateway = Arc::clone(&gateway);
-                    let counted = Counted(Arc::clone(&counted));
-                    tokio::task::spawn_local(async move {
-                        let Arrival { stream, peer, place, refusal } = arrival;
-                        match TcpStream::from_std(stream) {
-                            Ok(stream) => connection::serve(stream, peer, gateway, refusal).await,
-                            Err(error) => tracing::error!("cannot serve a connection: {error}"),
+            runtime.block_on(async {
+                let mut sessions = JoinSet::new();
+                loop {
+                    tokio::select! {
+                        arrival = inbox.recv() => {
+                            // The door is closed; the sessions that are there go on to their end.
+                            let Some(arrival) = arrival else { break };
+                            sessions.spawn(attend(arrival, Arc::clone(&gateway), Counted(Arc::clone(&counted))));
                         }
-                        drop((place, counted));
-                    });
+                        Some(ended) = sessions.join_next(), if !sessions.is_empty() => report(ended),
+                    }
+                }
+                while let Some(ended) = sessions.join_next().await {
+                    report(ended);
                 }
             });
-            // The door is closed; the sessions that are there go on to their end.
-            runtime.block_on(tasks);
         };
         let thread = thread::Builder::new().name(format!("worker-{number}")).stack_size(STACK_BYTES).spawn(body)?;
         Ok(Self { arrivals, load, thread })
+    }
+}
+
+async fn attend(arrival: Arrival, gateway: Arc<Gateway>, counted: Counted) {
+    let Arrival { stream, peer, place, refusal } = arrival;
+    match TcpStream::from_std(stream) {
+        Ok(stream) => connection::serve(stream, peer, gateway, refusal).await,
+        Err(error) => tracing::error!("cannot serve a connection: {error}"),
+    }
+    drop((place, counted));
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!("a session broke off: {error}");
     }
 }
 

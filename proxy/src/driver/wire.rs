@@ -221,10 +221,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Side<S> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut written = 0;
         while !self.out.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = self.out.iter().zip(slices.iter_mut()).map(|(chunk, slice)| *slice = IoSlice::new(chunk)).count();
-            let slices = slices.get(..count).unwrap_or_default();
-            let polled = pin!(self.stream.write_vectored(slices)).poll(cx);
+            let polled = match (self.out.len(), self.out.front()) {
+                // The usual case, and a cheaper call.
+                (1, Some(only)) => pin!(self.stream.write(only)).poll(cx),
+                _ => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let count = self.out.iter().zip(slices.iter_mut()).map(|(chunk, slice)| *slice = IoSlice::new(chunk)).count();
+                    pin!(self.stream.write_vectored(slices.get(..count).unwrap_or_default())).poll(cx)
+                }
+            };
             match polled {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => {
