@@ -10,7 +10,7 @@ use super::object::{FormatError, JOURNAL_TYPE, JournalEntry, SEGMENT_TYPE};
 /// Plain bytes are gathered to this size and then compressed into a frame of their own, so that a session waiting for its segment costs little memory.
 const FRAME: usize = 256 * 1024;
 
-/// Compression level of segments. Higher ones cost twice the time for a tenth of the size.
+/// Compression level of segments: the recorder must keep up with the rows of all sessions.
 const SEGMENT_LEVEL: i32 = 1;
 
 /// Compression level of journals, on the way to every acknowledgement.
