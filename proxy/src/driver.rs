@@ -119,6 +119,7 @@ impl Driver {
             client_tls,
             upstream_addr,
             upstream_tls,
+            upstream_pid: u32::try_from(upstream_cancel.process_id()).unwrap_or(0),
             upstream_user,
             database: database.clone(),
             application,

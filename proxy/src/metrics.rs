@@ -34,6 +34,8 @@ pub const RECORDER_LAG: &str = "countersign_recorder_lag_seconds";
 pub const RECORDER_PENDING: &str = "countersign_recorder_pending_bytes";
 /// Failed writes to the recording store.
 pub const RECORDER_ERRORS: &str = "countersign_recorder_errors_total";
+/// Sessions of dead tasks sealed by this one.
+pub const ORPHANS_SEALED: &str = "countersign_recorder_orphans_sealed_total";
 /// CancelRequests received.
 pub const CANCELS: &str = "countersign_cancel_requests_total";
 
@@ -57,6 +59,7 @@ pub fn describe() {
     describe_counter!(JWKS, "fetches of the issuer's keys, by result");
     describe_counter!(POLICY_RELOADS, "policy versions taken into force after the first");
     describe_counter!(RECORDER_ERRORS, "failed writes to the recording store");
+    describe_counter!(ORPHANS_SEALED, "sessions of dead tasks sealed by this one");
     describe_counter!(CANCELS, "cancel requests received");
     describe_histogram!(CATALOG_SECONDS, "seconds a catalog load took");
     describe_histogram!(RECORDER_LAG, "seconds between an event and its durability");
@@ -67,6 +70,7 @@ pub fn describe() {
         counter!(BYTES, "direction" => direction).absolute(0);
     }
     counter!(RECORDER_ERRORS).absolute(0);
+    counter!(ORPHANS_SEALED).absolute(0);
     counter!(POLICY_RELOADS).absolute(0);
     counter!(CANCELS).absolute(0);
 }

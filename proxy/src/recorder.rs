@@ -5,6 +5,7 @@
 //! journal object per flush; a session with much to say gets segments of its own; a closed one gets its last segment and a signed manifest.
 //! Objects are written once and never again, by writers that retry until the store answers.
 
+mod caretaker;
 mod config;
 mod coverage;
 mod directory;
@@ -39,6 +40,7 @@ pub use s3::S3Store;
 pub use signer::{KmsSigner, ManifestSigner, PemSigner, SignerError};
 pub use store::{PutError, Store};
 
+use caretaker::{Care, Caretaker};
 use engine::{Engine, Message};
 use handle::Shared;
 use put::{Health, PutParts};
@@ -53,6 +55,7 @@ pub struct Recorder {
     gated: bool,
     health: Arc<Health>,
     store: Arc<dyn Store>,
+    last: mpsc::Sender<caretaker::Last>,
 }
 
 /// Why the recorder does not start.
@@ -128,17 +131,22 @@ impl Recorder {
         let (messages, inbox) = mpsc::unbounded_channel();
         let health = Arc::new(Health::default());
         let checked = Arc::clone(&store);
-        let hurry = Arc::new(Notify::new());
-        let engine = Engine::new(
-            config,
+        let parts = PutParts { store, signer, health: Arc::clone(&health), runtime: tokio::runtime::Handle::current() };
+        let care = Care {
+            messages: messages.downgrade(),
             task,
-            key,
-            head,
-            PutParts { store, signer, health: Arc::clone(&health), runtime: tokio::runtime::Handle::current() },
-            Arc::clone(&hurry),
-        );
-        engine::spawn(engine, inbox).map_err(StartError::Thread)?;
-        Ok(Self { messages, next_key: Arc::new(AtomicU64::new(0)), task, gated, health, store: checked, hurry })
+            environment: config.environment.clone(),
+            build: config.build.clone(),
+            tuning: config.tuning.clone(),
+            statement: head,
+            started_us: statement.started_us,
+        };
+        let caretaker = Caretaker::new(care, parts.clone());
+        let hurry = Arc::new(Notify::new());
+        engine::spawn(Engine::new(config, task, key, head, parts, Arc::clone(&hurry)), inbox).map_err(StartError::Thread)?;
+        let (last, asked) = mpsc::channel(1);
+        tokio::spawn(caretaker.run(asked));
+        Ok(Self { messages, next_key: Arc::new(AtomicU64::new(0)), task, gated, health, store: checked, hurry, last })
     }
 
     /// Opens the recording of a session. Its first event must be its start.
@@ -183,15 +191,30 @@ impl Recorder {
     /// Seals what is still open, ends the journal and waits until all of it is stored, at most for `deadline`. True when all was. Sessions should have
     /// ended before; those that have not are sealed as they stand.
     pub async fn shutdown(&self, deadline: Duration) -> bool {
-        let (done, finished) = oneshot::channel();
-        if self.messages.send(Message::Shutdown { done }).is_err() {
-            return true;
-        }
-        let complete = tokio::time::timeout(deadline, finished).await.is_ok_and(|finished| finished.is_ok());
+        let complete = tokio::time::timeout(deadline, self.seal_and_end(deadline)).await.unwrap_or(false);
         if !complete {
             tracing::error!(task.id = %self.task, "recorder stopped before everything was stored; the journal has what was acknowledged, seal its sessions by `countersign-audit seal`");
         }
         complete
+    }
+}
+
+impl Recorder {
+    async fn seal_and_end(&self, deadline: Duration) -> bool {
+        let (sealed, all_sealed) = oneshot::channel();
+        if self.messages.send(Message::Shutdown { sealed }).is_err() {
+            return true;
+        }
+        if all_sealed.await.is_err() {
+            return false;
+        }
+        // The last digest must not keep the journal from its end, by which others know that nothing is left to do here.
+        let (done, digested) = oneshot::channel();
+        if self.last.send(done).await.is_err() || tokio::time::timeout(deadline / 2, digested).await.is_err() {
+            tracing::warn!(task.id = %self.task, "the last digest is not stored");
+        }
+        let (done, ended) = oneshot::channel();
+        self.messages.send(Message::End { done }).is_ok() && ended.await.is_ok()
     }
 }
 

@@ -219,6 +219,12 @@ impl Cluster {
         self.dir.path()
     }
 
+    /// Its log in the form that programs read.
+    #[must_use]
+    pub fn csvlog(&self) -> PathBuf {
+        self.dir.path().join("log/server.csv")
+    }
+
     /// Ends the server at once, as an outage would.
     pub fn stop(&mut self) {
         self.process.stop();
@@ -250,6 +256,11 @@ async fn start_server(
         "full_page_writes=off".to_owned(),
         "timezone=UTC".to_owned(),
         "log_timezone=UTC".to_owned(),
+        // What an auditor compares recordings with.
+        "logging_collector=on".to_owned(),
+        "log_destination=stderr,csvlog".to_owned(),
+        "log_filename=server".to_owned(),
+        format!("log_directory={}", dir.path().join("log").display()),
     ] {
         command.arg("-c").arg(setting);
     }

@@ -5,12 +5,14 @@
 
 pub mod audit;
 pub mod bot;
+pub mod browser;
 pub mod client;
 pub mod cluster;
 pub mod corpus;
 pub mod demo;
 pub mod gateway;
 pub mod http;
+pub mod kills;
 pub mod localstack;
 pub mod oidc;
 pub mod pki;

@@ -42,6 +42,8 @@ const TABLES: &str = "
     insert into public.short_lived select generate_series(1, 10);
     insert into public.vault select n, 'item ' || n from generate_series(1, 10) as n;
     insert into public.ledger select n, 'entry ' || n from generate_series(1, 1000) as n;
+    create table if not exists public.kills (marker text primary key, note text not null);
+    alter table public.kills owner to countersign_svc;
     alter table public.short_lived owner to countersign_svc;
     alter table public.vault owner to countersign_svc;
     alter table public.ledger owner to countersign_svc;

@@ -150,3 +150,100 @@ fn swapped_recordings_show() -> Result<()> {
         must_show(stack, &other, "two swapped", swap, &["segment", ".rec", "00000"]).await
     })
 }
+
+/// What Postgres logged for the service role is in recordings, but for what went around the gateway.
+#[test]
+fn a_statement_around_the_gateway_shows() -> Result<()> {
+    on_shared(|stack| async move {
+        let log = stack.cluster.as_ref().context("no server of one's own")?.csvlog().display().to_string();
+        let role = stack.upstream.user.clone();
+        stack.upstream.oracle().await?.batch_execute(&format!("alter role {role} set log_statement = 'all'")).await?;
+        let since = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339)?;
+        {
+            let session = stack.connect("dba").await?;
+            session.simple_query("select count(*) from accounts; select 'it''s ' || 1").await?;
+            session.query("select id from accounts where id = $1", &[&7_i32]).await?;
+            session.batch_execute("begin; update ledger set note = note where id = 905; rollback").await?;
+            let _refused = stack.connect("ci").await?.batch_execute("drop table accounts").await;
+        }
+        recordings_sealed(stack).await?;
+        let reconcile = async || stack.audit().run("reconcile", &["--csvlog", &log, "--role", &role, "--since", &since]).await;
+        let clean = reconcile().await?;
+        ensure!(clean.status == 0 && clean.stdout.contains("0 things are in no recording"), "{}\n{}", clean.stdout, clean.stderr);
+
+        let server = &stack.upstream;
+        let mut config = tokio_postgres::Config::new();
+        config.host(&server.host).port(server.port).user(&server.user).password(&server.password).dbname(&server.database);
+        // Its name is the gateway's; what it says is not.
+        config.application_name("countersign:catalog").ssl_mode(tokio_postgres::config::SslMode::Disable);
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+        let connection = tokio::spawn(connection);
+        client.simple_query("select count(*) from accounts where id < 77").await?;
+        drop(client);
+        let _ended = connection.await?;
+        let found = reconcile().await?;
+        ensure!(found.status == 1, "status {}:\n{}", found.status, found.stdout);
+        let lines: Vec<&str> = found.stdout.lines().filter(|line| line.starts_with("UNRECORDED")).collect();
+        ensure!(lines.len() == 1 && lines.iter().all(|line| line.contains("accounts where id < 77")), "{lines:?}");
+        Ok(())
+    })
+}
+
+/// Whole sessions, journals and digests of a real gateway: what is removed is named, and an anchor names even the very last of it.
+#[test]
+fn what_is_removed_whole_is_named() -> Result<()> {
+    on_shared(|stack| async move {
+        let recordings = stack.dir().join("whole");
+        std::fs::create_dir_all(&recordings)?;
+        let mut config = stack.config.clone();
+        config.set("recording", "path", recordings.display().to_string()).set("recording", "digest_interval_seconds", 1);
+        let audit = stack.audit().over(&recordings);
+        let dba = stack.principal("dba")?;
+        for round in 0..2 {
+            // Two gateways one after the other, each ended in order.
+            let (mut proxy, gateway) = stack.another_proxy(&format!("whole-{round}"), &config).await?;
+            for _ in 0..2 {
+                gateway.connect(&dba.user, &dba.token).await?.simple_query("select id from accounts limit 3").await?;
+            }
+            proxy.process().stop();
+        }
+        let anchor = stack.dir().join("anchor.json").display().to_string();
+        let anchored = ["--all", "--anchor", anchor.as_str()];
+        let whole = audit.run("verify", &anchored).await?;
+        ensure!(whole.status == 0, "{}\n{}", whole.stdout, whole.stderr);
+        let sessions = audit.sessions().await?;
+        ensure!(sessions.len() == 4, "{} sessions", sessions.len());
+        let mut tasks: Vec<String> = std::fs::read_dir(recordings.join("journal"))?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<_>>()?;
+        tasks.sort();
+        let [first, second] = tasks.as_slice() else { bail!("{} tasks", tasks.len()) };
+        let session = sessions.first().and_then(|session| session.get("session")).and_then(Value::as_str).context("no session")?;
+        let folder = files(&recordings, session)?.first().and_then(|file| file.parent()).context("no folder")?.to_owned();
+        let folder = folder.strip_prefix(&recordings)?.display().to_string();
+
+        // What goes, what must be named, and whether it takes the anchor.
+        let (journal, digests) = (|task: &str| format!("journal/{task}"), |task: &str| format!("digests/{task}"));
+        let cases: [(&str, Vec<String>, String, bool); 7] = [
+            ("a session", vec![folder.clone()], format!("{session}/manifest.json"), false),
+            ("a session with its task's journal", vec![folder.clone(), journal(first)], format!("{session}/manifest.json"), false),
+            ("all sessions", vec!["sessions".to_owned()], format!("{session}/manifest.json"), false),
+            ("a journal", vec![journal(second)], format!("journal/{second}/task.json"), false),
+            ("the digests of a task", vec![digests(second)], format!("digests/{second}/"), false),
+            ("all of an earlier task", vec![journal(first), digests(first), folder], format!("digests/{first}/"), false),
+            ("all of the last task", vec![journal(second), digests(second)], format!("digests/{second}/"), true),
+        ];
+        for (what, gone, named, takes_anchor) in cases {
+            let copied = stack.dir().join("tampered").join(uuid::Uuid::new_v4().to_string());
+            copy(&recordings, &copied)?;
+            for path in &gone {
+                std::fs::remove_dir_all(copied.join(path))?;
+            }
+            let arguments: &[&str] = if takes_anchor { &anchored } else { &["--all"] };
+            let after = audit.over(&copied).run("verify", arguments).await?;
+            ensure!(after.status == 1 && after.stdout.contains(&named), "{what}: status {}\n{}", after.status, after.stdout);
+            std::fs::remove_dir_all(copied)?;
+        }
+        Ok(())
+    })
+}

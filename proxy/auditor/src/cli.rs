@@ -1,25 +1,31 @@
 //! The command line.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
-use countersign_recording::{Limits, SessionId};
+use countersign_recording::{Keys, Limits, SessionId};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::evidence::{self, Order};
 use crate::export::{self, Format};
 use crate::keys::TrustedKeys;
 use crate::list::{self, Filter};
 use crate::load::Archive;
-use crate::show;
+use crate::reconcile::{self, Sources};
+use crate::replay::{self, NoKeys, Pace, Terminal};
+use crate::seal::Signer;
+use crate::search::{Pattern, Place};
 use crate::store::{Store, StoreAddress};
 use crate::verify;
+use crate::{hold, seal, search, show};
 
-/// List, replay, verify and export Countersign's recordings. Reads only; trusts nothing but the public keys it is given.
+/// List, search, replay, verify and export Countersign's recordings. Trusts nothing but the public keys it is given; only `seal` and `hold` write to
+/// the store, and never over anything.
 #[derive(Debug, Parser)]
 #[command(name = "countersign-audit", version, about)]
 pub struct Arguments {
@@ -58,6 +64,12 @@ enum Command {
         /// Only sessions on this database
         #[arg(long)]
         database: Option<String>,
+        /// Only sessions with at least one of these
+        #[arg(long, value_enum)]
+        decision: Option<list::Decision>,
+        /// Only sessions that read or wrote this table (schema.table, or the table alone)
+        #[arg(long)]
+        table: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -70,7 +82,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print a session as the client saw it, in its own time
+    /// Print a session as the client saw it, in its own time; in a terminal, keys pause, search and change the speed
     Replay {
         /// Session id
         id: SessionId,
@@ -83,6 +95,9 @@ enum Command {
         /// Print without pauses
         #[arg(long)]
         no_wait: bool,
+        /// Begin where this text is first said or shown
+        #[arg(long)]
+        from: Option<String>,
     },
     /// Verify recordings: exit status 0 when all hold, 1 when something does not, 2 when something could not be checked
     Verify {
@@ -92,9 +107,110 @@ enum Command {
         /// Everything in the store, journals included
         #[arg(long, conflicts_with = "ids")]
         all: bool,
+        /// With --all: a file of this tool's own, kept where the operator cannot reach it, that says how far digests and journals went the last
+        /// time. What it names must still be there; when nothing is wrong it is written anew
+        #[arg(long, requires = "all")]
+        anchor: Option<PathBuf>,
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Find text in statements, parameters, results and messages
+    Search {
+        /// Text to find, whatever its case
+        pattern: String,
+        /// The text is a regular expression, which heeds case
+        #[arg(long)]
+        regex: bool,
+        /// Where to look
+        #[arg(long, value_enum, default_value = "all")]
+        place: Place,
+        /// Only sessions that began at or after this time
+        #[arg(long, value_parser = time_us)]
+        since: Option<i64>,
+        /// Only sessions that began before this time
+        #[arg(long, value_parser = time_us)]
+        until: Option<i64>,
+        /// Only sessions whose subject or e-mail address contains this
+        #[arg(long)]
+        principal: Option<String>,
+        /// Only sessions on this database
+        #[arg(long)]
+        database: Option<String>,
+        /// Print JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare recordings with what Postgres says happened: exit status 1 when something ran around the gateway
+    Reconcile {
+        /// Log files of the server, csvlog, written with log_statement = all
+        #[arg(long, num_args = 1..)]
+        csvlog: Vec<PathBuf>,
+        /// CSV with a head: pid, usename, datname, backend_start, client_addr, application_name of pg_stat_activity
+        #[arg(long)]
+        activity: Option<PathBuf>,
+        /// CSV with a head: rolname, datname, query, calls of pg_stat_statements
+        #[arg(long)]
+        statements: Option<PathBuf>,
+        /// A role that only the gateway uses
+        #[arg(long = "role", required = true)]
+        roles: Vec<String>,
+        /// Only server sessions that began at or after this time
+        #[arg(long, value_parser = time_us)]
+        since: Option<i64>,
+        /// Only server sessions that began before this time
+        #[arg(long, value_parser = time_us)]
+        until: Option<i64>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set or lift the legal hold of sessions and of all that proves them (S3)
+    Hold {
+        /// Session ids
+        #[arg(required = true)]
+        ids: Vec<SessionId>,
+        /// Lift it
+        #[arg(long)]
+        off: bool,
+    },
+    /// Seal sessions whose gateway task died and that no other task has sealed
+    Seal {
+        /// Session ids; with none given, every orphan
+        ids: Vec<SessionId>,
+        #[command(flatten)]
+        signer: Signer,
+    },
+    /// Make a signed package of evidence for a period: populations, samples, exceptions, retention, and which control they support
+    Evidence {
+        /// Begin of the period (RFC 3339, or a day: 2026-05-17)
+        #[arg(long, value_parser = time_us)]
+        since: i64,
+        /// End of the period
+        #[arg(long, value_parser = time_us)]
+        until: i64,
+        /// Folder to make; it must not exist
+        #[arg(long)]
+        out: PathBuf,
+        /// Seed of the samples
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many of each population
+        #[arg(long, default_value_t = 25)]
+        samples: usize,
+        /// Try to delete an object and to shorten its retention, which the store must refuse
+        #[arg(long)]
+        try_deletion: bool,
+        #[command(flatten)]
+        signer: Signer,
+    },
+    /// Check a package of evidence: its signature and every file in it; exit status 1 when something does not hold
+    CheckEvidence {
+        /// Folder
+        folder: PathBuf,
+        /// Public key (SPKI PEM) that signed it
+        #[arg(long)]
+        public_key: PathBuf,
     },
     /// Write a recording to a file
     Export {
@@ -114,10 +230,19 @@ enum Command {
 /// # Errors
 /// When something could not be done: exit status 2.
 pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    if let Command::CheckEvidence { folder, public_key } = &arguments.command {
+        return check_evidence(folder, public_key, out);
+    }
     let archive = archive(&arguments).await?;
     match arguments.command {
-        Command::List { since, until, principal, database, json } => {
-            let rows = list::rows(&archive, &Filter { since_us: since, until_us: until, principal, database }).await?;
+        Command::CheckEvidence { .. } => {}
+        Command::Evidence { since, until, out: folder, seed, samples, try_deletion, signer } => {
+            let order = Order { since_us: since, until_us: until, seed, samples, try_deletion };
+            evidence::make(&archive, order, &signer, &folder, out).await?;
+        }
+        Command::List { since, until, principal, database, decision, table, json } => {
+            let filter = Filter { since_us: since, until_us: until, principal, database, decision, table };
+            let rows = list::rows(&archive, &filter).await?;
             if json {
                 serde_json::to_writer_pretty(&mut *out, &rows)?;
                 writeln!(out)?;
@@ -129,19 +254,24 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<Ex
             let (session, _) = archive.load(id, false).await?;
             if json { export::jsonl(&session, out)? } else { show::show(&session, out)? }
         }
-        Command::Replay { id, speed, longest, no_wait } => {
+        Command::Replay { id, speed, longest, no_wait, from } => {
             if !(speed.is_finite() && speed > 0.0 && longest.is_finite() && longest >= 0.0) {
                 bail!("--speed must be more than 0 and --longest at least 0");
             }
             let (session, _) = archive.load(id, false).await?;
-            show::replay(&session, out, |us| {
-                if !no_wait {
-                    std::thread::sleep(Duration::from_micros(us).div_f64(speed).min(Duration::from_secs_f64(longest)));
-                }
-            })?;
+            let pace = Pace { speed, longest: Duration::from_secs_f64(longest), no_wait, from };
+            // Waiting and reading keys must not keep the runtime from its work; nothing else is left for it to do.
+            match Terminal::open().filter(|_| !no_wait) {
+                Some(mut keys) => replay::replay(&session, pace, &mut keys, true, out)?,
+                None => replay::replay(&session, pace, &mut NoKeys, false, out)?,
+            }
         }
-        Command::Verify { ids, all, json } => {
-            let report = if all { verify::all(&archive).await? } else { verify::sessions(&archive, &ids).await? };
+        Command::Verify { ids, all, anchor, json } => {
+            let report = match (all, anchor) {
+                (true, Some(file)) => anchored(&archive, &file).await?,
+                (true, None) => verify::all(&archive).await?,
+                (false, _) => verify::sessions(&archive, &ids).await?,
+            };
             if json {
                 serde_json::to_writer_pretty(&mut *out, &report)?;
                 writeln!(out)?;
@@ -149,6 +279,41 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<Ex
                 report.write(out)?;
             }
             return Ok(ExitCode::from(report.exit_status()));
+        }
+        Command::Search { pattern, regex, place, since, until, principal, database, json } => {
+            let pattern = Pattern::new(&pattern, regex)?;
+            let filter = Filter { since_us: since, until_us: until, principal, database, ..Filter::default() };
+            let mut hits = 0_u64;
+            let sessions = search::search(&archive, &filter, &pattern, place, |hit| {
+                hits = hits.saturating_add(1);
+                if json {
+                    serde_json::to_writer(&mut *out, &hit)?;
+                    writeln!(out)?;
+                } else {
+                    search::write(&hit, out)?;
+                }
+                Ok(())
+            })
+            .await?;
+            if !json {
+                writeln!(out, "{hits} hits in {sessions} sessions")?;
+            }
+        }
+        Command::Reconcile { csvlog, activity, statements, roles, since, until, json } => {
+            let sources = Sources { csvlog, activity, statements, roles };
+            let outcome = reconcile::reconcile(&archive, &sources, since, until).await?;
+            if json {
+                serde_json::to_writer_pretty(&mut *out, &outcome)?;
+                writeln!(out)?;
+            } else {
+                reconcile::write(&outcome, out)?;
+            }
+            return Ok(ExitCode::from(u8::from(!outcome.bypasses.is_empty())));
+        }
+        Command::Hold { ids, off } => hold::hold(&archive, &ids, !off, out).await?,
+        Command::Seal { ids, signer } => {
+            let count = seal::seal(&archive, &ids, &signer, out).await?;
+            writeln!(out, "{count} sessions sealed")?;
         }
         Command::Export { id, format, out: file } => {
             let (session, _) = archive.load(id, archive.has_keys()).await?;
@@ -163,11 +328,39 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
+fn check_evidence(folder: &Path, public_key: &Path, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let pem = std::fs::read_to_string(public_key).with_context(|| format!("cannot read {}", public_key.display()))?;
+    let mut keys = Keys::new();
+    keys.add_pem(&pem).with_context(|| format!("public key {}", public_key.display()))?;
+    let (package, wrong) = evidence::check(folder, &keys)?;
+    for line in &wrong {
+        writeln!(out, "wrong      {}", crate::text::visible(line, false))?;
+    }
+    writeln!(out, "{} files, {} wrong; {} to {}, made {}", package.files.len(), wrong.len(), package.since, package.until, package.made)?;
+    Ok(ExitCode::from(u8::from(!wrong.is_empty())))
+}
+
+/// Verifies everything against what was noted the last time, and notes how it is now unless something is wrong.
+async fn anchored(archive: &Archive, file: &Path) -> anyhow::Result<verify::VerifyReport> {
+    let before = match std::fs::read(file) {
+        Ok(bytes) => Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is no anchor", file.display()))?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    let (report, now) = verify::all_since(archive, before.as_ref()).await?;
+    if report.exit_status() != 1 {
+        let fresh = file.with_extension("new");
+        let write = std::fs::write(&fresh, serde_json::to_vec_pretty(&now)?).and_then(|()| std::fs::rename(&fresh, file));
+        write.with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(report)
+}
+
 async fn archive(arguments: &Arguments) -> anyhow::Result<Archive> {
     let address = arguments.source.store.as_ref().context("--store is missing: directory:PATH or s3://bucket/prefix")?;
     let keys = match &arguments.source.keys {
         Some(folder) => TrustedKeys::read(folder)?,
-        None if matches!(arguments.command, Command::Verify { .. }) => {
+        None if matches!(arguments.command, Command::Verify { .. } | Command::Seal { .. } | Command::Evidence { .. }) => {
             bail!("--keys is missing: nothing can be verified without the public keys")
         }
         None => TrustedKeys::default(),

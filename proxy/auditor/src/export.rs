@@ -16,6 +16,7 @@ use crate::text;
 use crate::verify::SessionReport;
 
 pub use html::html;
+pub(crate) use lines::quoted as cell;
 pub use lines::{csv, jsonl};
 
 /// Forms of an export.

@@ -1,13 +1,39 @@
-//! A table of recordings.
+//! A table of recordings: from the index as far as that reaches, beyond it from what tasks have written since their last digest.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::sync::Arc;
 
+use clap::ValueEnum;
 use countersign_recording::v1::manifest::Seal;
-use countersign_recording::{Manifest, ObjectName, SessionId, Summary};
+use countersign_recording::v1::names::day;
+use countersign_recording::{IndexRow, Journals, Manifest, SessionId, Summary};
 use serde::Serialize;
 
+use crate::catalogue::Catalogue;
 use crate::load::{Archive, stated};
 use crate::text;
+
+/// Something that was decided, or came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Decision {
+    /// A statement was allowed
+    Allow,
+    /// A statement was denied
+    Deny,
+    /// A statement was held
+    Hold,
+    /// A held statement was approved
+    Granted,
+    /// An error went to the client
+    Error,
+    /// Values were masked
+    Masked,
+    /// Events were lost
+    Lost,
+    /// The gateway saw something odd
+    Anomaly,
+}
 
 /// Which recordings.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +46,10 @@ pub struct Filter {
     pub principal: Option<String>,
     /// Database.
     pub database: Option<String>,
+    /// At least one of these.
+    pub decision: Option<Decision>,
+    /// A table that was read or written: `schema.table`, or the table alone.
+    pub table: Option<String>,
 }
 
 /// One recording in a list. Taken from its manifest, whose signature `list` does not look at.
@@ -44,6 +74,22 @@ pub struct Row {
     /// Index of the events.
     #[serde(flatten)]
     pub summary: Summary,
+}
+
+impl From<IndexRow> for Row {
+    fn from(row: IndexRow) -> Self {
+        Self {
+            session: row.session.to_string(),
+            state: "sealed",
+            sealed_as_orphan: row.seal == Seal::Orphan,
+            started: text::timestamp(row.started_us),
+            started_us: row.started_us,
+            ended: Some(text::timestamp(row.ended_us)),
+            reason: Some(row.reason),
+            principal: principal(&row.summary),
+            summary: row.summary,
+        }
+    }
 }
 
 impl Row {
@@ -72,69 +118,103 @@ fn principal(summary: &Summary) -> String {
 /// # Errors
 /// When the store cannot be read.
 pub async fn rows(archive: &Archive, filter: &Filter) -> anyhow::Result<Vec<Row>> {
-    let days = days(filter);
-    let sessions = archive.sessions(days.as_deref()).await?;
-    let manifests: Vec<String> =
-        sessions.values().flatten().filter(|key| matches!(ObjectName::parse(key), Some(ObjectName::Manifest { .. }))).cloned().collect();
-    let mut rows = Vec::new();
-    let mut sealed = std::collections::BTreeSet::new();
-    for object in archive.store.get_all(manifests).await? {
-        if let Some(manifest) = stated(std::slice::from_ref(&object)) {
-            sealed.insert(manifest.session);
-            rows.push(Row::sealed(manifest));
-        }
-    }
-    // What is not sealed lies in journals, at least its end.
-    let journals = archive.journals(|session| !sealed.contains(&session)).await?;
-    let mut unsealed: Vec<SessionId> =
-        sessions.keys().copied().chain(journals.sessions()).filter(|session| !sealed.contains(session)).collect();
-    unsealed.sort();
-    unsealed.dedup();
-    for id in unsealed {
-        // Sealed, but began on a day outside the range.
-        if journals.session(id).is_some_and(|known| known.manifest.is_some()) && !sessions.contains_key(&id) {
+    let catalogue = Catalogue::read(archive, filter.since_us).await?;
+    let mut rows: BTreeMap<SessionId, Row> = BTreeMap::new();
+    let in_time = |started_us| filter.in_time(started_us);
+    let mut known = BTreeSet::new();
+    catalogue
+        .rows(archive, filter.since_us, filter.until_us, in_time, |row| {
+            known.insert(row.session);
+            if filter.passes(&row.summary) {
+                rows.insert(row.session, row.into());
+            }
+        })
+        .await?;
+    let unindexed = if archive.has_keys() {
+        catalogue.unindexed(archive, filter.until_us).await?
+    } else {
+        sealed_lately(archive, &catalogue, filter).await?
+    };
+    for (id, journals) in unindexed {
+        if !known.insert(id) {
             continue;
         }
-        let session = archive.assemble(id, sessions.get(&id).cloned().unwrap_or_default(), &journals).await?;
-        let mut summary = Summary::default();
-        session.events.iter().filter_map(|(_, event)| event.as_ref()).for_each(|event| summary.observe(event));
-        let started_us = session.events.first().map_or(0, |(raw, _)| raw.time_us);
-        rows.push(Row {
-            session: id.to_string(),
-            state: session.state(),
-            sealed_as_orphan: false,
-            started: text::timestamp(started_us),
-            started_us,
-            ended: None,
-            reason: None,
-            principal: principal(&summary),
-            summary,
-        });
+        let session = archive.assemble(id, archive.find(id).await?, &journals).await?;
+        let row = match stated_manifest(archive, &session.keys).await? {
+            Some(manifest) => Row::sealed(manifest),
+            None => {
+                let mut summary = Summary::default();
+                session.events.iter().filter_map(|(_, event)| event.as_ref()).for_each(|event| summary.observe(event));
+                let started_us = session.events.first().map_or(0, |(raw, _)| raw.time_us);
+                Row {
+                    session: id.to_string(),
+                    state: session.state(),
+                    sealed_as_orphan: false,
+                    started: text::timestamp(started_us),
+                    started_us,
+                    ended: None,
+                    reason: None,
+                    principal: principal(&summary),
+                    summary,
+                }
+            }
+        };
+        if filter.in_time(row.started_us) && filter.passes(&row.summary) {
+            rows.insert(id, row);
+        }
     }
-    rows.retain(|row| filter.passes(row));
+    let mut rows: Vec<Row> = rows.into_values().collect();
     rows.sort_by(|a, b| (a.started_us, &a.session).cmp(&(b.started_us, &b.session)));
     Ok(rows)
 }
 
-impl Filter {
-    fn passes(&self, row: &Row) -> bool {
-        let principal = |wanted: &String| {
-            row.summary.subject.contains(wanted) || row.summary.email.as_ref().is_some_and(|email| email.contains(wanted))
-        };
-        self.since_us.is_none_or(|since| row.started_us >= since)
-            && self.until_us.is_none_or(|until| row.started_us < until)
-            && self.principal.as_ref().is_none_or(principal)
-            && self.database.as_ref().is_none_or(|database| row.summary.database == *database)
-    }
+/// Without keys journals cannot be read: sessions that have objects of their own, of the days that the index does not reach.
+async fn sealed_lately(archive: &Archive, catalogue: &Catalogue, filter: &Filter) -> anyhow::Result<Vec<(SessionId, Arc<Journals>)>> {
+    const DAY_US: i64 = 86_400_000_000;
+    let reached = catalogue.reaches_us().map(|us| us.saturating_sub(DAY_US).max(filter.since_us.unwrap_or(i64::MIN)));
+    let days: Option<Vec<String>> = reached.map(|from| {
+        let until = filter.until_us.unwrap_or(i64::MAX).min(archive.now_us.saturating_add(DAY_US));
+        (from.div_euclid(DAY_US)..=until.div_euclid(DAY_US)).map(|number| day(number.saturating_mul(DAY_US))).collect()
+    });
+    let none = Arc::new(Journals::default());
+    Ok(archive.sessions(days.as_deref()).await?.into_keys().map(|id| (id, Arc::clone(&none))).collect())
 }
 
-/// The days of a closed range of up to a year, so that nothing else needs listing.
-fn days(filter: &Filter) -> Option<Vec<String>> {
-    const DAY_US: i64 = 86_400_000_000;
-    let (since, until) = (filter.since_us?, filter.until_us?);
-    let (first, last) = (since.div_euclid(DAY_US), until.div_euclid(DAY_US));
-    let count = last.checked_sub(first)?;
-    (0..366).contains(&count).then(|| (first..=last).map(|day| countersign_recording::v1::names::day(day.saturating_mul(DAY_US))).collect())
+async fn stated_manifest(archive: &Archive, keys: &[String]) -> anyhow::Result<Option<Manifest>> {
+    let manifest: Vec<String> = keys.iter().filter(|key| key.ends_with("/manifest.json")).cloned().collect();
+    Ok(stated(&archive.store.get_all(manifest).await?))
+}
+
+impl Filter {
+    /// Whether a session that began then is wanted.
+    #[must_use]
+    pub fn in_time(&self, started_us: i64) -> bool {
+        self.since_us.is_none_or(|since| started_us >= since) && self.until_us.is_none_or(|until| started_us < until)
+    }
+
+    /// Whether a session is wanted, its time aside.
+    #[must_use]
+    pub fn passes(&self, summary: &Summary) -> bool {
+        let principal =
+            |wanted: &String| summary.subject.contains(wanted) || summary.email.as_ref().is_some_and(|email| email.contains(wanted));
+        let table = |wanted: &String| {
+            summary.more_tables || summary.tables.iter().any(|table| table == wanted || table.rsplit('.').next() == Some(wanted.as_str()))
+        };
+        let count = |decision| match decision {
+            Decision::Allow => summary.allowed,
+            Decision::Deny => summary.denied,
+            Decision::Hold => summary.held,
+            Decision::Granted => summary.granted,
+            Decision::Error => summary.errors,
+            Decision::Masked => summary.masked,
+            Decision::Lost => summary.lost,
+            Decision::Anomaly => summary.anomalies,
+        };
+        self.principal.as_ref().is_none_or(principal)
+            && self.database.as_ref().is_none_or(|database| summary.database == *database)
+            && self.decision.is_none_or(|decision| count(decision) > 0)
+            && self.table.as_ref().is_none_or(table)
+    }
 }
 
 /// Writes the table.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_recording::v1::manifest::Payload as _;
 use countersign_recording::v1::names::day;
 use countersign_recording::v1::recording::Object;
-use countersign_recording::{Event, Journals, Limits, Manifest, ObjectName, RawEvent, Report, SessionId, verify_session};
+use countersign_recording::{Digests, Event, Hash, Journals, Limits, Manifest, ObjectName, RawEvent, Report, SessionId, verify_session};
 
 use crate::keys::TrustedKeys;
 use crate::store::{Store, StoreError};
@@ -23,6 +23,8 @@ pub struct Session {
     pub keys: Vec<String>,
     /// What its manifest says, trusted or not.
     pub stated: Option<Manifest>,
+    /// Key and SHA-256 of its manifest.
+    pub manifest: Option<(String, Hash)>,
     /// Whether its task is known to be gone.
     pub orphan: bool,
 }
@@ -87,6 +89,17 @@ impl Archive {
         Ok(Journals::read(&objects, &self.keys.recording, &self.limits, keep))
     }
 
+    /// Reads all digests, and holds them against the journals.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn digests(&self, journals: &Journals) -> Result<Digests, StoreError> {
+        let mut keys = self.store.keys("digests/").await?;
+        keys.extend(self.store.keys("index/").await?);
+        let objects = self.store.get_all(keys).await?;
+        Ok(Digests::read(&objects, journals, &self.keys.recording, &self.limits))
+    }
+
     /// Loads one recording. With `thorough`, journals are checked against even where segments are complete.
     ///
     /// # Errors
@@ -111,23 +124,27 @@ impl Archive {
         let report = verify_session(id, &objects, journals, &self.keys.recording, &self.limits);
         let events = report.events.iter().map(|raw| (raw.clone(), raw.event().ok())).collect();
         let orphan = !report.sealed && self.task_is_gone(id, journals);
-        Ok(Session { id, report, events, stated: stated(&objects), keys, orphan })
+        let manifest = objects.iter().find(|object| object.key.ends_with("/manifest.json"));
+        let manifest = manifest.map(|object| (object.key.clone(), Hash::of(&object.bytes)));
+        Ok(Session { id, report, events, stated: stated(&objects), manifest, keys, orphan })
     }
 
-    /// The object keys of one session: a session id carries its time (UUID version 7), so the days around it are looked at first.
-    async fn find(&self, id: SessionId) -> Result<Vec<String>, StoreError> {
-        if let Some(seconds) = id.0.get_timestamp().and_then(|time| i64::try_from(time.to_unix().0).ok()) {
-            let around: BTreeSet<String> =
-                [-3600, 0, 3600].iter().map(|offset| day(seconds.saturating_add(*offset).saturating_mul(1_000_000))).collect();
-            let around: Vec<String> = around.into_iter().collect();
-            if let Some(keys) = self.sessions(Some(&around)).await?.remove(&id) {
-                return Ok(keys);
-            }
+    /// The object keys of one session: a session id carries its time (UUID version 7), so only the days around it are looked at.
+    pub(crate) async fn find(&self, id: SessionId) -> Result<Vec<String>, StoreError> {
+        let Some(seconds) = id.0.get_timestamp().and_then(|time| i64::try_from(time.to_unix().0).ok()) else {
+            return Ok(self.sessions(None).await?.remove(&id).unwrap_or_default());
+        };
+        let around: BTreeSet<String> =
+            [-3600, 0, 3600].iter().map(|offset| day(seconds.saturating_add(*offset).saturating_mul(1_000_000))).collect();
+        let mut keys = Vec::new();
+        for day in around {
+            let found = self.store.keys(&format!("sessions/{day}/{id}/")).await?;
+            keys.extend(found.into_iter().filter(|key| ObjectName::parse(key).is_some()));
         }
-        Ok(self.sessions(None).await?.remove(&id).unwrap_or_default())
+        Ok(keys)
     }
 
-    fn task_is_gone(&self, id: SessionId, journals: &Journals) -> bool {
+    pub(crate) fn task_is_gone(&self, id: SessionId, journals: &Journals) -> bool {
         let Some(task) = journals.session(id).and_then(|known| journals.tasks().get(&known.task)) else { return true };
         task.ended || task.last_us.is_none_or(|last| self.now_us.saturating_sub(last) > self.silence_us)
     }

@@ -1,4 +1,4 @@
-//! A recording for a terminal: event by event, or replayed as the client saw it.
+//! A recording for a terminal: event by event, and what the client's screen showed.
 
 use std::io::Write;
 
@@ -33,7 +33,7 @@ pub fn show(session: &Session, out: &mut dyn Write) -> std::io::Result<()> {
 }
 
 /// Says what is wrong with what was just shown.
-fn problems(session: &Session, out: &mut dyn Write) -> std::io::Result<()> {
+pub(crate) fn problems(session: &Session, out: &mut dyn Write) -> std::io::Result<()> {
     // Without keys, every signature is by an unknown one: `verify` is for that.
     let damage = session.report.findings.iter().filter(|finding| !matches!(finding.problem, countersign_recording::Problem::Manifest(_)));
     for finding in damage {
@@ -53,7 +53,7 @@ fn describe(event: &Event, reader: &mut Reader, out: &mut dyn Write) -> std::io:
                 ("groups", short(&start.groups.join(", "))),
                 ("database", short(&format!("{} as {}", start.database, start.upstream_user))),
                 ("client", format!("{} ({})", short(&start.client_addr), tls(&start.client_tls))),
-                ("server", format!("{} ({})", short(&start.upstream_addr), tls(&start.upstream_tls))),
+                ("server", format!("{} ({}), process {}", short(&start.upstream_addr), tls(&start.upstream_tls), start.upstream_pid)),
                 ("application", short(&start.application)),
                 ("gateway", short(&format!("{} of {}, {} durability", start.build, start.environment, start.durability))),
                 ("policy", hex::encode(start.policy)),
@@ -101,6 +101,7 @@ fn describe(event: &Event, reader: &mut Reader, out: &mut dyn Write) -> std::io:
         }
         Event::Notice { frame } => writeln!(out, "{}", indented(&frames::notice(frame))),
         Event::Parameter { name, value } => writeln!(out, "{} = {}", short(name), short(value)),
+        Event::Token { subject, expires_us, .. } => writeln!(out, "{} until {}", short(subject), timestamp(*expires_us)),
         Event::Cancel { statement } => writeln!(out, "#{statement}"),
         Event::Gap { events, reason } => writeln!(out, "up to {events} events are missing: {}", short(reason)),
         Event::Anomaly { statement, what } => writeln!(out, "#{statement} {}", short(what)),
@@ -197,29 +198,4 @@ pub fn screen(raw: &RawEvent, event: &Event, reader: &mut Reader) -> String {
         _ => Ok(()),
     };
     String::from_utf8_lossy(&out).into_owned()
-}
-
-/// Prints the session as the client saw it. `wait` is called with the time between two events in microseconds.
-///
-/// # Errors
-/// When the output cannot be written.
-pub fn replay(session: &Session, out: &mut dyn Write, mut wait: impl FnMut(u64)) -> std::io::Result<()> {
-    let mut reader = Reader::default();
-    let mut before = None;
-    for (raw, event) in &session.events {
-        let Some(event) = event else {
-            writeln!(out, "-- event {} is not readable", raw.number)?;
-            continue;
-        };
-        let shown = screen(raw, event, &mut reader);
-        if shown.is_empty() {
-            continue;
-        }
-        if let Some(before) = before.replace(raw.time_us) {
-            wait(u64::try_from(raw.time_us.saturating_sub(before)).unwrap_or(0));
-        }
-        out.write_all(shown.as_bytes())?;
-        out.flush()?;
-    }
-    problems(session, out)
 }

@@ -1,5 +1,6 @@
-//! Where recordings lie: a directory or a bucket. Reads only.
+//! Where recordings lie: a directory or a bucket. Everything reads; only `seal` and `hold` write, and neither ever over anything.
 
+pub(crate) mod aws_error;
 mod directory;
 mod s3;
 
@@ -11,7 +12,7 @@ use countersign_recording::v1::recording::Object;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 pub use directory::DirectoryStore;
-pub use s3::S3Store;
+pub use s3::{Attempt, S3Store};
 
 /// How many objects are fetched side by side.
 const PARALLEL: usize = 16;
@@ -124,6 +125,17 @@ impl Store {
         }
     }
 
+    /// An object; none when it is not there.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn find(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        match self {
+            Self::Directory(store) => store.find(key),
+            Self::S3(store) => store.find(key).await,
+        }
+    }
+
     /// Objects, in the order of the keys.
     ///
     /// # Errors
@@ -137,6 +149,73 @@ impl Store {
             .buffered(PARALLEL)
             .try_collect()
             .await
+    }
+
+    /// Keys below a prefix that come after the key `after`, sorted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn keys_after(&self, prefix: &str, after: &str) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Directory(store) => Ok(store.keys(prefix)?.into_iter().filter(|key| key.as_str() > after).collect()),
+            Self::S3(store) => store.listed(prefix, Some(after), false).await,
+        }
+    }
+
+    /// Names of the folders right below a prefix, sorted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Directory(store) => store.folders(prefix),
+            Self::S3(store) => {
+                let found = store.listed(prefix, None, true).await?;
+                Ok(found.iter().filter_map(|key| key.strip_prefix(prefix)?.strip_suffix('/')).map(str::to_owned).collect())
+            }
+        }
+    }
+
+    /// Writes an object that must not be there yet; false when something is. It is kept as long as the object `like`.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub async fn put_new(&self, key: &str, object: Bytes, like: &str) -> Result<bool, StoreError> {
+        match self {
+            Self::Directory(store) => store.put_new(key, &object),
+            Self::S3(store) => {
+                let like = match store.retention(like).await? {
+                    Retention::Until { mode, until } => Some((mode, until)),
+                    Retention::None | Retention::NotApplicable => None,
+                };
+                store.put_new(key, object, like).await
+            }
+        }
+    }
+
+    /// Sets or lifts the legal hold of every version of an object; gives how many.
+    ///
+    /// # Errors
+    /// When the store has no such thing, or refuses.
+    pub async fn hold(&self, key: &str, on: bool) -> Result<u64, StoreError> {
+        match self {
+            Self::Directory(_) => Err(StoreError {
+                action: format!("set the legal hold of {key}"),
+                why: "a directory has no legal hold; it takes a bucket with Object Lock".to_owned(),
+            }),
+            Self::S3(store) => store.hold(key, on).await,
+        }
+    }
+
+    /// Tries what the store must refuse: to delete an object and to shorten its retention. Nothing where the store has no retention.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn try_to_break(&self, key: &str) -> Result<Vec<Attempt>, StoreError> {
+        match self {
+            Self::Directory(_) => Ok(Vec::new()),
+            Self::S3(store) => store.try_to_break(key).await,
+        }
     }
 
     /// What holds an object in place.

@@ -6,10 +6,11 @@ mod report;
 
 use std::collections::BTreeMap;
 
-use countersign_recording::{Journals, SessionId};
+use countersign_recording::{Anchor, Journals, SessionId};
+use futures_util::StreamExt as _;
 
 use crate::load::{Archive, LoadError, Session};
-use crate::store::{Retention, StoreError};
+use crate::store::{Retention, Store, StoreError};
 
 pub use approvals::{Grant, Outcome};
 pub use report::{Failure, KeptUntil, Result, SessionReport, VerifyReport};
@@ -45,6 +46,14 @@ pub async fn sessions(archive: &Archive, ids: &[SessionId]) -> anyhow::Result<Ve
 /// # Errors
 /// When the store cannot be read.
 pub async fn all(archive: &Archive) -> anyhow::Result<VerifyReport> {
+    Ok(all_since(archive, None).await?.0)
+}
+
+/// The same, and whether what somebody noted earlier is still there. Gives what to note now.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn all_since(archive: &Archive, anchor: Option<&Anchor>) -> anyhow::Result<(VerifyReport, Anchor)> {
     let mut report = VerifyReport::new(archive);
     let stored = archive.sessions(None).await?;
     let sealed = |id: SessionId| stored.get(&id).is_some_and(|keys| keys.iter().any(|key| key.ends_with("/manifest.json")));
@@ -53,9 +62,11 @@ pub async fn all(archive: &Archive) -> anyhow::Result<VerifyReport> {
     ids.sort();
     ids.dedup();
     let mut grants = BTreeMap::new();
+    let mut manifests = BTreeMap::new();
     for id in ids {
         let session = archive.assemble(id, stored.get(&id).cloned().unwrap_or_default(), &journals).await?;
         let one = one(archive, &session, &mut grants).await?;
+        manifests.extend(session.manifest.clone());
         report.push(if session.orphan && one.result == Result::Open {
             one.unproved("its task is gone and nobody has sealed it yet")
         } else {
@@ -63,10 +74,45 @@ pub async fn all(archive: &Archive) -> anyhow::Result<VerifyReport> {
         });
     }
     report.journals(&journals, None);
-    for alteration in archive.store.alterations("journal/").await? {
-        report.store_findings.push(Failure { object: Some(alteration.key), event: None, problem: alteration.what });
+    let mut digests = archive.digests(&journals).await?;
+    if let Some(anchor) = anchor {
+        digests.hold_against(anchor, &format!("the anchor of {}", crate::text::timestamp(anchor.noted_us)), &journals);
     }
-    Ok(report)
+    report.found(digests.findings().iter().chain(&digests.sessions(|key| manifests.get(key).copied())));
+    report.digests(&digests, &manifests);
+    for folder in ["journal/", "digests/", "index/"] {
+        for alteration in archive.store.alterations(folder).await? {
+            report.store_findings.push(Failure { object: Some(alteration.key), event: None, problem: alteration.what });
+        }
+        shared_retention(archive, folder, &mut report).await?;
+    }
+    Ok((report, digests.anchor(&journals, archive.now_us)))
+}
+
+/// How long the store must keep what belongs to no single session.
+async fn shared_retention(archive: &Archive, folder: &str, report: &mut VerifyReport) -> std::result::Result<(), StoreError> {
+    if matches!(archive.store, Store::Directory(_)) {
+        return Ok(());
+    }
+    let keys = archive.store.keys(folder).await?;
+    let mut answers = futures_util::stream::iter(keys)
+        .map(|key| async move {
+            let retention = archive.store.retention(&key).await;
+            (key, retention)
+        })
+        .buffered(16);
+    while let Some((key, retention)) = answers.next().await {
+        match retention? {
+            Retention::None => {
+                report.store_findings.push(Failure { object: Some(key), event: None, problem: "nothing keeps it: no retention".to_owned() })
+            }
+            Retention::Until { mode, .. } if mode != "COMPLIANCE" => {
+                report.notes.push(format!("{key}: retention is {mode}, which privileged users can lift"));
+            }
+            Retention::Until { .. } | Retention::NotApplicable => {}
+        }
+    }
+    Ok(())
 }
 
 /// Verifies one loaded session. `grants` remembers which request was used by which session.

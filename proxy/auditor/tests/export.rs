@@ -3,10 +3,14 @@
 
 mod support;
 
+use std::time::Duration;
+
 use clap::Parser as _;
 use countersign_audit::cli::{Arguments, run};
 use countersign_audit::export::{self, Format};
-use countersign_audit::{show, verify};
+use countersign_audit::load::Session;
+use countersign_audit::replay::{Keys, Pace, replay};
+use countersign_audit::verify;
 use support::{archive, events, id, objects, recording_key, running, write};
 use tempfile::TempDir;
 
@@ -97,17 +101,54 @@ async fn csv_and_asciicast_are_well_formed_and_quiet() {
 #[tokio::test]
 async fn replay_shows_what_the_client_saw_in_its_own_time() {
     let (session, _) = archive(stored(HOSTILE).path()).await.load(id(1), false).await.unwrap();
-    let mut out = Vec::new();
-    let mut waited = 0;
-    show::replay(&session, &mut out, |us| waited += us).unwrap();
-    let text = String::from_utf8(out).unwrap();
+    let (text, waited) = replayed(&session, None, "");
     for expected in
         ["[1]=> SELECT ssn FROM customers", "*******6789", "SELECT 2 (1.500 ms)", "ERROR 42501: refused", "-- granted", "DELETE 1"]
     {
         assert!(text.contains(expected), "{text}");
     }
     assert!(!text.contains('\x1b'));
-    assert_eq!(waited, 14 * 250_000);
+    assert_eq!(waited, Duration::from_millis(14 * 250));
+    let (text, _) = replayed(&session, Some("error 42501"), "");
+    assert!(!text.contains("SELECT ssn") && text.contains("ERROR 42501") && text.contains("DELETE 1"), "{text}");
+}
+
+#[tokio::test]
+async fn keys_pause_search_and_end_a_replay() {
+    let (session, _) = archive(stored("").path()).await.load(id(1), false).await.unwrap();
+    let (text, _) = replayed(&session, None, "/delete 1\n");
+    assert!(text.contains("connected to") && text.contains("DELETE 1") && !text.contains("ERROR 42501"), "{text}");
+    let (text, _) = replayed(&session, None, "/not there\n");
+    assert!(text.contains("`not there` is not in the rest"), "{text}");
+    let (text, _) = replayed(&session, None, "q");
+    assert!(!text.contains("SELECT ssn"), "{text}");
+    let (text, waited) = replayed(&session, None, "ff g");
+    assert!(text.contains("4 times its own speed") && text.contains("paused") && text.contains("DELETE 1"), "{text}");
+    assert!(waited < Duration::from_millis(1200), "{waited:?}");
+}
+
+/// Keys as they were typed, and how long was waited for them.
+struct Script {
+    keys: std::vec::IntoIter<u8>,
+    waited: Duration,
+}
+
+impl Keys for Script {
+    fn next(&mut self, within: Duration) -> Option<u8> {
+        let key = self.keys.next();
+        if key.is_none() {
+            self.waited += within;
+        }
+        key
+    }
+}
+
+fn replayed(session: &Session, from: Option<&str>, keys: &str) -> (String, Duration) {
+    let mut keys = Script { keys: keys.as_bytes().to_vec().into_iter(), waited: Duration::ZERO };
+    let pace = Pace { speed: 1.0, longest: Duration::from_secs(3), no_wait: false, from: from.map(str::to_owned) };
+    let mut out = Vec::new();
+    replay(session, pace, &mut keys, false, &mut out).unwrap();
+    (String::from_utf8(out).unwrap(), keys.waited)
 }
 
 async fn command(folder: &TempDir, arguments: &[&str]) -> (String, String) {

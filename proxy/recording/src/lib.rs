@@ -6,8 +6,11 @@
 pub mod v1;
 
 pub use v1::chain::{Chain, RawEvent};
+pub use v1::digest::{DayDigest, Head, IndexEntry, OpenSession, Outage, SeenDay, SeenTask, TaskDigest, TaskState};
+pub use v1::digests::{Anchor, Digests};
 pub use v1::event::Event;
 pub use v1::ids::{Hash, KeyId, SessionId, TaskId};
+pub use v1::index::{IndexRow, read_index, write_index};
 pub use v1::journals::Journals;
 pub use v1::keys::{Keys, SigningKey};
 pub use v1::manifest::{JournalRange, Manifest, Seal, SegmentEntry, TaskStatement, Unsigned};

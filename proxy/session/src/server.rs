@@ -331,8 +331,8 @@ impl Session {
             Settling::Nothing => Settling::One(Arc::clone(&judgement)),
             Settling::One(_) | Settling::Mixed => Settling::Mixed,
         };
-        // Inside an open block nothing is done yet; a plain read did nothing, and its rows wait by themselves.
-        self.discloses |= judgement.needs_durable_record && !self.in_block();
+        // The tag need not wait: what takes effect outside of a block went to the server after its record was durable, inside of one nothing is done
+        // yet, a plain read did nothing, and rows wait by themselves.
         self.record(Event::Completion { statement, tag: tag.clone(), duration_us: self.now_us.saturating_sub(since) });
         if let Some(request) = request {
             self.effects.push_back(Effect::FinishHold { request, outcome: tag });

@@ -109,6 +109,8 @@ pub(super) struct Recording {
     pub(super) encryption_key: Option<Spanned<String>>,
     pub(super) flush_interval_ms: Option<Spanned<u64>>,
     pub(super) retry_window_seconds: Option<Spanned<u64>>,
+    pub(super) digest_interval_seconds: Option<Spanned<u64>>,
+    pub(super) orphan_after_seconds: Option<Spanned<u64>>,
     pub(super) signing_key: Option<Spanned<PathBuf>>,
     pub(super) kms_key: Option<Spanned<String>>,
 }

@@ -15,6 +15,10 @@ pub struct Recording {
     pub flush_interval: Duration,
     /// How long the store may fail before sessions that wait for it end.
     pub retry_window: Duration,
+    /// Time between two digests of the task.
+    pub digest_interval: Duration,
+    /// A task without a digest for so long is dead, and what it left open is sealed by another.
+    pub orphan_after: Duration,
     /// What signs manifests.
     pub signing_key: SigningKey,
 }
@@ -105,7 +109,17 @@ impl Recording {
         };
         // Somebody waits for each flush in `strict`, nobody in `async`, where more at a time is fewer PUTs to pay.
         let gathered = if durability == Durability::Strict { 5 } else { 250 };
+        let digest_interval = place.seconds("recording.digest_interval_seconds", raw.digest_interval_seconds.as_ref(), 300, 1..=3_600)?;
+        let orphan_after = place.seconds("recording.orphan_after_seconds", raw.orphan_after_seconds.as_ref(), 900, 2..=86_400)?;
+        if orphan_after < digest_interval.saturating_mul(2) {
+            let span = raw.orphan_after_seconds.as_ref().or(raw.digest_interval_seconds.as_ref()).map_or(0..0, toml::Spanned::span);
+            return Err(place
+                .fault("recording.orphan_after_seconds", span, "less than two digest intervals: living tasks would be taken for dead")
+                .hint("make it at least twice recording.digest_interval_seconds"));
+        }
         Ok(Self {
+            digest_interval,
+            orphan_after,
             store,
             durability,
             flush_interval: place.milliseconds("recording.flush_interval_ms", raw.flush_interval_ms.as_ref(), gathered, 0..=60_000)?,

@@ -28,8 +28,8 @@ pub struct Tuning {
     pub flush_interval: Duration,
     /// `async` only: how long events may lie before they are looked at. A part of what a crash may lose.
     pub look_interval: Duration,
-    /// Most journal objects under way at a time. With more than one, a crash may leave a later object without an earlier one: nothing
-    /// acknowledged is missing then, but the recordings of the sessions in it have a hole that verification cannot tell from a removal.
+    /// Most journal objects under way at a time; they are acknowledged in order. After a crash so many at the end of the journal may have holes
+    /// between them, which readers take for never acknowledged.
     pub in_flight: usize,
     /// Events beyond this make a segment, bytes before compression.
     pub segment_bytes: usize,
@@ -49,6 +49,10 @@ pub struct Tuning {
     pub backoff: Duration,
     /// How long a journal entry that nobody waits for may wait for company.
     pub idle: Duration,
+    /// Time between two digests.
+    pub digest_interval: Duration,
+    /// A task that has written no digest for so long, while this one could have seen it, is taken to be dead.
+    pub orphan_after: Duration,
 }
 
 impl Default for Tuning {
@@ -56,7 +60,7 @@ impl Default for Tuning {
         Self {
             flush_interval: Duration::from_millis(5),
             look_interval: Duration::from_millis(10),
-            in_flight: 1,
+            in_flight: 16,
             segment_bytes: 4 << 20,
             bulk_bytes: 256 << 10,
             journal_bytes: 8 << 20,
@@ -66,6 +70,8 @@ impl Default for Tuning {
             attempt: Duration::from_secs(10),
             backoff: Duration::from_secs(2),
             idle: Duration::from_secs(1),
+            digest_interval: Duration::from_secs(300),
+            orphan_after: Duration::from_secs(900),
         }
     }
 }
@@ -80,7 +86,13 @@ impl RecorderConfig {
             store: recording.store.clone(),
             durability: recording.durability,
             signing_key: recording.signing_key.clone(),
-            tuning: Tuning { flush_interval: recording.flush_interval, patience: recording.retry_window, ..Tuning::default() },
+            tuning: Tuning {
+                flush_interval: recording.flush_interval,
+                patience: recording.retry_window,
+                digest_interval: recording.digest_interval,
+                orphan_after: recording.orphan_after,
+                ..Tuning::default()
+            },
         }
     }
 

@@ -80,12 +80,70 @@ fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+fn listed<T>(found: Result<io::Result<T>, tokio::task::JoinError>) -> Result<T, PutError> {
+    found.map_err(io::Error::other).flatten().map_err(|error| PutError::Unavailable(error.to_string()))
+}
+
+/// Names in a folder, and whether each is one; nothing when it is not there.
+fn entries(folder: &Path) -> io::Result<Vec<(String, bool)>> {
+    let found = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found?,
+    };
+    let mut names = Vec::new();
+    for entry in found {
+        let entry = entry?;
+        if let Some(name) = entry.file_name().to_str().filter(|name| !name.starts_with('.')) {
+            names.push((name.to_owned(), entry.file_type()?.is_dir()));
+        }
+    }
+    Ok(names)
+}
+
+fn walk(folder: &Path, key: &str, keys: &mut Vec<String>) -> io::Result<()> {
+    for (name, is_folder) in entries(folder)? {
+        let below = format!("{key}/{name}");
+        if is_folder { walk(&folder.join(&name), &below, keys)? } else { keys.push(below) }
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl Store for DirectoryStore {
     async fn put(&self, key: &str, object: Bytes) -> Result<(), PutError> {
         let (store, key) = (Self { root: self.root.clone() }, key.to_owned());
         // Not cut short when the caller goes away: a write that began ends.
         tokio::task::spawn_blocking(move || store.write(&key, &object)).await.map_err(|error| PutError::Unavailable(error.to_string()))?
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, PutError> {
+        match tokio::fs::read(self.root.join(key)).await {
+            Ok(object) => Ok(Some(Bytes::from(object))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(PutError::Unavailable(format!("{}: {error}", self.root.join(key).display()))),
+        }
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, PutError> {
+        let (root, folder) = (self.root.clone(), prefix.trim_end_matches('/').to_owned());
+        let found = tokio::task::spawn_blocking(move || {
+            let mut keys = Vec::new();
+            walk(&root.join(&folder), &folder, &mut keys)?;
+            Ok::<_, io::Error>(keys)
+        });
+        let mut keys = listed(found.await)?;
+        keys.retain(|key| after.is_none_or(|after| key.as_str() > after));
+        keys.sort();
+        Ok(keys)
+    }
+
+    async fn folders(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, PutError> {
+        let folder = self.root.join(prefix);
+        let found = tokio::task::spawn_blocking(move || entries(&folder));
+        let folders = listed(found.await)?.into_iter().filter(|(_, folder)| *folder).map(|(name, _)| name);
+        let mut folders: Vec<String> = folders.filter(|name| after.is_none_or(|after| name.as_str() > after)).collect();
+        folders.sort();
+        Ok(folders)
     }
 
     async fn check(&self) -> Result<(), PutError> {

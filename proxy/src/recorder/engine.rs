@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use countersign_recording::{Event, Hash, JournalEntry, JournalWriter, ObjectName, SessionId, SigningKey, TaskId};
+use countersign_recording::{
+    Event, Hash, Head, IndexRow, JournalEntry, JournalWriter, ObjectName, OpenSession, SessionId, SigningKey, TaskId,
+};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -18,13 +20,52 @@ use super::session::Session;
 /// How many messages are taken between two looks at what is stored.
 const BATCH: usize = 256;
 
+/// A session whose events in the journal alone reach back further than so many objects gets a segment.
+const FAR: u32 = 10_000;
+
 /// What sessions say.
 #[derive(Debug)]
 pub(super) enum Message {
-    Open { key: u64, session: SessionId, shared: Arc<Shared> },
-    Events { key: u64, events: Vec<(i64, Event)>, bytes: u64 },
-    Close { key: u64 },
-    Shutdown { done: oneshot::Sender<()> },
+    Open {
+        key: u64,
+        session: SessionId,
+        shared: Arc<Shared>,
+    },
+    Events {
+        key: u64,
+        events: Vec<(i64, Event)>,
+        bytes: u64,
+    },
+    Close {
+        key: u64,
+    },
+    /// What has happened since the last digest.
+    Snapshot {
+        reply: oneshot::Sender<Snapshot>,
+    },
+    /// A digest is stored.
+    Digested {
+        number: u32,
+        sha256: Hash,
+    },
+    /// Close all sessions; the answer comes when they are sealed and the journal says so.
+    Shutdown {
+        sealed: oneshot::Sender<()>,
+    },
+    /// End the journal.
+    End {
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// What a digest is about.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    /// The journal, as far as it is acknowledged.
+    pub(super) journal: Head,
+    pub(super) sealed: Vec<IndexRow>,
+    pub(super) open: Vec<OpenSession>,
+    pub(super) lost: u64,
 }
 
 pub(super) struct Engine {
@@ -43,6 +84,12 @@ pub(super) struct Engine {
     idle_since: Option<Instant>,
     journal_number: u32,
     journal_head: Hash,
+    /// The journal as far as it is acknowledged.
+    stored: Head,
+    /// Sessions sealed since the last digest.
+    sealed: Vec<IndexRow>,
+    /// Events lost since then.
+    lost: u64,
     /// Journal objects under way, in order.
     in_flight: VecDeque<Batch>,
     flushed: Option<Instant>,
@@ -51,13 +98,16 @@ pub(super) struct Engine {
     stalled: HashSet<Put>,
     /// The journal met an object of its name that is not its own: nothing more can be acknowledged by it.
     poisoned: bool,
+    stopping: bool,
     shutdown: Option<oneshot::Sender<()>>,
+    end: Option<oneshot::Sender<()>>,
     ended: bool,
 }
 
 /// A journal object under way.
 struct Batch {
     number: u32,
+    sha256: Hash,
     stored: bool,
     /// Session, first event, the one after the last.
     events: Vec<(u64, u64, u64)>,
@@ -88,12 +138,17 @@ impl Engine {
             idle_since: None,
             journal_number: 0,
             journal_head: head,
+            stored: Head { objects: 0, sha256: head },
+            sealed: Vec::new(),
+            lost: 0,
             in_flight: VecDeque::new(),
             flushed: None,
             waiting: 0,
             stalled: HashSet::new(),
             poisoned: false,
+            stopping: false,
             shutdown: None,
+            end: None,
             ended: false,
         }
     }
@@ -136,7 +191,7 @@ impl Engine {
     fn message(&mut self, message: Message) {
         match message {
             Message::Open { key, session, shared } => {
-                if self.poisoned || self.ended || self.shutdown.is_some() {
+                if self.poisoned || self.stopping {
                     shared.fail(RecorderFailure::Stopped);
                 } else if self.config.gated() && self.waiting > self.config.tuning.buffer_bytes {
                     shared.fail(RecorderFailure::Overload);
@@ -146,14 +201,31 @@ impl Engine {
             }
             Message::Events { key, events, bytes } => self.events(key, events, bytes),
             Message::Close { key } => self.close(key, "abandoned"),
-            Message::Shutdown { done } => {
-                self.shutdown = Some(done);
+            Message::Snapshot { reply } => self.snapshot(reply),
+            Message::Digested { number, sha256 } => self.announce(JournalEntry::Digest { number, sha256 }),
+            Message::End { done } => self.end = Some(done),
+            Message::Shutdown { sealed } => {
+                self.shutdown = Some(sealed);
+                self.stopping = true;
                 let open: Vec<u64> = self.sessions.iter().filter(|(_, session)| !session.closing).map(|(key, _)| *key).collect();
                 for key in open {
                     self.close(key, "shutdown");
                 }
             }
         }
+    }
+
+    fn snapshot(&mut self, reply: oneshot::Sender<Snapshot>) {
+        // Who seals what a dead task left must not read its journal from long ago.
+        let old = self.journal_number.saturating_sub(FAR);
+        let far: Vec<u64> = self.sessions.iter().filter(|(_, session)| session.needs_journal_before(old)).map(|(key, _)| *key).collect();
+        for key in far {
+            self.cut(key);
+        }
+        let open = self.sessions.values().filter_map(|session| session.open(self.journal_number)).collect();
+        let (sealed, lost) = (std::mem::take(&mut self.sealed), std::mem::take(&mut self.lost));
+        // INVARIANT: who asks keeps what it is given until its digest is stored.
+        let _gone = reply.send(Snapshot { journal: self.stored, sealed, open, lost });
     }
 
     fn events(&mut self, key: u64, events: Vec<(i64, Event)>, bytes: u64) {
@@ -168,6 +240,7 @@ impl Engine {
             return;
         }
         if !self.config.gated() && self.waiting > tuning.buffer_bytes && !session.is_new() {
+            self.lost = self.lost.saturating_add(u64::try_from(events.len()).unwrap_or(u64::MAX));
             let lost = session.lose(events, bytes);
             self.dirty.insert(key);
             self.encoded(key, lost);
@@ -262,6 +335,8 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         if let Some((name, manifest)) = session.manifest(now_us(), &self.config.build) {
             session.sealing = true;
+            // The hash is known when it is stored.
+            session.row = Some(Box::new(IndexRow::of(&manifest, Hash::ZERO)));
             self.putter.seal(Put::Manifest(key), name, manifest);
         }
     }
@@ -276,6 +351,7 @@ impl Engine {
                     Put::Manifest(key) => {
                         if let Some(session) = self.sessions.remove(&key) {
                             self.announce(JournalEntry::Manifest { session: session.id(), sha256 });
+                            self.sealed.extend(session.row.map(|row| IndexRow { manifest: sha256, ..*row }));
                         }
                     }
                 }
@@ -309,6 +385,7 @@ impl Engine {
         }
         // INVARIANT: acknowledged in order, so that an object missing at the end of a crashed task's journal has nothing acknowledged after it.
         while let Some(batch) = self.in_flight.pop_front_if(|batch| batch.stored) {
+            self.stored = Head { objects: batch.number.saturating_add(1), sha256: batch.sha256 };
             for (key, first, end) in batch.events {
                 if let Some(session) = self.sessions.get_mut(&key) {
                     self.waiting = self.waiting.saturating_sub(session.stored_events(first, end));
@@ -344,7 +421,12 @@ impl Engine {
             return None;
         }
         let earliest = self.flushed.map_or_else(Instant::now, |flushed| flushed + self.config.tuning.flush_interval);
-        if self.dirty.iter().any(|key| self.wants_journal(*key)) || (self.shutdown.is_some() && self.sessions.is_empty()) {
+        if self.end.is_some() {
+            // Last of all, so that a journal with an end has no holes.
+            return self.in_flight.is_empty().then_some(earliest);
+        }
+        if self.dirty.iter().any(|key| self.wants_journal(*key)) || (self.stopping && self.sessions.is_empty() && self.idle_since.is_some())
+        {
             return Some(earliest);
         }
         self.idle_since.map(|since| earliest.max(since + self.config.tuning.idle))
@@ -360,8 +442,8 @@ impl Engine {
     /// Makes a journal object of what waits and sends it off. False when nothing was to be sent.
     fn flush(&mut self) -> bool {
         let number = self.journal_number;
-        let mut writer = JournalWriter::new(self.task, number, &self.journal_head, now_us());
-        let mut batch = Batch { number, stored: false, events: Vec::new() };
+        let mut writer = JournalWriter::new(self.task, number, &self.journal_head, now_us(), self.stored.objects);
+        let mut batch = Batch { number, sha256: Hash::ZERO, stored: false, events: Vec::new() };
         let mut empty = true;
         let wanting: Vec<u64> = self.dirty.iter().copied().filter(|key| self.wants_journal(*key)).collect();
         for key in wanting {
@@ -382,7 +464,7 @@ impl Engine {
             empty = false;
         }
         self.idle_since = None;
-        if self.shutdown.is_some() && self.sessions.is_empty() {
+        if self.end.is_some() {
             writer.push(&JournalEntry::End);
             self.ended = true;
             empty = false;
@@ -394,6 +476,7 @@ impl Engine {
         match writer.finish(&self.key) {
             Ok(object) => {
                 self.journal_head = Hash::of(&object);
+                batch.sha256 = self.journal_head;
                 self.journal_number = number.saturating_add(1);
                 self.in_flight.push_back(batch);
                 self.putter.put(Put::Journal(number), ObjectName::Journal { task: self.task, number }.to_string(), Bytes::from(object));
@@ -411,9 +494,17 @@ impl Engine {
     }
 
     fn finish_shutdown(&mut self) {
+        if !self.in_flight.is_empty() {
+            return;
+        }
+        if self.sessions.is_empty()
+            && self.idle_entries.is_empty()
+            && let Some(sealed) = self.shutdown.take()
+        {
+            let _gone = sealed.send(());
+        }
         if self.ended
-            && self.in_flight.is_empty()
-            && let Some(done) = self.shutdown.take()
+            && let Some(done) = self.end.take()
         {
             let _gone = done.send(());
         }

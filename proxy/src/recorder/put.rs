@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use countersign_recording::v1::manifest::Payload as _;
-use countersign_recording::{Hash, Manifest};
+use countersign_recording::{Hash, Manifest, Outage};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::config::Tuning;
+use super::now_us;
 use super::signer::ManifestSigner;
 use super::store::{PutError, Store};
 
@@ -39,16 +40,28 @@ pub(super) enum Progress {
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<Failing>);
 
+/// Outages remembered between two digests; more than that are one.
+const MAX_OUTAGES: usize = 500;
+
 #[derive(Debug, Default)]
 struct Failing {
     puts: usize,
     since: Option<Instant>,
+    outages: Vec<Outage>,
 }
 
 impl Health {
     /// Since when it fails.
     pub(super) fn failing_for(&self) -> Option<Duration> {
         self.lock().since.map(|since| since.elapsed())
+    }
+
+    /// Outages since this was last asked; the one that lasts is told again.
+    pub(super) fn outages(&self) -> Vec<Outage> {
+        let mut failing = self.lock();
+        let outages = failing.outages.clone();
+        failing.outages.retain(|outage| outage.until_us.is_none());
+        outages
     }
 
     fn lock(&self) -> MutexGuard<'_, Failing> {
@@ -74,6 +87,11 @@ impl Trouble<'_> {
         failing.puts = failing.puts.saturating_add(1);
         if failing.since.is_none() {
             failing.since = Some(Instant::now());
+            if failing.outages.len() < MAX_OUTAGES {
+                // In a digest for ever: no more than a line of it.
+                let error = error.chars().take(300).collect();
+                failing.outages.push(Outage { from_us: now_us(), until_us: None, error });
+            }
             tracing::error!(store = self.store, error, "the recording store fails; what must be durable waits");
         }
     }
@@ -88,8 +106,13 @@ impl Drop for Trouble<'_> {
         failing.puts = failing.puts.saturating_sub(1);
         if failing.puts == 0
             && let Some(since) = failing.since.take()
-            && self.stored
         {
+            if let Some(outage) = failing.outages.last_mut() {
+                outage.until_us = Some(now_us());
+            }
+            if !self.stored {
+                return;
+            }
             let failed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(store = self.store, failed_ms, "the recording store answers again");
         }
@@ -209,17 +232,17 @@ impl Patience<'_> {
 }
 
 /// Growing pauses with jitter.
-struct Pause {
+pub(super) struct Pause {
     next: Duration,
     longest: Duration,
 }
 
 impl Pause {
-    fn new(longest: Duration) -> Self {
+    pub(super) fn new(longest: Duration) -> Self {
         Self { next: Duration::from_millis(20).min(longest), longest }
     }
 
-    async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         tokio::time::sleep(self.next.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
         self.next = self.next.saturating_mul(2).min(self.longest);
     }

@@ -83,6 +83,26 @@ impl S3Store {
         })
     }
 
+    /// Keys below a prefix, or the folders right below it.
+    async fn listed(&self, prefix: &str, after: Option<&str>, folders: bool) -> Result<Vec<String>, PutError> {
+        let listing = self.client.list_objects_v2().bucket(&self.bucket).prefix(format!("{}{prefix}", self.prefix));
+        let listing = listing.set_start_after(after.map(|after| format!("{}{after}", self.prefix)));
+        let mut pages = listing.set_delimiter(folders.then(|| "/".to_owned())).into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page =
+                page.map_err(|error| PutError::Unavailable(format!("s3 list {}{prefix}: {}", self.prefix, aws_error::line(&error))))?;
+            let keys: Vec<Option<&str>> = if folders {
+                page.common_prefixes().iter().map(|prefix| prefix.prefix()).collect()
+            } else {
+                page.contents().iter().map(|object| object.key()).collect()
+            };
+            found.extend(keys.into_iter().flatten().filter_map(|key| key.strip_prefix(&self.prefix)).map(str::to_owned));
+        }
+        found.sort();
+        Ok(found)
+    }
+
     async fn is_ours(&self, key: &str, object: &Bytes) -> Result<(), PutError> {
         let unavailable = |error: String| PutError::Unavailable(format!("comparing {key} with what is there: {error}"));
         let found =
@@ -127,6 +147,27 @@ impl Store for S3Store {
             }
             Err(error) => Err(PutError::Unavailable(format!("s3 put {key}: {}", aws_error::line(&error)))),
         }
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, PutError> {
+        let key = format!("{}{key}", self.prefix);
+        let failed = |error: String| PutError::Unavailable(format!("s3 get {key}: {error}"));
+        match self.client.get_object().bucket(&self.bucket).key(&key).send().await {
+            Ok(found) => Ok(Some(found.body.collect().await.map_err(|error| failed(error.to_string()))?.into_bytes())),
+            Err(error) if error.code() == Some("NoSuchKey") => Ok(None),
+            Err(error) => Err(failed(aws_error::line(&error))),
+        }
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, PutError> {
+        self.listed(prefix, after, false).await
+    }
+
+    async fn folders(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, PutError> {
+        // Behind everything in the folder `after`: a tilde sorts after every character of the format's names.
+        let after = after.map(|after| format!("{prefix}{after}/~"));
+        let found = self.listed(prefix, after.as_deref(), true).await?;
+        Ok(found.iter().filter_map(|key| key.strip_prefix(prefix)?.strip_suffix('/')).map(str::to_owned).collect())
     }
 
     async fn check(&self) -> Result<(), PutError> {

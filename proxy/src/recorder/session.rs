@@ -8,7 +8,8 @@ use bytes::Bytes;
 use countersign_recording::v1::manifest::Payload as _;
 use countersign_recording::v1::names::day;
 use countersign_recording::{
-    Chain, Event, Hash, JournalRange, Manifest, ObjectName, Seal, SegmentEntry, SegmentWriter, SessionId, SigningKey, Summary, TaskId,
+    Chain, Event, Hash, IndexRow, JournalRange, Manifest, ObjectName, OpenSession, Seal, SegmentEntry, SegmentWriter, SessionId,
+    SigningKey, Summary, TaskId,
 };
 
 use super::coverage::Coverage;
@@ -40,6 +41,8 @@ pub(super) struct Session {
     journal: Vec<u8>,
     journal_first: u64,
     range: Option<JournalRange>,
+    /// First journal object with events that are in no stored segment.
+    journal_from: Option<u32>,
     coverage: Coverage,
     marks: VecDeque<Mark>,
     /// Events taken from the session, by its own count.
@@ -49,6 +52,8 @@ pub(super) struct Session {
     pub(super) closing: bool,
     /// Its manifest is under way.
     pub(super) sealing: bool,
+    /// What the index says of it, once its manifest is under way.
+    pub(super) row: Option<Box<IndexRow>>,
     failed: bool,
 }
 
@@ -83,12 +88,14 @@ impl Session {
             journal: Vec::new(),
             journal_first: 0,
             range: None,
+            journal_from: None,
             coverage: Coverage::default(),
             marks: VecDeque::new(),
             taken: 0,
             lost: 0,
             closing: false,
             sealing: false,
+            row: None,
             failed: false,
         }
     }
@@ -214,6 +221,9 @@ impl Session {
     pub(super) fn segment_stored(&mut self) -> Option<(SegmentEntry, u64)> {
         let (entry, _) = self.ready.pop_front()?;
         self.under_way = false;
+        if self.ready.is_empty() {
+            self.journal_from = None;
+        }
         self.stored.push(entry.clone());
         let freed = self.stored_events(entry.first_event, entry.first_event.saturating_add(entry.events));
         Some((entry, freed))
@@ -225,6 +235,7 @@ impl Session {
             return None;
         }
         self.range.get_or_insert(JournalRange { first: object, last: object }).last = object;
+        self.journal_from.get_or_insert(object);
         Some((self.journal_first, self.chain.next(), std::mem::take(&mut self.journal)))
     }
 
@@ -289,6 +300,17 @@ impl Session {
             self.failed = true;
             self.shared.fail(failure);
         }
+    }
+
+    /// What a digest says of it while it is under way; `next` is the number of the next journal object.
+    pub(super) fn open(&self, next: u32) -> Option<OpenSession> {
+        let open = OpenSession { session: self.id, started_us: self.started_us, journal: self.journal_from.unwrap_or(next) };
+        (!self.is_new()).then_some(open)
+    }
+
+    /// Whether an object before number `first` has events of it that are in no segment, finished or stored.
+    pub(super) fn needs_journal_before(&self, first: u32) -> bool {
+        self.writer.is_some() && self.journal_from.is_some_and(|from| from < first)
     }
 
     pub(super) fn id(&self) -> SessionId {

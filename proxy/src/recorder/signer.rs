@@ -20,6 +20,9 @@ pub trait ManifestSigner: std::fmt::Debug + Send + Sync + 'static {
     /// Id of the key.
     fn key_id(&self) -> &KeyId;
 
+    /// The public key, in SPKI DER.
+    fn public_key(&self) -> &[u8];
+
     /// The signature, `r || s` with the low `s`.
     async fn sign(&self, unsigned: &Unsigned) -> Result<[u8; 64], SignerError>;
 }
@@ -94,6 +97,10 @@ impl ManifestSigner for PemSigner {
         self.0.id()
     }
 
+    fn public_key(&self) -> &[u8] {
+        self.0.spki()
+    }
+
     async fn sign(&self, unsigned: &Unsigned) -> Result<[u8; 64], SignerError> {
         self.0.sign(unsigned.signing_input().as_bytes()).map_err(|error| SignerError::Signing(error.to_string()))
     }
@@ -105,6 +112,7 @@ pub struct KmsSigner {
     client: aws_sdk_kms::Client,
     key: String,
     id: KeyId,
+    public_key: Vec<u8>,
 }
 
 impl KmsSigner {
@@ -119,7 +127,7 @@ impl KmsSigner {
         let output = output.map_err(|error| failed(format!("GetPublicKey: {}", aws_error::line(&error))))?;
         let der = output.public_key().map(Blob::as_ref).unwrap_or_default();
         let id = Keys::new().add_der(der).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { client, key: key.to_owned(), id })
+        Ok(Self { client, key: key.to_owned(), id, public_key: der.to_vec() })
     }
 }
 
@@ -127,6 +135,10 @@ impl KmsSigner {
 impl ManifestSigner for KmsSigner {
     fn key_id(&self) -> &KeyId {
         &self.id
+    }
+
+    fn public_key(&self) -> &[u8] {
+        &self.public_key
     }
 
     async fn sign(&self, unsigned: &Unsigned) -> Result<[u8; 64], SignerError> {

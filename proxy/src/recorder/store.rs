@@ -1,4 +1,4 @@
-//! What the recorder needs of a store: objects written once.
+//! What the recorder needs of a store: objects written once, and found again to look after what other tasks left.
 
 use std::fmt;
 
@@ -11,6 +11,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Stores an object, durably, before it returns. An object of that name with the same bytes is success (an earlier attempt got through);
     /// with other bytes it is [`PutError::Conflict`], and stays as it is.
     async fn put(&self, key: &str, object: Bytes) -> Result<(), PutError>;
+
+    /// An object; none when there is none of that name.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, PutError>;
+
+    /// Keys that begin with `prefix`, sorted; only those after the key `after`.
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, PutError>;
+
+    /// The names right below `prefix` that have objects below them, without slash, sorted; only those after the name `after`.
+    async fn folders(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, PutError>;
 
     /// Looks whether the store is there and as it must be. Writes nothing.
     async fn check(&self) -> Result<(), PutError>;

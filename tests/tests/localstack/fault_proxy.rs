@@ -17,6 +17,10 @@ pub(crate) enum Mode {
     Refuse,
     /// They are taken, and nothing is ever answered.
     Stall,
+    /// They are carried, and cut off after some bytes in either direction.
+    Reset,
+    /// They are carried, and everything takes so long more in each direction.
+    Slow(std::time::Duration),
     /// Requests with `when` in them are answered with this status and body, all others are carried.
     Answer { when: &'static str, status: &'static str, body: &'static str },
 }
@@ -27,6 +31,27 @@ impl Mode {
         when: "HTTP/1.1",
         status: "503 Service Unavailable",
         body: "<Error><Code>ServiceUnavailable</Code><Message>Please reduce your request rate.</Message></Error>",
+    };
+
+    /// What S3 says to whoever asks too often.
+    pub(crate) const SLOW_DOWN: Self = Self::Answer {
+        when: "PUT ",
+        status: "503 Slow Down",
+        body: "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>",
+    };
+
+    /// A role that lost its right to write.
+    pub(crate) const DENIED: Self = Self::Answer {
+        when: "PUT ",
+        status: "403 Forbidden",
+        body: "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>",
+    };
+
+    /// A clock that is wrong.
+    pub(crate) const SKEWED: Self = Self::Answer {
+        when: "PUT ",
+        status: "403 Forbidden",
+        body: "<Error><Code>RequestTimeTooSkewed</Code><Message>The difference between the request time and the current time is too large.</Message></Error>",
     };
 }
 
@@ -84,6 +109,24 @@ async fn serve(mut client: TcpStream, mode: Mode, target: &str) -> std::io::Resu
             let mut server = TcpStream::connect(target).await?;
             return tokio::io::copy_bidirectional(&mut client, &mut server).await.map(|_| ());
         }
+        Mode::Reset => {
+            let server = TcpStream::connect(target).await?;
+            let (mut up, mut down) = (vec![0; 700], vec![0; 700]);
+            let (mut from_client, mut to_client) = client.split();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::select! {
+                // The head of a request, and perhaps a part of its body.
+                read = from_client.read(&mut up) => to_server.write_all(up.get(..read?).unwrap_or_default()).await?,
+                read = from_server.read(&mut down) => to_client.write_all(down.get(..read?).unwrap_or_default()).await?,
+            }
+            return client.set_zero_linger();
+        }
+        Mode::Slow(delay) => {
+            let server = TcpStream::connect(target).await?;
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            return tokio::try_join!(slowly(from_client, to_server, delay), slowly(from_server, to_client, delay)).map(|_| ());
+        }
         Mode::Answer { when, status, body } => (when, status, body),
     };
     let mut server = TcpStream::connect(target).await?;
@@ -112,5 +155,22 @@ async fn serve(mut client: TcpStream, mode: Mode, target: &str) -> std::io::Resu
                 client.write_all(bytes).await?;
             }
         }
+    }
+}
+
+/// Carries one direction, each piece after a delay.
+async fn slowly(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    delay: std::time::Duration,
+) -> std::io::Result<()> {
+    let mut piece = vec![0; 65_536];
+    loop {
+        let read = from.read(&mut piece).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        tokio::time::sleep(delay).await;
+        to.write_all(piece.get(..read).unwrap_or_default()).await?;
     }
 }

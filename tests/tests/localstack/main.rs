@@ -10,6 +10,7 @@ use countersign_e2e::stack::{Stack, StackOptions, Stores};
 
 mod fault_proxy;
 mod forged;
+mod kills;
 mod object_lock;
 mod outage;
 mod refusals;

@@ -82,21 +82,79 @@ async fn record(stack: &Stack, bucket: &str, prefix: &str, encryption_key: &str,
     }
 }
 
+/// A bucket with Object Lock, and a key to encrypt with.
+async fn locked_bucket(instance: &LocalStack, client: &Client) -> Result<(String, String)> {
+    let bucket = format!("locked-{}", uuid::Uuid::new_v4());
+    let mut create = client.create_bucket().bucket(&bucket).object_lock_enabled_for_bucket(true);
+    if instance.region != "us-east-1" {
+        let place = aws_sdk_s3::types::BucketLocationConstraint::from(instance.region.as_str());
+        create =
+            create.create_bucket_configuration(aws_sdk_s3::types::CreateBucketConfiguration::builder().location_constraint(place).build());
+    }
+    create.send().await?;
+    let kms = aws_sdk_kms::Client::new(&instance.sdk_config().await);
+    Ok((bucket, kms.create_key().send().await?.key_metadata.context("no key was made")?.key_id))
+}
+
+/// What the store itself refuses: to write over, to write what does not fit its checksum; and what it keeps under legal hold.
+#[test]
+fn the_stores_own_rules_hold_and_so_does_a_legal_hold() -> Result<()> {
+    on_localstack(|stack| async move {
+        let (instance, deployed) = deployed(stack)?;
+        let client = s3(instance).await;
+        let (bucket, key) = locked_bucket(instance, &client).await?;
+        let audit = stack.audit().at(&format!("s3://{bucket}/own"));
+        record(stack, &bucket, "own", &key, &audit).await?;
+        let objects = stored(&client, &bucket, "own/sessions/").await?;
+        let object = objects.first().context("nothing is stored")?;
+
+        let over = client.put_object().bucket(&bucket).key(&object.key).if_none_match("*").body(ByteStream::from_static(b"x")).send().await;
+        let error = over.err().context("an object was written over")?;
+        ensure!(error.code() == Some("PreconditionFailed"), "{error:?}");
+        let wrong = STANDARD.encode(Sha256::digest(b"something else"));
+        let put = client.put_object().bucket(&bucket).key("own/sessions/x").checksum_sha256(wrong).body(ByteStream::from_static(b"x"));
+        ensure!(put.send().await.is_err(), "what does not fit its checksum was taken");
+
+        let sessions = audit.sessions().await?;
+        let id = sessions.first().and_then(|session| session.get("session")).and_then(serde_json::Value::as_str).context("no session")?;
+        let status = async || -> Result<Option<String>> {
+            let answer = client.get_object_legal_hold().bucket(&bucket).key(&object.key).send().await?;
+            Ok(answer.legal_hold().and_then(|hold| hold.status()).map(|status| status.as_str().to_owned()))
+        };
+        for (arguments, wanted) in [(&[id][..], "ON"), (&[id, "--off"][..], "OFF")] {
+            let held = audit.run("hold", arguments).await?;
+            ensure!(held.status == 0, "{}", held.stderr);
+            ensure!(status().await?.as_deref() == Some(wanted), "after {arguments:?}: {:?}", status().await?);
+        }
+
+        let package = stack.dir().join("evidence-s3");
+        let folder = package.display().to_string();
+        let order =
+            ["--since", "2020-01-01", "--until", "2100-01-01", "--out", &folder, "--try-deletion", "--kms-key", &deployed.recording_key];
+        let made = audit.run("evidence", &order).await?;
+        ensure!(made.status == 0, "{}", made.stderr);
+        let tried: serde_json::Value = serde_json::from_slice(&std::fs::read(package.join("deletion-test.json"))?)?;
+        ensure!(tried.get("refused") == Some(&serde_json::Value::Bool(true)), "{tried}");
+        ensure!(std::fs::read_to_string(package.join("retention.csv"))?.contains("COMPLIANCE"), "no retention");
+
+        // What the tool says of a store that refuses is one line.
+        let nowhere = stack.audit().at("s3://no-such-bucket-anywhere/x").run("list", &[]).await?;
+        ensure!(
+            nowhere.status == 2 && nowhere.stderr.lines().count() == 1 && nowhere.stderr.contains("NoSuchBucket"),
+            "{}",
+            nowhere.stderr
+        );
+        ensure!(nowhere.stderr.len() < 300, "that is no clear line: {}", nowhere.stderr);
+        Ok(())
+    })
+}
+
 #[test]
 fn recordings_cannot_be_removed_and_replacing_them_shows() -> Result<()> {
     on_localstack(|stack| async move {
         let (instance, _) = deployed(stack)?;
         let client = s3(instance).await;
-        let bucket = format!("locked-{}", uuid::Uuid::new_v4());
-        let mut create = client.create_bucket().bucket(&bucket).object_lock_enabled_for_bucket(true);
-        if instance.region != "us-east-1" {
-            let place = aws_sdk_s3::types::BucketLocationConstraint::from(instance.region.as_str());
-            create = create
-                .create_bucket_configuration(aws_sdk_s3::types::CreateBucketConfiguration::builder().location_constraint(place).build());
-        }
-        create.send().await?;
-        let kms = aws_sdk_kms::Client::new(&instance.sdk_config().await);
-        let key = kms.create_key().send().await?.key_metadata.context("no key was made")?.key_id;
+        let (bucket, key) = locked_bucket(instance, &client).await?;
 
         let audit = stack.audit().at(&format!("s3://{bucket}/team/a"));
         record(stack, &bucket, "team/a", &key, &audit).await?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::client::{Gateway, Session, sqlstate};
-use countersign_e2e::gateway::Proxy;
+use countersign_e2e::gateway::{Proxy, metric};
 use countersign_e2e::scenario::{count, hold_on, recordings_verify};
 use countersign_e2e::slack::{Fault, FaultKind};
 use countersign_e2e::stack::Stack;
@@ -51,7 +51,7 @@ fn nothing_shows_or_runs_while_the_bucket_is_out() -> Result<()> {
         let mut config = stack.config.clone();
         config.set("aws", "endpoint", faults.url()).set("recording", "retry_window_seconds", 5);
         let (proxy, gateway) = stack.another_proxy("outage", &config).await?;
-        for mode in [Mode::Refuse, Mode::Stall, Mode::UNAVAILABLE] {
+        for mode in [Mode::Refuse, Mode::Stall, Mode::Reset, Mode::UNAVAILABLE, Mode::SLOW_DOWN, Mode::DENIED, Mode::SKEWED] {
             waits_and_goes_on(stack, &gateway, &faults, mode.clone()).await.with_context(|| format!("{mode:?}"))?;
         }
 
@@ -75,6 +75,8 @@ fn nothing_shows_or_runs_while_the_bucket_is_out() -> Result<()> {
         let read = read.err().context("rows came out that were not durable")?;
         let write = write.err().context("a write ran that was not durable")?;
         ensure!(sqlstate(&read) == "58030" && sqlstate(&write) == "58030", "{read:?}, {write:?}");
+        let text = read.as_db_error().map(tokio_postgres::error::DbError::message).unwrap_or_default();
+        ensure!(text.contains("the recording of this session cannot be written"), "what the client is told: {text}");
         ensure!(waited >= Duration::from_secs(4), "it gave up after {waited:?}, before the window was over");
         ensure!(count(stack, "select count(*) from ledger where note = 'unrecorded'").await? == 0, "a write ran without a record");
         readyz(&proxy, 503, "recording").await?;
@@ -90,6 +92,50 @@ fn nothing_shows_or_runs_while_the_bucket_is_out() -> Result<()> {
         drop((session, reader, writer));
         // While this gateway lives: it has the outage's sessions to seal.
         recordings_verify(stack).await
+    })
+}
+
+/// `async` sessions go on while the bucket is out, the gateway says how much a crash would lose, and when the bucket is back all of it is recorded.
+#[test]
+fn async_sessions_go_on_and_say_how_much_may_be_lost() -> Result<()> {
+    on_localstack(|stack| async move {
+        let (instance, deployed) = deployed(stack)?;
+        let faults = FaultProxy::start(instance.address()?.to_string(), Mode::Pass).await?;
+        let mut config = stack.config.clone();
+        config.set("aws", "endpoint", faults.url()).set("recording", "retry_window_seconds", 1).set("recording", "durability", "async");
+        config.set("recording", "prefix", "async").set("recording", "digest_interval_seconds", 1);
+        let (mut proxy, gateway) = stack.another_proxy("async-outage", &config).await?;
+        let session = dba(stack, &gateway).await?;
+        let pending = async || metric(&proxy.metrics_url(), "countersign_recorder_pending_bytes").await;
+        faults.set(Mode::SLOW_DOWN);
+        for _ in 0..20 {
+            session.simple_query("select id, md5(id::text) from accounts limit 100").await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let lost = pending().await?.context("no metric")?;
+        ensure!(lost > 1000.0, "what a crash would lose: {lost}");
+        faults.set(Mode::Pass);
+        let end = Instant::now() + Duration::from_secs(20);
+        while pending().await?.context("no metric")? > 0.0 {
+            ensure!(Instant::now() < end, "what waited is never stored");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        drop(session);
+        proxy.process().stop();
+        let audit = stack.audit().at(&format!("s3://{}/async", deployed.bucket));
+        let verified = audit.verify(None).await?;
+        ensure!(verified.status == 0, "{}\n{}", verified.stdout, verified.stderr);
+        let found = audit.run("search", &["md5(id::text)", "--place", "statements"]).await?;
+        ensure!(found.stdout.contains("20 hits in 1 sessions"), "{}", found.stdout);
+        // The digests tell of the outage.
+        let package = stack.dir().join("evidence-outage");
+        let folder = package.display().to_string();
+        let order = ["--since", "2020-01-01", "--until", "2100-01-01", "--out", &folder, "--kms-key", &deployed.recording_key];
+        let made = audit.run("evidence", &order).await?;
+        ensure!(made.status == 0, "{}", made.stderr);
+        let outages = std::fs::read_to_string(package.join("outages.csv"))?;
+        ensure!(outages.contains("store failed") && outages.contains("SlowDown"), "{outages}");
+        Ok(())
     })
 }
 

@@ -141,7 +141,7 @@ fn facts(start: &SessionStart, session: &Session, out: &mut dyn Write) -> std::i
         ("Groups", start.groups.join(", ")),
         ("Database", format!("{} as {}", start.database, start.upstream_user)),
         ("From", format!("{} ({}), application {:?}", start.client_addr, tls(&start.client_tls), start.application)),
-        ("To", format!("{} ({})", start.upstream_addr, tls(&start.upstream_tls))),
+        ("To", format!("{} ({}), server process {}", start.upstream_addr, tls(&start.upstream_tls), start.upstream_pid)),
         ("Time", format!("{begin} to {end}")),
         ("Gateway", format!("{} in {}, {} durability", start.build, start.environment, start.durability)),
         ("Policy", hex::encode(start.policy)),
@@ -322,6 +322,7 @@ fn plain(event: &Event) -> String {
         }
         Event::Notice { frame } => frames::notice(frame),
         Event::Parameter { name, value } => format!("{name} = {value}"),
+        Event::Token { subject, expires_us, .. } => format!("newer token of {subject}, until {}", timestamp(*expires_us)),
         Event::Cancel { .. } => "cancel requested".to_owned(),
         Event::Gap { events, reason } => format!("up to {events} events are missing: {reason}"),
         Event::Anomaly { what, .. } => format!("anomaly: {what}"),

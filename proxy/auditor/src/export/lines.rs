@@ -78,7 +78,7 @@ fn body(event: &Event, reader: &mut Reader) -> Value {
         Event::SessionStart(start) => json!({
             "environment": start.environment, "build": start.build, "issuer": start.issuer, "subject": start.subject, "email": start.email,
             "groups": start.groups, "claims": start.claims.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>(),
-            "client_addr": start.client_addr, "client_tls": start.client_tls, "upstream_addr": start.upstream_addr, "upstream_tls": start.upstream_tls,
+            "client_addr": start.client_addr, "client_tls": start.client_tls, "upstream_addr": start.upstream_addr, "upstream_tls": start.upstream_tls, "upstream_pid": start.upstream_pid,
             "upstream_user": start.upstream_user, "database": start.database, "application": start.application, "policy": hex::encode(start.policy),
             "durability": start.durability,
         }),
@@ -113,6 +113,9 @@ fn body(event: &Event, reader: &mut Reader) -> Value {
         }
         Event::Notice { frame } => json!({ "notice": frames::notice(frame), "frame": STANDARD.encode(frame) }),
         Event::Parameter { name, value } => json!({ "name": name, "value": value }),
+        Event::Token { issuer, subject, expires_us } => {
+            json!({ "issuer": issuer, "subject": subject, "expires": crate::text::timestamp(*expires_us) })
+        }
         Event::Cancel { statement } => json!({ "statement": statement }),
         Event::Gap { events, reason } => json!({ "events": events, "reason": reason }),
         Event::Anomaly { statement, what } => json!({ "statement": statement, "what": what }),
@@ -173,7 +176,7 @@ fn cells(event: &Event) -> [String; 4] {
     }
 }
 
-fn quoted(cell: &str) -> String {
+pub(crate) fn quoted(cell: &str) -> String {
     let guard = if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
     format!("\"{guard}{}\"", visible(cell, true).replace('"', "\"\""))
 }

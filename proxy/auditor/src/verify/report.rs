@@ -1,8 +1,9 @@
 //! What verification found, for people and programs.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
-use countersign_recording::{Finding, Journals, SessionId, TaskId};
+use countersign_recording::{Digests, Finding, Hash, Journals, ObjectName, SessionId, TaskId};
 use serde::Serialize;
 
 use super::Grant;
@@ -200,6 +201,28 @@ impl VerifyReport {
         self.notes.extend(journals.notes().iter().filter(concerns).map(ToString::to_string));
     }
 
+    /// Takes over what is wrong with the store as such.
+    pub(super) fn found<'a>(&mut self, findings: impl Iterator<Item = &'a Finding>) {
+        for failure in findings.map(Failure::from) {
+            if !self.store_findings.contains(&failure) {
+                self.store_findings.push(failure);
+            }
+        }
+    }
+
+    /// Says how far digests reach.
+    pub(super) fn digests(&mut self, digests: &Digests, manifests: &BTreeMap<String, Hash>) {
+        let named = digests.sealed();
+        let sealed = manifests.keys().filter_map(|key| ObjectName::parse(key)?.session());
+        let rest = sealed.filter(|session| !named.contains(session)).count();
+        self.notes.push(format!(
+            "digests: {} of tasks and {} of days; they name {} sealed sessions, {rest} are in none yet",
+            digests.of_tasks().count(),
+            digests.of_days().count(),
+            named.len()
+        ));
+    }
+
     /// 0: all verified; 1: something does not hold; 2: something could not be checked.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
@@ -265,7 +288,7 @@ impl VerifyReport {
         }
         writeln!(
             out,
-            "{} verified, {} failed, {} not checked, {} open; {} findings in journals and store",
+            "{} verified, {} failed, {} not checked, {} open; {} findings in journals, digests and store",
             self.verified,
             self.failed,
             self.unchecked,

@@ -248,7 +248,7 @@ pub(crate) fn objects(session: SessionId, events: &[Event], key: &SigningKey) ->
     let sha256 = put(ObjectName::Manifest { day, session }, manifest.unsigned(key.id()).unwrap().sign(key).unwrap());
     entries.push(JournalEntry::Manifest { session, sha256 });
     entries.push(JournalEntry::End);
-    let mut journal = JournalWriter::new(task, 0, &before, START_US);
+    let mut journal = JournalWriter::new(task, 0, &before, START_US, 0);
     entries.iter().for_each(|entry| journal.push(entry));
     put(ObjectName::Journal { task, number: 0 }, journal.finish(&task_key).unwrap());
     objects
@@ -289,7 +289,7 @@ pub(crate) fn running(session: SessionId, events: &[Event], count: usize) -> Vec
     for event in events.iter().take(count) {
         chain.append(START_US, event, &mut bytes);
     }
-    let mut journal = JournalWriter::new(task, 0, &Hash::of(&statement.bytes), START_US);
+    let mut journal = JournalWriter::new(task, 0, &Hash::of(&statement.bytes), START_US, 0);
     journal.push(&JournalEntry::Events { session, first: 0, events: Bytes::from(bytes) });
     let key = ObjectName::Journal { task, number: 0 }.to_string();
     objects.push(Object { key, bytes: Bytes::from(journal.finish(&task_key).unwrap()) });

@@ -45,6 +45,7 @@ pub(crate) fn event(kind: &str, body: Value) -> Result<Event, FormatError> {
         },
         "notice" => Event::Notice { frame: f.bytes("frame")? },
         "parameter" => Event::Parameter { name: f.text("name")?, value: f.text("value")? },
+        "token" => Event::Token { issuer: f.text("issuer")?, subject: f.text("subject")?, expires_us: f.int("expires_us")? },
         "cancel" => Event::Cancel { statement: f.uint("statement")? },
         "gap" => Event::Gap { events: f.uint("events")?, reason: f.text("reason")? },
         "anomaly" => Event::Anomaly { statement: f.uint("statement")?, what: f.text("what")? },
@@ -82,6 +83,8 @@ fn session_start(f: &mut Fields) -> Result<SessionStart, FormatError> {
         client_tls: f.text("client_tls")?,
         upstream_addr: f.text("upstream_addr")?,
         upstream_tls: f.text("upstream_tls")?,
+        upstream_pid: u32::try_from(f.uint("upstream_pid")?)
+            .map_err(|_| FormatError::Field { name: "upstream_pid", expected: "32 bits" })?,
         upstream_user: f.text("upstream_user")?,
         database: f.text("database")?,
         application: f.text("application")?,

@@ -30,6 +30,7 @@ pub(crate) fn kind(event: &Event) -> &'static str {
         Event::Error { .. } => "error",
         Event::Notice { .. } => "notice",
         Event::Parameter { .. } => "parameter",
+        Event::Token { .. } => "token",
         Event::Cancel { .. } => "cancel",
         Event::Gap { .. } => "gap",
         Event::Anomaly { .. } => "anomaly",
@@ -125,6 +126,13 @@ fn body(w: &mut Writer<'_>, event: &Event) {
             text(w, "name", name);
             text(w, "value", value);
         }
+        Event::Token { issuer, subject, expires_us } => {
+            w.map(3);
+            text(w, "issuer", issuer);
+            text(w, "subject", subject);
+            w.text("expires_us");
+            w.int(*expires_us);
+        }
         Event::Cancel { statement } => {
             w.map(1);
             uint(w, "statement", *statement);
@@ -147,7 +155,7 @@ fn body(w: &mut Writer<'_>, event: &Event) {
 }
 
 fn session_start(w: &mut Writer<'_>, start: &SessionStart) {
-    w.map(18);
+    w.map(19);
     text(w, "build", &start.build);
     w.text("email");
     match &start.email {
@@ -172,6 +180,7 @@ fn session_start(w: &mut Writer<'_>, start: &SessionStart) {
     text(w, "application", &start.application);
     text(w, "client_addr", &start.client_addr);
     text(w, "environment", &start.environment);
+    uint(w, "upstream_pid", u64::from(start.upstream_pid));
     text(w, "upstream_tls", &start.upstream_tls);
     text(w, "upstream_addr", &start.upstream_addr);
     text(w, "upstream_user", &start.upstream_user);

@@ -110,6 +110,15 @@ pub enum Event {
         /// Value.
         value: String,
     },
+    /// The session goes on under a newer token.
+    Token {
+        /// Issuer.
+        issuer: String,
+        /// Subject.
+        subject: String,
+        /// When it ends, microseconds since the epoch.
+        expires_us: i64,
+    },
     /// A CancelRequest with the right key.
     Cancel {
         /// Statement running or held, 0 when none.
@@ -163,6 +172,8 @@ pub struct SessionStart {
     pub upstream_addr: String,
     /// TLS version towards upstream, empty for plaintext.
     pub upstream_tls: String,
+    /// Process id of the server's backend, as in its log and `pg_stat_activity`; 0 when unknown.
+    pub upstream_pid: u32,
     /// Upstream role.
     pub upstream_user: String,
     /// Database.

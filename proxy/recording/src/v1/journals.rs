@@ -25,12 +25,18 @@ pub struct Journals {
 pub struct TaskJournal {
     /// What the task said of itself.
     pub statement: Option<TaskStatement>,
+    /// SHA-256 of that.
+    pub statement_sha256: Option<Hash>,
     /// Number of its last object, when there is any.
     pub last: Option<u32>,
     /// When its last object was made.
     pub last_us: Option<i64>,
     /// Whether it ended in order.
     pub ended: bool,
+    /// SHA-256 of its objects at hand, by number.
+    pub objects: BTreeMap<u32, Hash>,
+    /// Digests it says are stored: SHA-256 by number.
+    pub digests: BTreeMap<u32, Hash>,
     keys: Option<(Keys, KeyId)>,
 }
 
@@ -66,6 +72,17 @@ impl Journals {
     /// Reads journal objects and task statements; other objects are passed over. The events themselves are kept only of sessions for which
     /// `keep` is true, of all others their hashes.
     pub fn read<'a>(objects: impl IntoIterator<Item = &'a Object>, keys: &Keys, limits: &Limits, keep: impl Fn(SessionId) -> bool) -> Self {
+        Self::read_from(objects, keys, limits, 0, keep)
+    }
+
+    /// The same for journals whose objects before number `first` were not fetched: for sealing what a dead task left open.
+    pub fn read_from<'a>(
+        objects: impl IntoIterator<Item = &'a Object>,
+        keys: &Keys,
+        limits: &Limits,
+        first: u32,
+        keep: impl Fn(SessionId) -> bool,
+    ) -> Self {
         let mut journals = Self::default();
         let mut by_task: BTreeMap<TaskId, (Option<&Object>, BTreeMap<u32, &Object>)> = BTreeMap::new();
         for object in objects {
@@ -78,7 +95,7 @@ impl Journals {
             }
         }
         for (task, (statement, objects)) in by_task {
-            journals.task(task, statement, &objects, keys, limits, &keep);
+            journals.task(task, statement, &objects, keys, limits, first, &keep);
         }
         journals
     }
@@ -87,6 +104,11 @@ impl Journals {
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// Adds what others found.
+    pub fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.findings.extend(findings);
     }
 
     /// What is worth knowing and no fault: the open end a crash leaves.
@@ -101,10 +123,13 @@ impl Journals {
         &self.tasks
     }
 
-    /// Sessions mentioned.
+    /// Sessions mentioned. Not those of which nothing was ever acknowledged, not even their start.
     #[must_use]
     pub fn sessions(&self) -> BTreeSet<SessionId> {
-        self.sessions.keys().copied().collect()
+        let acknowledged = |known: &SessionJournal| {
+            known.manifest.is_some() || !known.segments.is_empty() || known.events.values().any(|event| event.acknowledged)
+        };
+        self.sessions.iter().filter(|(_, known)| acknowledged(known)).map(|(session, _)| *session).collect()
     }
 
     /// What they know of a session.
@@ -120,6 +145,7 @@ impl Journals {
         Some(keys.verifies(id, message, signature))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what is read, and by which rules")]
     fn task(
         &mut self,
         task: TaskId,
@@ -127,6 +153,7 @@ impl Journals {
         objects: &BTreeMap<u32, &Object>,
         keys: &Keys,
         limits: &Limits,
+        first: u32,
         keep: &impl Fn(SessionId) -> bool,
     ) {
         let mut known = TaskJournal::default();
@@ -138,7 +165,8 @@ impl Journals {
                     self.found(&object.key, Problem::TaskStatement("its key is not readable".to_owned()));
                 }
                 known.statement = Some(statement);
-                previous = Some(Hash::of(&object.bytes));
+                known.statement_sha256 = Some(Hash::of(&object.bytes));
+                previous = (first == 0).then(|| Hash::of(&object.bytes));
             }
             Some((object, Ok(_))) => self.found(&object.key, Problem::TaskStatement("it is of another task".to_owned())),
             Some((object, Err(error))) => self.found(&object.key, Problem::TaskStatement(error.to_string())),
@@ -147,9 +175,11 @@ impl Journals {
         self.tasks.insert(task, known.clone());
 
         let last = objects.keys().next_back().copied();
-        let ended = objects.values().next_back().is_some_and(|object| ends(object, limits));
+        let newest = objects.values().next_back().and_then(|object| Journal::read(&object.bytes, limits).ok());
+        let ended = newest.as_ref().is_some_and(|journal| journal.entries.contains(&JournalEntry::End));
+        let stored = newest.map_or(0, |journal| journal.stored);
         let in_flight = known.statement.as_ref().map_or(1, |statement| statement.in_flight);
-        let mut expected = 0;
+        let mut expected = first;
         let mut open_tail = false;
         for (&number, object) in objects {
             while expected < number {
@@ -158,8 +188,9 @@ impl Journals {
                     event: None,
                     problem: Problem::Missing,
                 };
-                // Objects are under way side by side; a crash may lose one and keep the next. Such an object was never acknowledged.
-                if !ended && last.is_some_and(|last| last.saturating_sub(expected) < in_flight) {
+                // Objects are under way side by side; a crash may lose one and keep the next. Such an object was never acknowledged, and no
+                // object after it says that it was.
+                if !ended && expected >= stored && last.is_some_and(|last| last.saturating_sub(expected) < in_flight) {
                     self.notes.push(Finding { problem: Problem::NeverAcknowledged, ..missing });
                     open_tail = true;
                 } else {
@@ -170,6 +201,7 @@ impl Journals {
             }
             expected = number.saturating_add(1);
             let sha256 = Hash::of(&object.bytes);
+            known.objects.insert(number, sha256);
             if let Some(journal) = self.object(task, number, object, previous, &mut known, limits) {
                 self.entries(journal, object, open_tail, &mut known, keep);
             }
@@ -260,6 +292,9 @@ impl Journals {
                     self.session_mut(session, journal.task).segments.insert(number, sha256);
                 }
                 JournalEntry::Manifest { session, sha256 } => self.session_mut(session, journal.task).manifest = Some(sha256),
+                JournalEntry::Digest { number, sha256 } => {
+                    known.digests.insert(number, sha256);
+                }
                 JournalEntry::End => known.ended = true,
             }
         }
@@ -278,8 +313,4 @@ impl Journals {
     fn found(&mut self, object: &str, problem: Problem) {
         self.findings.push(Finding { object: Some(object.to_owned()), event: None, problem });
     }
-}
-
-fn ends(object: &Object, limits: &Limits) -> bool {
-    Journal::read(&object.bytes, limits).is_ok_and(|journal| journal.entries.contains(&JournalEntry::End))
 }

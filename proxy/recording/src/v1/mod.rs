@@ -3,9 +3,12 @@
 pub(crate) mod cbor;
 pub mod chain;
 pub(crate) mod decode;
+pub mod digest;
+pub mod digests;
 pub(crate) mod encode;
 pub mod event;
 pub mod ids;
+pub mod index;
 pub mod journals;
 pub mod keys;
 pub mod manifest;

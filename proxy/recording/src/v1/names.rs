@@ -37,6 +37,34 @@ pub enum ObjectName {
         /// Task.
         task: TaskId,
     },
+    /// `digests/<task>/<number, 8 digits>.json`
+    Digest {
+        /// Task.
+        task: TaskId,
+        /// Number, from 0.
+        number: u32,
+    },
+    /// `digests/<task>/<number, 8 digits>.idx`: the sessions a digest is about.
+    DigestIndex {
+        /// Task.
+        task: TaskId,
+        /// Number of the digest.
+        number: u32,
+    },
+    /// `index/<yyyy>/<mm>/<dd>/day.json`
+    Day {
+        /// `yyyy/mm/dd` (UTC).
+        day: String,
+    },
+    /// `index/<yyyy>/<mm>/<dd>/<task>-<number, 4 digits>.idx`: the sessions a day's digest is about.
+    DayIndex {
+        /// `yyyy/mm/dd` (UTC).
+        day: String,
+        /// Task that wrote it.
+        task: TaskId,
+        /// Number, from 0.
+        number: u32,
+    },
 }
 
 impl ObjectName {
@@ -55,6 +83,24 @@ impl ObjectName {
             }
             ["journal", task, "task.json"] => Self::Task { task: task.parse().ok()? },
             ["journal", task, file] => Self::Journal { task: task.parse().ok()?, number: number(file)? },
+            ["digests", task, file] => {
+                let task = task.parse().ok()?;
+                match file.split_once('.')? {
+                    (number, "json") => Self::Digest { task, number: number.parse().ok()? },
+                    (number, "idx") => Self::DigestIndex { task, number: number.parse().ok()? },
+                    _ => return None,
+                }
+            }
+            ["index", year, month, day, file] => {
+                let day = format!("{year}/{month}/{day}");
+                match file {
+                    "day.json" => Self::Day { day },
+                    _ => {
+                        let (task, number) = file.strip_suffix(".idx")?.rsplit_once('-')?;
+                        Self::DayIndex { day, task: task.parse().ok()?, number: number.parse().ok()? }
+                    }
+                }
+            }
             _ => return None,
         };
         // One object, one name.
@@ -66,7 +112,7 @@ impl ObjectName {
     pub fn session(&self) -> Option<SessionId> {
         match self {
             Self::Segment { session, .. } | Self::Manifest { session, .. } => Some(*session),
-            Self::Journal { .. } | Self::Task { .. } => None,
+            _ => None,
         }
     }
 }
@@ -82,6 +128,10 @@ impl fmt::Display for ObjectName {
             Self::Manifest { day, session } => write!(f, "sessions/{day}/{session}/manifest.json"),
             Self::Journal { task, number } => write!(f, "journal/{task}/{number:08}.rec"),
             Self::Task { task } => write!(f, "journal/{task}/task.json"),
+            Self::Digest { task, number } => write!(f, "digests/{task}/{number:08}.json"),
+            Self::DigestIndex { task, number } => write!(f, "digests/{task}/{number:08}.idx"),
+            Self::Day { day } => write!(f, "index/{day}/day.json"),
+            Self::DayIndex { day, task, number } => write!(f, "index/{day}/{task}-{number:04}.idx"),
         }
     }
 }

@@ -113,6 +113,8 @@ pub struct Journal {
     pub previous: Hash,
     /// When it was made, microseconds since the epoch.
     pub time_us: i64,
+    /// How many objects of this journal, from number 0, were stored and acknowledged when it was made.
+    pub stored: u32,
     /// Entries.
     pub entries: Vec<JournalEntry>,
     /// The task's signature over all decompressed bytes before it.
@@ -148,6 +150,13 @@ pub enum JournalEntry {
     Manifest {
         /// Session.
         session: SessionId,
+        /// SHA-256 of the object.
+        sha256: Hash,
+    },
+    /// A digest was stored.
+    Digest {
+        /// Its number.
+        number: u32,
         /// SHA-256 of the object.
         sha256: Hash,
     },
@@ -187,6 +196,7 @@ impl Journal {
         let (bytes, mut header, mut at) = open(object, JOURNAL_TYPE, limits)?;
         let journal_number = number(&mut header)?;
         let (task, previous, time_us) = (task_id(&header.bytes("task")?)?, Hash(header.hash("previous")?), header.int("time_us")?);
+        let stored = u32::try_from(header.uint("stored")?).map_err(|_| FormatError::Field { name: "stored", expected: "32 bits" })?;
         header.end()?;
         let mut entries = Vec::new();
         let (signed, signature) = loop {
@@ -197,7 +207,7 @@ impl Journal {
             let item = next_item(&bytes, &mut at)?;
             entries.push(entry(&item)?);
         };
-        Ok(Self { task, number: journal_number, previous, time_us, entries, signature, signed })
+        Ok(Self { task, number: journal_number, previous, time_us, stored, entries, signature, signed })
     }
 }
 
@@ -225,13 +235,17 @@ fn entry(item: &Bytes) -> Result<JournalEntry, FormatError> {
         ("manifest", [Value::Bytes(session), Value::Bytes(sha256)]) => {
             JournalEntry::Manifest { session: session_id(session)?, sha256: hash(sha256)? }
         }
+        ("digest", [Value::Uint(number), Value::Bytes(sha256)]) => JournalEntry::Digest {
+            number: u32::try_from(*number).map_err(|_| FormatError::Malformed("digest number"))?,
+            sha256: hash(sha256)?,
+        },
         ("end", []) => JournalEntry::End,
         _ => return Err(FormatError::UnknownKind(kind.chars().take(40).collect())),
     })
 }
 
 /// Decompresses, reads the header and checks its type and version.
-fn open(object: &[u8], kind: &'static str, limits: &Limits) -> Result<(Bytes, Fields, usize), FormatError> {
+pub(crate) fn open(object: &[u8], kind: &'static str, limits: &Limits) -> Result<(Bytes, Fields, usize), FormatError> {
     let bytes = Bytes::from(decompress(object, limits)?);
     let mut at = 0;
     let header = next_item(&bytes, &mut at)?;
@@ -246,7 +260,7 @@ fn open(object: &[u8], kind: &'static str, limits: &Limits) -> Result<(Bytes, Fi
 }
 
 /// Decompresses every frame, never beyond the limit.
-fn decompress(object: &[u8], limits: &Limits) -> Result<Vec<u8>, FormatError> {
+pub(crate) fn decompress(object: &[u8], limits: &Limits) -> Result<Vec<u8>, FormatError> {
     let zstd = |error: std::io::Error| FormatError::Zstd(error.to_string());
     plain_frames(object)?;
     let mut decoder = zstd::stream::read::Decoder::with_buffer(object).map_err(zstd)?;
@@ -305,7 +319,7 @@ fn number(header: &mut Fields) -> Result<u32, FormatError> {
     u32::try_from(header.uint("number")?).map_err(|_| FormatError::Field { name: "number", expected: "32 bits" })
 }
 
-fn session_id(bytes: &Bytes) -> Result<SessionId, FormatError> {
+pub(crate) fn session_id(bytes: &Bytes) -> Result<SessionId, FormatError> {
     <[u8; 16]>::try_from(bytes.as_ref()).map(SessionId::from_bytes).map_err(|_| FormatError::Malformed("a session id has 16 bytes"))
 }
 

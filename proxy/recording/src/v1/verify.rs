@@ -1,9 +1,10 @@
 //! Verification: everything that is wrong with a recording, by object and event, with public keys only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::chain::RawEvent;
+use super::digests::Digests;
 use super::event::Event;
 use super::ids::{Hash, KeyId, SessionId};
 use super::journals::Journals;
@@ -78,8 +79,31 @@ pub enum Problem {
     /// A journal object that does not continue the one before.
     #[error("it does not carry the SHA-256 of the object before it")]
     JournalChain,
+    /// A digest that does not continue the one before.
+    #[error("it does not carry the SHA-256 of the one before it")]
+    DigestChain,
+    /// Something signed names an object that is not there.
+    #[error("missing: {by} names it")]
+    NamedAndMissing {
+        /// Key of what names it.
+        by: String,
+    },
+    /// Something signed names an object with another hash.
+    #[error("changed: {by} has SHA-256 {sha256} for it")]
+    NamedOtherwise {
+        /// Key of what names it.
+        by: String,
+        /// The hash.
+        sha256: Hash,
+    },
+    /// An index whose count or times are not those of its digest.
+    #[error("it does not have the sessions that {by} says")]
+    IndexDisagrees {
+        /// Key of the digest.
+        by: String,
+    },
     /// A journal object after the end.
-    #[error("the journal had ended before it")]
+    #[error("the task had ended before it")]
     AfterEnd,
     /// Journal and segments have different events.
     #[error("the journal has another event in its place")]
@@ -167,10 +191,19 @@ pub fn verify_session(session: SessionId, objects: &[Object], journals: &Journal
     Report { session, manifest, in_segments: recording.in_segments, events: recording.events, findings, sealed: !manifests.is_empty() }
 }
 
-/// Verifies everything among `objects`: journals first, then each session that objects or journals mention.
+/// Verifies everything among `objects`: journals and digests first, then each session that objects or journals mention. What is wrong with
+/// digests is among the findings of the journals.
 #[must_use]
 pub fn verify_store(objects: &[Object], keys: &Keys, limits: &Limits) -> (Journals, Vec<Report>) {
-    let journals = Journals::read(objects, keys, limits, |_| true);
+    let mut journals = Journals::read(objects, keys, limits, |_| true);
+    let digests = Digests::read(objects, &journals, keys, limits);
+    let manifests: BTreeMap<&str, Hash> = objects
+        .iter()
+        .filter(|object| object.key.ends_with("/manifest.json"))
+        .map(|object| (&*object.key, Hash::of(&object.bytes)))
+        .collect();
+    let unsealed = digests.sessions(|key| manifests.get(key).copied());
+    journals.add(digests.findings().iter().cloned().chain(unsealed));
     let mut sessions: BTreeSet<SessionId> = journals.sessions();
     sessions.extend(objects.iter().filter_map(|object| ObjectName::parse(&object.key)?.session()));
     let reports = sessions

@@ -122,18 +122,20 @@ pub struct JournalWriter {
 }
 
 impl JournalWriter {
-    /// Begins one. `previous` is the SHA-256 of the object before, of `task.json` for number 0.
+    /// Begins one. `previous` is the SHA-256 of the object before, of `task.json` for number 0; `stored` objects are acknowledged by now.
     #[must_use]
-    pub fn new(task: TaskId, number: u32, previous: &Hash, time_us: i64) -> Self {
+    pub fn new(task: TaskId, number: u32, previous: &Hash, time_us: i64, stored: u32) -> Self {
         let mut plain = Vec::new();
         let mut w = Writer(&mut plain);
-        w.map(6);
+        w.map(7);
         w.text("task");
         w.bytes(task.as_bytes());
         w.text("type");
         w.text(JOURNAL_TYPE);
         w.text("number");
         w.uint(u64::from(number));
+        w.text("stored");
+        w.uint(u64::from(stored));
         w.text("time_us");
         w.int(time_us);
         w.text("version");
@@ -166,6 +168,12 @@ impl JournalWriter {
                 w.array(3);
                 w.text("manifest");
                 w.bytes(session.as_bytes());
+                w.bytes(sha256.as_bytes());
+            }
+            JournalEntry::Digest { number, sha256 } => {
+                w.array(3);
+                w.text("digest");
+                w.uint(u64::from(*number));
                 w.bytes(sha256.as_bytes());
             }
             JournalEntry::End => {
@@ -205,7 +213,7 @@ fn trailer(plain: &mut Vec<u8>, hasher: Sha256, key: Option<&SigningKey>) -> Res
 }
 
 /// One frame, with content size and checksum (RFC 8878 section 3.1.1).
-fn compress(plain: &[u8], level: i32, out: &mut Vec<u8>) -> Result<(), FormatError> {
+pub(crate) fn compress(plain: &[u8], level: i32, out: &mut Vec<u8>) -> Result<(), FormatError> {
     let zstd = |error: std::io::Error| FormatError::Zstd(error.to_string());
     let mut compressor = zstd::bulk::Compressor::new(level).map_err(zstd)?;
     compressor.include_checksum(true).map_err(zstd)?;

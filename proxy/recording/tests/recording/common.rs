@@ -4,8 +4,9 @@ use countersign_recording::v1::event::{MaskedColumn, Parameter, SessionStart, Ve
 use countersign_recording::v1::manifest::Payload as _;
 use countersign_recording::v1::names::day;
 use countersign_recording::{
-    Chain, Event, Hash, JournalEntry, JournalRange, JournalWriter, Keys, Manifest, Object, ObjectName, Seal, SegmentEntry, SegmentWriter,
-    SessionId, SigningKey, Summary, TaskId, TaskStatement,
+    Chain, DayDigest, Event, Hash, Head, IndexEntry, IndexRow, JournalEntry, JournalRange, JournalWriter, Keys, Manifest, Object,
+    ObjectName, Outage, Seal, SeenDay, SeenTask, SegmentEntry, SegmentWriter, SessionId, SigningKey, Summary, TaskDigest, TaskId,
+    TaskState, TaskStatement, write_index,
 };
 use uuid::Uuid;
 
@@ -51,6 +52,7 @@ pub(crate) fn events(session: SessionId) -> Vec<Event> {
             client_tls: "TLSv1.3".into(),
             upstream_addr: "127.0.0.1:5432".into(),
             upstream_tls: "TLSv1.3".into(),
+            upstream_pid: 4711,
             upstream_user: "gateway".into(),
             database: "bank".into(),
             application: "psql".into(),
@@ -87,6 +89,7 @@ pub(crate) fn events(session: SessionId) -> Vec<Event> {
         Event::Decision { statement: 2, verdict: Verdict::Deny, rule: "default".into(), policy: [3; 32], facts: "not json".into() },
         Event::Error { statement: 2, code: "42501".into(), message: "refused".into(), from_server: false },
         Event::Notice { frame: Bytes::from_static(b"N\0\0\0\x05\0") },
+        Event::Token { issuer: "http://issuer/".into(), subject: "repo:bank/app".into(), expires_us: START_US + 3_600_000_000 },
         Event::Cancel { statement: 0 },
         Event::Gap { events: 2, reason: "full".into() },
         Event::Anomaly { statement: 2, what: "second opinion".into() },
@@ -101,6 +104,8 @@ pub(crate) struct Store {
     pub(crate) objects: Vec<Object>,
     journal: Option<Hash>,
     journals: u32,
+    digest: Option<Hash>,
+    digests: u32,
 }
 
 impl Store {
@@ -123,13 +128,84 @@ impl Store {
         };
         let object = statement.unsigned(recording_key().id()).unwrap().sign(&recording_key()).unwrap();
         self.journal = Some(self.put(&ObjectName::Task { task: task() }, object));
+        self.digest = self.journal;
+    }
+
+    /// An index object of the sealed sessions at hand.
+    pub(crate) fn index_object(&mut self, name: &ObjectName) -> IndexEntry {
+        let rows: Vec<IndexRow> = self
+            .objects
+            .iter()
+            .filter(|object| object.key.ends_with("/manifest.json"))
+            .map(|object| IndexRow::of(&Manifest::unverified(&object.bytes).unwrap(), Hash::of(&object.bytes)))
+            .collect();
+        let object = write_index(&rows).unwrap();
+        let length = u64::try_from(object.len()).unwrap();
+        let sha256 = self.put(name, object);
+        let (first_us, last_us) = (START_US, START_US);
+        IndexEntry { key: name.to_string(), sha256, length, sessions: u64::try_from(rows.len()).unwrap(), first_us, last_us }
+    }
+
+    /// The next digest of the task.
+    pub(crate) fn digest(&mut self, sealed: bool, last: bool, tasks: Vec<SeenTask>, day: Option<SeenDay>) -> JournalEntry {
+        let number = self.digests;
+        let sealed = sealed.then(|| self.index_object(&ObjectName::DigestIndex { task: task(), number }));
+        let digest = TaskDigest {
+            kind: TaskDigest::KIND.into(),
+            version: 1,
+            task: task(),
+            environment: "test".into(),
+            number,
+            previous: self.digest.unwrap(),
+            from_us: START_US + i64::from(number),
+            until_us: START_US + i64::from(number) + 1,
+            last,
+            journal: Head { objects: self.journals, sha256: self.journal.unwrap() },
+            sealed,
+            open: Vec::new(),
+            lost: 2,
+            outages: vec![Outage { from_us: START_US, until_us: None, error: "503 SlowDown".into() }],
+            tasks,
+            day,
+        };
+        let object = digest.unsigned(recording_key().id()).unwrap().sign(&recording_key()).unwrap();
+        let sha256 = self.put(&ObjectName::Digest { task: task(), number }, object);
+        self.digest = Some(sha256);
+        self.digests += 1;
+        JournalEntry::Digest { number, sha256 }
+    }
+
+    /// The digest of the day.
+    pub(crate) fn day(&mut self) -> SeenDay {
+        let day = day(START_US);
+        let index = self.index_object(&ObjectName::DayIndex { day: day.clone(), task: task(), number: 0 });
+        let digests = self.digest.map(|sha256| Head { objects: self.digests, sha256 });
+        let digest = DayDigest {
+            kind: DayDigest::KIND.into(),
+            version: 1,
+            environment: "test".into(),
+            day: day.clone(),
+            previous: None,
+            made_by: task(),
+            made_us: START_US + 1000,
+            tasks: vec![SeenTask { task: task(), state: TaskState::Running, digests, journal: None }],
+            index: vec![index],
+        };
+        let object = digest.unsigned(recording_key().id()).unwrap().sign(&recording_key()).unwrap();
+        let sha256 = self.put(&ObjectName::Day { day: day.clone() }, object);
+        SeenDay { day, sha256 }
     }
 
     /// The next journal object, stored or lost.
     pub(crate) fn journal(&mut self, entries: &[JournalEntry], stored: bool) {
+        self.journal_stating(entries, stored, self.journals.saturating_sub(1));
+    }
+
+    /// The same, saying that `acknowledged` objects are.
+    pub(crate) fn journal_stating(&mut self, entries: &[JournalEntry], stored: bool, acknowledged: u32) {
         let number = self.journals;
         self.journals += 1;
-        let mut writer = JournalWriter::new(task(), number, &self.journal.unwrap(), START_US + i64::from(number));
+        let mut writer = JournalWriter::new(task(), number, &self.journal.unwrap(), START_US + i64::from(number), acknowledged);
         entries.iter().for_each(|entry| writer.push(entry));
         let object = writer.finish(&task_key()).unwrap();
         self.journal = Some(Hash::of(&object));
@@ -217,14 +293,14 @@ impl Encoded {
     }
 }
 
-/// A whole store: one sealed session in three segments, in the journal too, the journal ended.
+/// A whole store: one sealed session in three segments, in the journal too, digests of the task and of the day, the journal ended.
 pub(crate) fn sealed() -> Store {
     let encoded = Encoded::of(session(1), &events(session(1)));
     let mut store = Store::default();
     store.task();
     store.journal(&[encoded.entry(0..4)], true);
     store.journal(&[encoded.entry(4..10)], true);
-    let segments = store.segments(&encoded, &[6, 6, 6]);
+    let segments = store.segments(&encoded, &[6, 6, 7]);
     let announced: Vec<JournalEntry> = segments
         .iter()
         .map(|entry| JournalEntry::Segment {
@@ -236,6 +312,10 @@ pub(crate) fn sealed() -> Store {
         .collect();
     store.journal(&announced, true);
     let sha256 = store.manifest(&encoded, segments, Some(JournalRange { first: 0, last: 1 }));
-    store.journal(&[JournalEntry::Manifest { session: session(1), sha256 }, JournalEntry::End], true);
+    store.journal(&[JournalEntry::Manifest { session: session(1), sha256 }], true);
+    let first = store.digest(true, false, Vec::new(), None);
+    let day = store.day();
+    let last = store.digest(false, true, Vec::new(), Some(day));
+    store.journal(&[first, last, JournalEntry::End], true);
     store
 }

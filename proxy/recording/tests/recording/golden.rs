@@ -54,7 +54,7 @@ fn the_committed_store_verifies() {
     }
     let mut objects = Vec::new();
     walk(&root, &root, &mut objects);
-    assert_eq!(objects.len(), 9);
+    assert_eq!(objects.len(), 15);
     let (journals, reports) = verify_store(&objects, &keys(), &Limits::default());
     assert_eq!(journals.findings(), []);
     assert_eq!(reports.len(), 1);

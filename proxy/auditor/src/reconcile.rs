@@ -1,0 +1,395 @@
+//! Did anything reach the database around the gateway? Compares recordings with what Postgres itself says happened: its log (csvlog), a listing of
+//! `pg_stat_activity`, and counts of `pg_stat_statements`, for the service roles that only the gateway should use.
+
+mod csv;
+mod normal;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use countersign_recording::{Event, SessionId};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::list::{self, Filter};
+use crate::load::Archive;
+use crate::text::{lossless, timestamp, visible};
+
+/// How far clocks of gateway and server may be apart.
+const SKEW_US: i64 = 60_000_000;
+
+/// The gateway's own queries: what it asks of the catalog on connections of its own, in the words of this release.
+const OWN: &str = include_str!("../../policy/src/catalog/queries.rs");
+
+/// What else those connections say.
+const OWN_FRAME: [&str; 2] = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "COMMIT"];
+
+/// What Postgres says.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Files of its log, csvlog, with `log_statement = all`.
+    pub csvlog: Vec<PathBuf>,
+    /// `\copy (select pid, usename, datname, backend_start, client_addr, application_name from pg_stat_activity) to … csv header`.
+    pub activity: Option<PathBuf>,
+    /// `\copy (select rolname, datname, query, calls from pg_stat_statements join …) to … csv header`.
+    pub statements: Option<PathBuf>,
+    /// Roles that only the gateway uses.
+    pub roles: Vec<String>,
+}
+
+/// Something that Postgres says and no recording does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Bypass {
+    /// `session`, `statement`, `activity`, `count`.
+    pub kind: &'static str,
+    /// When, as Postgres says.
+    pub time: String,
+    /// Server process.
+    pub process: u32,
+    /// Role.
+    pub role: String,
+    /// Database.
+    pub database: String,
+    /// Where it came from.
+    pub from: String,
+    /// `application_name`.
+    pub application: String,
+    /// The statement, or what there is to say.
+    pub what: String,
+}
+
+/// How it went.
+#[derive(Debug, Default, Serialize)]
+pub struct Reconciled {
+    /// Recorded sessions in the time.
+    pub recorded: u64,
+    /// Server sessions of the roles.
+    pub logged: u64,
+    /// Of these, matched with a recording.
+    pub matched: u64,
+    /// Of these, the gateway's own.
+    pub own: u64,
+    /// Statements in the log that a recording has.
+    pub statements: u64,
+    /// What no recording has.
+    pub bypasses: Vec<Bypass>,
+}
+
+/// A recorded session.
+struct Recorded {
+    started_us: i64,
+    ended_us: i64,
+    open: bool,
+    role: String,
+    database: String,
+    /// Texts with how often each was sent and not yet found in the log.
+    texts: BTreeMap<String, u64>,
+    used: bool,
+}
+
+/// A server session, by the log.
+#[derive(Default)]
+struct Logged {
+    role: String,
+    database: String,
+    from: String,
+    application: String,
+    start_us: i64,
+    statements: Vec<(String, String)>,
+}
+
+/// Compares. Sessions that began from `since_us` to `until_us` are looked at.
+///
+/// # Errors
+/// When store or files cannot be read.
+pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i64>, until_us: Option<i64>) -> anyhow::Result<Reconciled> {
+    if sources.roles.is_empty() {
+        bail!("--role is missing: which roles does only the gateway use?");
+    }
+    let mut outcome = Reconciled::default();
+    // A session that began earlier may still speak in the time.
+    let filter = Filter { since_us: since_us.map(|since| since.saturating_sub(86_400_000_000)), until_us, ..Filter::default() };
+    let mut recorded: BTreeMap<u32, Vec<Recorded>> = BTreeMap::new();
+    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for row in list::rows(archive, &filter).await? {
+        let id: SessionId = row.session.parse()?;
+        let (session, _) = archive.load(id, false).await?;
+        let mut one = Recorded {
+            started_us: row.started_us,
+            ended_us: row.started_us,
+            open: row.state != "sealed",
+            role: row.summary.upstream_user.clone(),
+            database: row.summary.database.clone(),
+            texts: BTreeMap::new(),
+            used: false,
+        };
+        let mut process = 0;
+        for (raw, event) in session.events.iter().filter_map(|(raw, event)| Some((raw, event.as_ref()?))) {
+            one.ended_us = raw.time_us;
+            match event {
+                Event::SessionStart(start) => process = start.upstream_pid,
+                Event::Statement { text, .. } => {
+                    let text = lossless(text);
+                    let count = counts.entry((one.database.clone(), normal::form(&text))).or_default();
+                    *count = count.saturating_add(1);
+                    let count = one.texts.entry(text).or_default();
+                    *count = count.saturating_add(1);
+                }
+                _ => {}
+            }
+        }
+        outcome.recorded = outcome.recorded.saturating_add(1);
+        recorded.entry(process).or_default().push(one);
+    }
+    let in_time = |us: i64| since_us.is_none_or(|since| us >= since) && until_us.is_none_or(|until| us < until);
+    for ((process, _), logged) in log(&sources.csvlog, &sources.roles)? {
+        if in_time(logged.start_us) {
+            compare(process, &logged, recorded.get_mut(&process), &mut outcome);
+        }
+    }
+    if let Some(file) = &sources.activity {
+        activity(file, &sources.roles, &recorded, &mut outcome)?;
+    }
+    if let Some(file) = &sources.statements {
+        count(file, &sources.roles, &counts, &mut outcome)?;
+    }
+    Ok(outcome)
+}
+
+/// The sessions of the roles in the log, by process and start.
+fn log(files: &[PathBuf], roles: &[String]) -> anyhow::Result<BTreeMap<(u32, String), Logged>> {
+    let mut sessions: BTreeMap<(u32, String), Logged> = BTreeMap::new();
+    for file in files {
+        for line in csv::rows(&read(file)?) {
+            // https://www.postgresql.org/docs/current/runtime-config-logging.html#RUNTIME-CONFIG-LOGGING-CSVLOG
+            let column = |index: usize| line.get(index).map(String::as_str).unwrap_or_default();
+            if line.len() < 23 {
+                bail!("{}: {} columns; expected a log of Postgres 13 or newer, `log_destination = csvlog`", file.display(), line.len());
+            }
+            if !roles.iter().any(|role| role == column(1)) {
+                continue;
+            }
+            let process = column(3).parse().with_context(|| format!("{}: process {}", file.display(), column(3)))?;
+            let start = column(8);
+            let start_us = csv::time_us(start).with_context(|| format!("{}: session start {start}", file.display()))?;
+            let session = sessions.entry((process, start.to_owned())).or_insert_with(|| Logged {
+                role: column(1).to_owned(),
+                database: column(2).to_owned(),
+                from: column(4).to_owned(),
+                start_us,
+                ..Logged::default()
+            });
+            if !column(22).is_empty() {
+                column(22).clone_into(&mut session.application);
+            }
+            if let Some(text) = statement(column(13)) {
+                session.statements.push((column(0).to_owned(), text.to_owned()));
+            }
+        }
+    }
+    Ok(sessions)
+}
+
+/// The statement in a message of `log_statement`; none for other messages, and for further fetches from a portal.
+fn statement(message: &str) -> Option<&str> {
+    if let Some(text) = message.strip_prefix("statement: ") {
+        return Some(text);
+    }
+    let rest = message.strip_prefix("execute ")?;
+    if rest.starts_with("fetch from ") {
+        return None;
+    }
+    rest.split_once(": ").map(|(_, text)| text)
+}
+
+fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, outcome: &mut Reconciled) {
+    outcome.logged = outcome.logged.saturating_add(1);
+    let bypass = |kind, time: &str, what: String| Bypass {
+        kind,
+        time: time.to_owned(),
+        process,
+        role: logged.role.clone(),
+        database: logged.database.clone(),
+        from: logged.from.clone(),
+        application: logged.application.clone(),
+        what,
+    };
+    let same = |one: &&mut Recorded| {
+        !one.used
+            && one.role == logged.role
+            && one.database == logged.database
+            && one.started_us.saturating_sub(logged.start_us).abs() <= SKEW_US
+    };
+    let Some(one) = recorded.and_then(|all| all.iter_mut().find(same)) else {
+        if logged.statements.iter().all(|(_, text)| is_own(text)) {
+            // Also connections that said nothing: probes, and logins whose client went away.
+            outcome.own = outcome.own.saturating_add(1);
+            return;
+        }
+        let what = logged.statements.iter().map(|(_, text)| text.as_str()).take(20).collect::<Vec<_>>().join("; ");
+        outcome.bypasses.push(bypass("session", &timestamp(logged.start_us), what));
+        return;
+    };
+    one.used = true;
+    outcome.matched = outcome.matched.saturating_add(1);
+    for (time, text) in &logged.statements {
+        match one.texts.get_mut(text).filter(|left| **left > 0) {
+            Some(left) => {
+                *left = left.saturating_sub(1);
+                outcome.statements = outcome.statements.saturating_add(1);
+            }
+            None => outcome.bypasses.push(bypass("statement", time, text.clone())),
+        }
+    }
+}
+
+/// Whether a text is one of the gateway's own.
+fn is_own(text: &str) -> bool {
+    use std::sync::OnceLock;
+    static PLAIN: OnceLock<String> = OnceLock::new();
+    // As the compiler reads it: a backslash at the end of a line takes the line's end and the blanks after it away.
+    let plain = PLAIN.get_or_init(|| {
+        let mut out = String::new();
+        let mut rest = OWN;
+        while let Some((before, after)) = rest.split_once("\\\n") {
+            out.push_str(before);
+            rest = after.trim_start();
+        }
+        out + rest
+    });
+    OWN_FRAME.contains(&text) || (text.len() > 20 && plain.contains(&format!("\"{text}\"")))
+}
+
+/// Sessions that are there now and that no recording has.
+fn activity(file: &Path, roles: &[String], recorded: &BTreeMap<u32, Vec<Recorded>>, outcome: &mut Reconciled) -> anyhow::Result<()> {
+    let table = csv::Table::new(&read(file)?, &["pid", "usename", "datname", "backend_start", "client_addr", "application_name"])
+        .with_context(|| file.display().to_string())?;
+    for row in table.rows() {
+        let [process, role, database, start, from, application] = row;
+        if !roles.contains(&role) {
+            continue;
+        }
+        let process = process.parse().with_context(|| format!("{}: pid {process}", file.display()))?;
+        let start_us = csv::time_us(&start).with_context(|| format!("{}: backend_start {start}", file.display()))?;
+        let known = recorded.get(&process).is_some_and(|all| {
+            all.iter().any(|one| one.role == role && one.open && one.started_us.saturating_sub(start_us).abs() <= SKEW_US)
+        });
+        if !known {
+            let what = "connected, and no open recording has it".to_owned();
+            outcome.bypasses.push(Bypass { kind: "activity", time: start, process, role, database, from, application, what });
+        }
+    }
+    Ok(())
+}
+
+/// Statements that ran more often than recordings say.
+fn count(file: &Path, roles: &[String], counts: &BTreeMap<(String, String), u64>, outcome: &mut Reconciled) -> anyhow::Result<()> {
+    let table = csv::Table::new(&read(file)?, &["rolname", "datname", "query", "calls"]).with_context(|| file.display().to_string())?;
+    let mut calls: BTreeMap<(String, String), (u64, String, String)> = BTreeMap::new();
+    for row in table.rows() {
+        let [role, database, query, count] = row;
+        if !roles.contains(&role) || is_own(&query) {
+            continue;
+        }
+        let count: u64 = count.parse().with_context(|| format!("{}: calls {count}", file.display()))?;
+        let entry = calls.entry((database, normal::form(&query))).or_insert_with(|| (0, role, query));
+        entry.0 = entry.0.saturating_add(count);
+    }
+    for ((database, form), (calls, role, query)) in calls {
+        let known = counts.get(&(database.clone(), form)).copied().unwrap_or(0);
+        if calls > known {
+            outcome.bypasses.push(Bypass {
+                kind: "count",
+                time: String::new(),
+                process: 0,
+                role,
+                database,
+                from: String::new(),
+                application: String::new(),
+                what: format!("ran {calls} times, recorded {known} times: {query}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Writes it for people.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn write(outcome: &Reconciled, out: &mut dyn Write) -> std::io::Result<()> {
+    for bypass in &outcome.bypasses {
+        let line = |text: &str| visible(text, false);
+        writeln!(
+            out,
+            "UNRECORDED {:<9} {} process {} role {} database {} from {} as {}: {}",
+            bypass.kind,
+            line(&bypass.time),
+            bypass.process,
+            line(&bypass.role),
+            line(&bypass.database),
+            line(&bypass.from),
+            line(&bypass.application),
+            line(&bypass.what)
+        )?;
+    }
+    writeln!(
+        out,
+        "{} recorded sessions; of {} server sessions {} are recorded and {} the gateway's own; {} statements match, {} things are in no recording",
+        outcome.recorded,
+        outcome.logged,
+        outcome.matched,
+        outcome.own,
+        outcome.statements,
+        outcome.bypasses.len()
+    )
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A time as Postgres writes it, in UTC or with an offset.
+pub(crate) fn parse_time(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let text = text.strip_suffix(" UTC").or_else(|| text.strip_suffix(" GMT")).map_or_else(|| text.to_owned(), |plain| format!("{plain}Z"));
+    let mut text = text.replacen(' ', "T", 1);
+    // An offset of hours alone: +00.
+    if let Some(at) = text.rfind(['+', '-']).filter(|at| *at > 10)
+        && text.len().saturating_sub(at) == 3
+    {
+        text.push_str(":00");
+    }
+    let time = OffsetDateTime::parse(&text, &Rfc3339).ok()?;
+    i64::try_from(time.unix_timestamp_nanos() / 1000).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_and_times() {
+        assert_eq!(statement("statement: select 1; select 2"), Some("select 1; select 2"));
+        assert_eq!(statement("execute s1/p1: select $1: x"), Some("select $1: x"));
+        assert_eq!(statement("execute fetch from s1: select 1"), None);
+        assert_eq!(statement("connection authorized: user=a"), None);
+        for text in ["2026-03-01 12:00:00.5 UTC", "2026-03-01 12:00:00.5+00", "2026-03-01 14:00:00.5+02:00"] {
+            assert_eq!(parse_time(text), Some(1_772_366_400_500_000), "{text}");
+        }
+        assert_eq!(parse_time("2026-03-01 12:00:00 CET"), None);
+    }
+
+    #[test]
+    fn the_gateways_own_queries_are_known_and_no_others() {
+        assert!(is_own("SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)"));
+        assert!(is_own("COMMIT"));
+        for text in ["", "SELECT", "select 1", "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true); delete from accounts"] {
+            assert!(!is_own(text), "{text}");
+        }
+    }
+}
