@@ -19,6 +19,17 @@ const PARALLEL: usize = 16;
 /// A task that began longer than this before the newest day's digest is in it, or over.
 const SKEW_US: i64 = 2 * 86_400_000_000;
 
+/// A session that is in no index.
+#[derive(Debug, Clone)]
+pub struct Unindexed {
+    /// Session.
+    pub session: SessionId,
+    /// What to read it by.
+    pub journals: Arc<Journals>,
+    /// Whether its task is there.
+    pub alive: bool,
+}
+
 /// What there is to read.
 #[derive(Debug, Default)]
 pub struct Catalogue {
@@ -129,7 +140,7 @@ impl Catalogue {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn unindexed(&self, archive: &Archive, until_us: Option<i64>) -> Result<Vec<(SessionId, Arc<Journals>)>, StoreError> {
+    pub async fn unindexed(&self, archive: &Archive, until_us: Option<i64>) -> Result<Vec<Unindexed>, StoreError> {
         let mut found = Vec::new();
         for (&task, digests) in self.digests.iter().filter(|(task, _)| !self.over.contains(task)) {
             let newest = digests.last();
@@ -153,7 +164,11 @@ impl Catalogue {
             let objects = present(archive, keys).await?;
             let journals = Arc::new(Journals::read_from(&objects, &archive.keys.recording, &archive.limits, first, |_| true));
             let sessions: BTreeSet<SessionId> = journals.sessions().into_iter().chain(open.into_keys()).collect();
-            found.extend(sessions.into_iter().map(|session| (session, Arc::clone(&journals))));
+            let written_us = journals.tasks().get(&task).and_then(|known| known.last_us);
+            let last_us = written_us.into_iter().chain(newest.map(|digest| digest.until_us)).max();
+            let alive = last_us.is_some_and(|last| archive.now_us.saturating_sub(last) <= archive.silence_us)
+                && !journals.tasks().get(&task).is_some_and(|known| known.ended);
+            found.extend(sessions.into_iter().map(|session| Unindexed { session, journals: Arc::clone(&journals), alive }));
         }
         Ok(found)
     }

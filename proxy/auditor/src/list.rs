@@ -10,7 +10,7 @@ use countersign_recording::v1::names::day;
 use countersign_recording::{IndexRow, Journals, Manifest, SessionId, Summary};
 use serde::Serialize;
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Unindexed};
 use crate::load::{Archive, stated};
 use crate::text;
 
@@ -135,7 +135,7 @@ pub async fn rows(archive: &Archive, filter: &Filter) -> anyhow::Result<Vec<Row>
     } else {
         sealed_lately(archive, &catalogue, filter).await?
     };
-    for (id, journals) in unindexed {
+    for Unindexed { session: id, journals, alive } in unindexed {
         if !known.insert(id) {
             continue;
         }
@@ -148,7 +148,7 @@ pub async fn rows(archive: &Archive, filter: &Filter) -> anyhow::Result<Vec<Row>
                 let started_us = session.events.first().map_or(0, |(raw, _)| raw.time_us);
                 Row {
                     session: id.to_string(),
-                    state: session.state(),
+                    state: if alive { "open" } else { "orphan" },
                     sealed_as_orphan: false,
                     started: text::timestamp(started_us),
                     started_us,
@@ -169,7 +169,7 @@ pub async fn rows(archive: &Archive, filter: &Filter) -> anyhow::Result<Vec<Row>
 }
 
 /// Without keys journals cannot be read: sessions that have objects of their own, of the days that the index does not reach.
-async fn sealed_lately(archive: &Archive, catalogue: &Catalogue, filter: &Filter) -> anyhow::Result<Vec<(SessionId, Arc<Journals>)>> {
+async fn sealed_lately(archive: &Archive, catalogue: &Catalogue, filter: &Filter) -> anyhow::Result<Vec<Unindexed>> {
     const DAY_US: i64 = 86_400_000_000;
     let reached = catalogue.reaches_us().map(|us| us.saturating_sub(DAY_US).max(filter.since_us.unwrap_or(i64::MIN)));
     let days: Option<Vec<String>> = reached.map(|from| {
@@ -177,7 +177,12 @@ async fn sealed_lately(archive: &Archive, catalogue: &Catalogue, filter: &Filter
         (from.div_euclid(DAY_US)..=until.div_euclid(DAY_US)).map(|number| day(number.saturating_mul(DAY_US))).collect()
     });
     let none = Arc::new(Journals::default());
-    Ok(archive.sessions(days.as_deref()).await?.into_keys().map(|id| (id, Arc::clone(&none))).collect())
+    Ok(archive
+        .sessions(days.as_deref())
+        .await?
+        .into_keys()
+        .map(|session| Unindexed { session, journals: Arc::clone(&none), alive: false })
+        .collect())
 }
 
 async fn stated_manifest(archive: &Archive, keys: &[String]) -> anyhow::Result<Option<Manifest>> {
