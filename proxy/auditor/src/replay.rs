@@ -45,15 +45,12 @@ impl Terminal {
         }
         let before = stty(&["-g"])?;
         stty(&["-icanon", "-echo", "min", "1"])?;
-        let restored = before.clone();
-        tokio::spawn(async move {
-            // Nothing is dropped when the user ends it by Ctrl-C.
-            if tokio::signal::ctrl_c().await.is_ok() {
-                let _ = stty(&[restored.as_str()]);
-                std::process::exit(130);
-            }
-        });
         let (send, keys) = channel();
+        let quit = send.clone();
+        tokio::spawn(async move {
+            // Ctrl-C ends it as `q` does: the terminal must be as it was.
+            while tokio::signal::ctrl_c().await.is_ok() && quit.send(b'q').is_ok() {}
+        });
         std::thread::spawn(move || {
             let mut key = [0];
             while std::io::stdin().read_exact(&mut key).is_ok() && send.send(key[0]).is_ok() {}
