@@ -31,7 +31,8 @@ async fn history(stack: &Stack) -> Result<String> {
     drop(session);
     let denied = hold(stack, "ci", "delete from ledger where id = 302").await?;
     ensure!(denied.press(stack, "deny", "U0LEE", Some("not without a ticket")).await.ok, "not denied");
-    denied.ended().await?;
+    let (_, outcome) = denied.ended().await?;
+    ensure!(outcome.is_err(), "a denied statement ran");
     recordings_sealed(stack).await?;
     let audit = stack.audit();
     let found = audit.run("search", &["ticket 4711", "--place", "statements", "--json"]).await?;
