@@ -1,7 +1,7 @@
 //! The index: `list` answers from it, finds what it must, and says how long that took.
 //!
 //! `COUNTERSIGN_INDEX_SESSIONS=1000000` measures what docs/auditors.md states.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 #[expect(dead_code, reason = "shared with other test binaries")]
 mod support;

@@ -17,15 +17,16 @@ fn nothing_is_missing_in_the_bucket_after_sigkill_at_any_moment() -> Result<()> 
         config.set("aws", "endpoint", faults.url()).set("recording", "prefix", "kills");
         let audit = stack.audit().at(&format!("s3://{}/kills", deployed.bucket));
         let troubled = async {
-            for mode in [Mode::Refuse, Mode::UNAVAILABLE, Mode::Reset].iter().cycle() {
+            for mode in [Mode::Refuse, Mode::UNAVAILABLE, Mode::Slow(Duration::from_millis(40)), Mode::Reset].iter().cycle() {
                 tokio::time::sleep(Duration::from_millis(1700)).await;
                 faults.set(mode.clone());
                 tokio::time::sleep(Duration::from_millis(150)).await;
                 faults.set(Mode::Pass);
             }
         };
+        let by_hand = ["--kms-key", deployed.recording_key.as_str()];
         let outcome = tokio::select! {
-            outcome = kills::series(stack, "bucket", &config, &audit, &["--kms-key", &deployed.recording_key]) => outcome?,
+            outcome = kills::series(stack, "bucket", &config, &audit, &by_hand) => outcome?,
             () = troubled => anyhow::bail!("troubles never end"),
         };
         eprintln!("{outcome:?}");
