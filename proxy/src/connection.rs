@@ -4,6 +4,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use countersign_policy::Principal;
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -24,6 +25,15 @@ use crate::{
     upstream::{Dialer, LoggedIn, LoginRequest},
 };
 
+/// The server as one service role enters it.
+#[derive(Debug)]
+pub struct Entry {
+    /// The server.
+    pub dialer: Dialer,
+    /// Catalog facts of its databases, as that role sees them.
+    pub catalogs: Catalogs,
+}
+
 /// What every connection uses. One per process.
 #[derive(Debug)]
 pub struct Gateway {
@@ -31,10 +41,10 @@ pub struct Gateway {
     pub transport: Transport,
     /// Tokens.
     pub identity: Verifier,
-    /// The server.
-    pub dialer: Dialer,
-    /// Catalog facts of its databases.
-    pub catalogs: Catalogs,
+    /// The server, entered as the service role of everyone without one of their own.
+    pub entry: Entry,
+    /// The same for principals of certain groups; the first that fits.
+    pub roles: Vec<(Vec<String>, Entry)>,
     /// Cancel keys.
     pub cancels: CancelRegistry,
     /// Recordings.
@@ -47,6 +57,14 @@ pub struct Gateway {
     pub settings: Arc<SessionSettings>,
     /// The orderly end.
     pub drain: Drain,
+}
+
+impl Gateway {
+    /// How a principal's sessions enter the server.
+    fn entry(&self, principal: &Principal) -> &Entry {
+        let found = self.roles.iter().find(|(groups, _)| groups.iter().any(|group| principal.groups.contains(group)));
+        found.map_or(&self.entry, |(_, entry)| entry)
+    }
 }
 
 /// Serves one connection to its end. `refusal` is told to the client in place of a session.
@@ -163,23 +181,25 @@ struct Admitted {
     verified: Verified,
     database: String,
     upstream: LoggedIn,
+    upstream_user: String,
     services: Services,
 }
 
 async fn admit(greeted: &mut Greeted<TcpStream>, gateway: &Gateway, verified: Verified) -> Result<Admitted, Refusal> {
     let database = database(greeted, gateway)?;
     // The catalog first: without it nothing can be judged, and a session that cannot be judged must not begin.
-    let catalog = gateway.catalogs.of(&database).await.map_err(|error| {
+    let entry = gateway.entry(&verified.principal);
+    let catalog = entry.catalogs.of(&database).await.map_err(|error| {
         tracing::error!(database, "no session: {error}");
         Refusal { error: error.client(&database), reason: "upstream" }
     })?;
     let request = LoginRequest {
         database: database.clone(),
         application_name: format!("countersign:{}", verified.principal.subject),
-        settings: greeted.parameters.settings.clone(),
+        settings: login_settings(&greeted.parameters.settings, gateway.policy.current().only_reads(&verified.principal, &database)),
     };
     let upstream = tokio::select! {
-        login = gateway.dialer.login(&request) => login.map_err(|error| {
+        login = entry.dialer.login(&request) => login.map_err(|error| {
             tracing::error!(database, "no session: {error}");
             Refusal { error: error.client(&database), reason: "upstream" }
         })?,
@@ -196,12 +216,25 @@ async fn admit(greeted: &mut Greeted<TcpStream>, gateway: &Gateway, verified: Ve
         settings: Arc::clone(&gateway.settings),
         drain: gateway.drain.clone(),
     };
-    Ok(Admitted { verified, database, upstream, services })
+    let upstream_user = entry.dialer.settings().user.clone();
+    Ok(Admitted { verified, database, upstream, upstream_user, services })
+}
+
+/// What the session asks for at login. Where the policy grants nothing but reads, the server is told so: every transaction is read-only, and
+/// RESET and DISCARD lead back to that.
+fn login_settings(asked: &[(String, String)], only_reads: bool) -> Vec<(String, String)> {
+    const READ_ONLY: &str = "default_transaction_read_only";
+    let mut settings = asked.to_vec();
+    if only_reads {
+        settings.retain(|(name, _)| name != READ_ONLY);
+        settings.push((READ_ONLY.to_owned(), "on".to_owned()));
+    }
+    settings
 }
 
 /// The database a client gets: the one it names, or the only one there is.
 fn database(greeted: &Greeted<TcpStream>, gateway: &Gateway) -> Result<String, Refusal> {
-    let only = gateway.dialer.settings().database.as_ref();
+    let only = gateway.entry.dialer.settings().database.as_ref();
     match (&greeted.parameters.database, only) {
         (Some(named), Some(only)) if named != only => {
             let error = ClientError::new(sqlstate::NO_DATABASE, format!("database \"{}\" is not served here", label(named)))
@@ -234,12 +267,12 @@ fn assemble(
     gateway: &Gateway,
     admitted: Admitted,
 ) -> (Established, Services) {
-    let Admitted { verified, database, upstream, services } = admitted;
+    let Admitted { verified, database, upstream, upstream_user, services } = admitted;
     let client_tls = match &greeted.io {
         ClientIo::Plain(_) => String::new(),
         ClientIo::Tls(stream) => tls_version(stream.get_ref().1.protocol_version()),
     };
-    let settings = gateway.dialer.settings();
+    let settings = gateway.entry.dialer.settings();
     let secret_bytes = if greeted.minor >= 2 { 32 } else { 4 };
     let established = Established {
         session_id,
@@ -251,7 +284,7 @@ fn assemble(
         principal: Arc::new(verified.principal),
         token_expires_at: verified.expires_at,
         database,
-        upstream_user: settings.user.clone(),
+        upstream_user,
         parameters: upstream.parameters,
         cancel: gateway.cancels.register(secret_bytes),
         upstream_cancel: upstream.cancel,

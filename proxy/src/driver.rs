@@ -362,6 +362,7 @@ impl Driver {
                         Some(Box::pin(async move { Done::Catalog(catalog.refresh(generation).await.map_err(|error| error.to_string())) }));
                 }
                 Effect::Anomaly { statement, what } => {
+                    metrics::anomaly();
                     tracing::warn!(session.id = %self.who.session, statement, anomaly = %what, "anomaly");
                 }
                 Effect::End(end) => {

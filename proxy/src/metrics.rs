@@ -36,6 +36,8 @@ pub const RECORDER_PENDING: &str = "countersign_recorder_pending_bytes";
 pub const RECORDER_ERRORS: &str = "countersign_recorder_errors_total";
 /// Sessions of dead tasks sealed by this one.
 pub const ORPHANS_SEALED: &str = "countersign_recorder_orphans_sealed_total";
+/// What should not be: a read that the server refused as a write, a grant that does not fit.
+pub const ANOMALIES: &str = "countersign_anomalies_total";
 /// CancelRequests received.
 pub const CANCELS: &str = "countersign_cancel_requests_total";
 
@@ -60,6 +62,8 @@ pub fn describe() {
     describe_counter!(POLICY_RELOADS, "policy versions taken into force after the first");
     describe_counter!(RECORDER_ERRORS, "failed writes to the recording store");
     describe_counter!(ORPHANS_SEALED, "sessions of dead tasks sealed by this one");
+    describe_counter!(ANOMALIES, "anomalies: reads the server refused as writes, grants that do not fit their request");
+    counter!(ANOMALIES).absolute(0);
     describe_counter!(CANCELS, "cancel requests received");
     describe_histogram!(CATALOG_SECONDS, "seconds a catalog load took");
     describe_histogram!(RECORDER_LAG, "seconds between an event and its durability");
@@ -73,6 +77,11 @@ pub fn describe() {
     counter!(ORPHANS_SEALED).absolute(0);
     counter!(POLICY_RELOADS).absolute(0);
     counter!(CANCELS).absolute(0);
+}
+
+/// Counts an anomaly.
+pub fn anomaly() {
+    counter!(ANOMALIES).increment(1);
 }
 
 /// One session is open for as long as this lives.

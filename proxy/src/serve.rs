@@ -18,7 +18,7 @@ use crate::{
     cancel::CancelRegistry,
     catalog::Catalogs,
     config::{Config, SecretError},
-    connection::Gateway,
+    connection::{Entry, Gateway},
     established::SessionSettings,
     health::{self, Admin, Readiness},
     identity::{IdentitySetupError, Verifier},
@@ -94,7 +94,8 @@ impl From<SecretError> for ServeError {
 pub async fn check(config: &Config) -> Result<(), ServeError> {
     Transport::new(&config.listen)?;
     policy_source::load(&config.policy, &config.aws).await?;
-    Dialer::new(&config.upstream, &config.aws)?;
+    entry(&config.upstream, config)?;
+    roles(config)?;
     Verifier::new(&config.identity, Handle::current())?;
     mask_key(config).await?;
     Ok(())
@@ -184,7 +185,7 @@ async fn end(workers: Workers, gateway: &Gateway, mut drain: Drain) {
 
 async fn assemble(config: &Config, drain: &Drain) -> Result<Gateway, ServeError> {
     let transport = Transport::new(&config.listen)?;
-    let dialer = Dialer::new(&config.upstream, &config.aws)?;
+    let (entry, roles) = (entry(&config.upstream, config)?, roles(config)?);
     let identity = Verifier::new(&config.identity, Handle::current())?;
     let mask_key = mask_key(config).await?;
     let (policy, reloader) = policy_source::load(&config.policy, &config.aws).await?;
@@ -205,8 +206,8 @@ async fn assemble(config: &Config, drain: &Drain) -> Result<Gateway, ServeError>
     Ok(Gateway {
         transport,
         identity,
-        catalogs: Catalogs::new(dialer.clone(), Handle::current()),
-        dialer,
+        entry,
+        roles,
         cancels: CancelRegistry::default(),
         recorder,
         approvals,
@@ -214,6 +215,17 @@ async fn assemble(config: &Config, drain: &Drain) -> Result<Gateway, ServeError>
         settings: Arc::new(settings),
         drain: drain.clone(),
     })
+}
+
+/// The server as one service role enters it.
+fn entry(settings: &crate::config::Upstream, config: &Config) -> Result<Entry, ServeError> {
+    let dialer = Dialer::new(settings, &config.aws)?;
+    Ok(Entry { catalogs: Catalogs::new(dialer.clone(), Handle::current()), dialer })
+}
+
+fn roles(config: &Config) -> Result<Vec<(Vec<String>, Entry)>, ServeError> {
+    let roles = config.upstream.roles.iter();
+    roles.map(|role| Ok((role.groups.clone(), entry(&config.upstream.entered_as(role), config)?))).collect()
 }
 
 /// 32 bytes in hex. Without one configured, hashes are made under a key of this process alone.
@@ -242,15 +254,15 @@ fn install_metrics() -> Result<metrics_exporter_prometheus::PrometheusHandle, Se
 /// Notes whether the server can be reached and its catalog read, so that faults show before a client finds them.
 async fn look_after_upstream(gateway: Arc<Gateway>, readiness: Readiness) {
     loop {
-        let result = match &gateway.dialer.settings().database {
-            Some(database) => gateway.catalogs.of(database).await.map(|_| ()).map_err(|error| error.to_string()),
+        let result = match &gateway.entry.dialer.settings().database {
+            Some(database) => gateway.entry.catalogs.of(database).await.map(|_| ()).map_err(|error| error.to_string()),
             None => {
                 let request = LoginRequest {
                     database: "postgres".to_owned(),
                     application_name: "countersign:probe".to_owned(),
                     settings: Vec::new(),
                 };
-                gateway.dialer.login(&request).await.map(|_| ()).map_err(|error| error.to_string())
+                gateway.entry.dialer.login(&request).await.map(|_| ()).map_err(|error| error.to_string())
             }
         };
         match result {

@@ -233,6 +233,8 @@ struct Walk<'a> {
     refreshes: bool,
     /// Names of functions called, kept for the facts of views and expressions.
     called_names: BTreeSet<String>,
+    /// What the column `name` is where a setting is looked up by it.
+    setting: Option<String>,
     exposed: Option<String>,
     copy_refused: Option<String>,
     copies: Vec<CopyOut>,
@@ -291,6 +293,7 @@ impl<'a> Walk<'a> {
             level: 0,
             refreshes: false,
             called_names: BTreeSet::new(),
+            setting: None,
             exposed: None,
             copy_refused: None,
             copies: Vec::new(),

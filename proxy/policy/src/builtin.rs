@@ -259,6 +259,7 @@ pub(crate) fn setting(name: &str) -> Setting {
         | "maintenance_work_mem"
         | "temp_buffers"
         | "row_security"
+        | "restrict_nonsystem_relation_kind"
         | "check_function_bodies"
         | "default_tablespace"
         | "default_table_access_method"

@@ -311,7 +311,7 @@ fn terms(hold: &Hold, why: &str) -> HoldTerms {
 }
 
 fn denial(rule: &str, message: Option<&str>, analysis: &Analysis) -> Denial {
-    let kind = kind_name(analysis.facts.kind);
+    let kind = analysis.facts.kind.name();
     let default = if rule == "default" {
         format!("refused by policy: no rule allows this {kind} statement")
     } else {
@@ -337,7 +337,7 @@ fn matches(rule: &Rule, analysis: &Analysis, request: &JudgeRequest<'_>, until: 
     }
     let facts = &analysis.facts;
     if !rule.what.kinds.is_empty() && !rule.what.kinds.contains(&facts.kind) {
-        return Err(format!("not about {} statements", kind_name(facts.kind)));
+        return Err(format!("not about {} statements", facts.kind.name()));
     }
     let allows = rule.action == Action::Allow;
     relations(rule, allows, analysis)?;
@@ -361,7 +361,7 @@ fn relations(rule: &Rule, allows: bool, analysis: &Analysis) -> Result<(), Strin
     let listed = |relation: &RelationName| patterns.iter().any(|pattern| pattern.matches(&relation.schema, &relation.name));
     if allows {
         return match analysis.named.iter().find(|relation| !listed(relation)) {
-            Some(relation) => Err(format!("it touches {}.{}, which the rule does not list", relation.schema, relation.name)),
+            Some(relation) => Err(format!("it touches {relation}, which the rule does not list")),
             None => Ok(()),
         };
     }
@@ -389,22 +389,4 @@ fn functions(rule: &Rule, allows: bool, facts: &StatementFacts) -> Result<(), St
         };
     }
     if facts.functions.iter().any(listed) { Ok(()) } else { Err("it calls none of the functions listed".to_owned()) }
-}
-
-/// A class as the policy writes it.
-pub(crate) const fn kind_name(kind: StatementKind) -> &'static str {
-    match kind {
-        StatementKind::Empty => "empty",
-        StatementKind::Transaction => "transaction",
-        StatementKind::Read => "read",
-        StatementKind::Session => "session",
-        StatementKind::CopyOut => "copy-out",
-        StatementKind::Utility => "utility",
-        StatementKind::Write => "write",
-        StatementKind::CopyIn => "copy-in",
-        StatementKind::Procedural => "procedural",
-        StatementKind::Ddl => "ddl",
-        StatementKind::Dcl => "dcl",
-        StatementKind::Unknown => "unknown",
-    }
 }

@@ -89,6 +89,19 @@ pub(crate) struct Output {
     pub(crate) tainted: bool,
     /// Whether the column is a protected column as it stands, whose origin the server reports.
     pub(crate) direct: bool,
+    /// The column it is, unchanged.
+    pub(crate) origin: Option<(u32, i16)>,
+}
+
+/// How a column of a result will be shown, as analysis foresees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ForeseenColumn {
+    /// Name, empty where the server chooses one.
+    pub name: String,
+    /// `schema.table.column` when it is one as it stands.
+    pub source: Option<String>,
+    /// The mask; `None`: shown in clear.
+    pub mask: Option<String>,
 }
 
 /// A COPY to the client, as analysis foresees it.

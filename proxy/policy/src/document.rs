@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::roster::Roster;
-use crate::rule::{Detect, Mask, Masking, Rule, Settings, TrustedFunction};
+use crate::rule::{Action, Detect, Mask, Masking, Rule, Settings, TrustedFunction};
+use crate::{Principal, StatementKind};
 
 pub mod source;
 mod validate;
@@ -98,6 +99,24 @@ impl Policy {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Whether the principal can get nothing but reads on a database, whatever the time and whoever approves: no rule allows or holds
+    /// more, and no function is trusted to write. Such a session may run in read-only transactions.
+    #[must_use]
+    pub fn only_reads(&self, principal: &Principal, database: &str) -> bool {
+        use StatementKind::{CopyOut, Empty, Read, Session, Transaction};
+        let about = |rule: &&Rule| {
+            rule.who.matches(principal) && (rule.databases.is_empty() || rule.databases.iter().any(|pattern| pattern.matches(database)))
+        };
+        let reads = |rule: &Rule| match &rule.action {
+            Action::Deny(_) => true,
+            Action::Allow | Action::Hold(_) => {
+                let kinds = &rule.what.kinds;
+                !kinds.is_empty() && kinds.iter().all(|kind| matches!(kind, Empty | Transaction | Read | Session | CopyOut))
+            }
+        };
+        self.rules.iter().filter(about).all(reads) && self.trusted_functions.iter().all(|function| function.writes.is_empty())
     }
 
     /// The masks, in order; the first that names a column applies.

@@ -42,6 +42,52 @@ pub struct RelationName {
     pub name: String,
 }
 
+impl StatementKind {
+    /// As the policy writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Transaction => "transaction",
+            Self::Read => "read",
+            Self::Session => "session",
+            Self::CopyOut => "copy-out",
+            Self::Utility => "utility",
+            Self::Write => "write",
+            Self::CopyIn => "copy-in",
+            Self::Procedural => "procedural",
+            Self::Ddl => "ddl",
+            Self::Dcl => "dcl",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What it is, in words for people who do not write SQL.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Empty => "does nothing",
+            Self::Transaction => "begins or ends a transaction",
+            Self::Read => "reads data and changes nothing",
+            Self::Session => "changes or shows settings of its own session",
+            Self::CopyOut => "sends rows in bulk to the client",
+            Self::Utility => "maintains or locks tables",
+            Self::Write => "changes data",
+            Self::CopyIn => "loads rows in bulk from the client",
+            Self::Procedural => "runs code whose effects cannot be told in advance",
+            Self::Ddl => "changes the structure of the database",
+            Self::Dcl => "changes privileges, roles or the server, or reads what is secret",
+            Self::Unknown => "is not understood, which counts as the riskiest",
+        }
+    }
+}
+
+impl std::fmt::Display for RelationName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.schema.is_empty() { write!(f, "{} (not in the catalog)", self.name) } else { write!(f, "{}.{}", self.schema, self.name) }
+    }
+}
+
 /// Facts of one statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatementFacts {

@@ -4,6 +4,7 @@ use countersign_masking::MaskKey;
 use countersign_masking::detect::Detectors;
 
 use crate::decision::CopyOutcome;
+use crate::decision::ForeseenColumn;
 use crate::{Catalog, Judgement, MaskOutcome, Policy, Principal, ResultColumn, SessionState, decide, masks};
 
 /// Everything a judgement depends on.
@@ -66,4 +67,10 @@ pub fn masks_apply(policy: &Policy, principal: &Principal) -> bool {
 #[must_use]
 pub fn text_detectors(policy: &Policy, principal: &Principal) -> Option<Detectors> {
     masks::text_detectors(policy, principal)
+}
+
+/// How the columns of each statement's result will be shown; `None` where only the server knows its columns. For explanations.
+#[must_use]
+pub fn foresee_masks(judgement: &Judgement, request: &JudgeRequest<'_>) -> Vec<Option<Vec<ForeseenColumn>>> {
+    masks::foresee(judgement, request)
 }

@@ -46,8 +46,8 @@ pub use roster::{Person, Roster};
 #[cfg(feature = "judge")]
 pub use catalog::Catalog;
 #[cfg(feature = "judge")]
-pub use decision::{CopyOutcome, Denial, HoldTerms, Judgement, MaskOutcome, MaskedColumn, ResultColumn, Verdict};
+pub use decision::{CopyOutcome, Denial, ForeseenColumn, HoldTerms, Judgement, MaskOutcome, MaskedColumn, ResultColumn, Verdict};
 #[cfg(feature = "judge")]
-pub use judge::{JudgeRequest, judge, masks_apply, plan_copy, plan_masks, text_detectors};
+pub use judge::{JudgeRequest, foresee_masks, judge, masks_apply, plan_copy, plan_masks, text_detectors};
 #[cfg(feature = "judge")]
 pub use state::SessionState;

@@ -9,6 +9,7 @@ use countersign_masking::{ColumnMask, ColumnPlan, CopyMasker, Mask as ValueMask,
 use crate::analysis::{ColumnId, relation_view};
 use crate::builtin;
 use crate::catalog::{Column, Relation};
+use crate::decision::ForeseenColumn;
 use crate::decision::{CopyColumn, CopyOutcome, MaskedColumn, Output};
 use crate::document::source::TimeUnit;
 use crate::pattern::ColumnPattern;
@@ -180,6 +181,24 @@ fn value_mask(kind: &MaskKind) -> ValueMask {
         MaskKind::Round(to) => ValueMask::Round { to: *to },
         MaskKind::Token => ValueMask::Token,
     }
+}
+
+/// How the columns of each statement's result will be shown, as far as they are known without the server; for people.
+pub(crate) fn foresee(judgement: &Judgement, request: &JudgeRequest<'_>) -> Vec<Option<Vec<ForeseenColumn>>> {
+    let protection = Protection::new(request.policy, request.principal, request.catalog);
+    let column = |output: &Output| {
+        let found = output.origin.and_then(|(oid, number)| {
+            let relation = request.catalog.relation(oid)?;
+            let column = relation.columns.iter().find(|column| column.number == number)?;
+            Some(format!("{}.{}.{}", relation.schema, relation.name, column.name))
+        });
+        let mask = match output.origin.and_then(|column| protection.mask(column)) {
+            Some(kind) => Some(value_mask(&kind).name().to_owned()),
+            None => output.tainted.then(|| ValueMask::Full.name().to_owned()),
+        };
+        ForeseenColumn { name: output.name.clone(), source: found, mask }
+    };
+    judgement.trace.outputs.iter().map(|columns| columns.as_ref().map(|columns| columns.iter().map(column).collect())).collect()
 }
 
 /// Plans the masks of one result.

@@ -1,5 +1,5 @@
-//! `countersign-proxy policy check | explain | test | schema`: lint a policy, say why a statement gets its decision, run tables
-//! of examples.
+//! `countersign-proxy policy check | explain | test | replay | schema`: lint a policy, say why a statement gets its decision, run tables
+//! of examples, try a new policy over recorded sessions.
 #![expect(clippy::print_stdout, reason = "a command line's answer goes to standard output")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +10,14 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use countersign_policy::catalog::{CatalogBuilder, QUERIES, Snapshot};
 use countersign_policy::judge::STACK_BYTES;
-use countersign_policy::{Catalog, JudgeRequest, Judgement, Policy, Principal, SessionState, Verdict, judge};
+use countersign_policy::{Catalog, JudgeRequest, Judgement, Policy, Principal, SessionState, foresee_masks, judge};
 use serde::Deserialize;
+
+mod explain;
+mod replay;
+
+use explain::{Explanation, verdict_name};
+pub use replay::ReplayArgs;
 
 /// Check, explain and test policies.
 #[derive(Debug, Args)]
@@ -35,6 +41,8 @@ enum PolicyCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Judge recorded sessions by a new policy, and say what would change.
+    Replay(ReplayArgs),
     /// Print the JSON Schema of the policy document.
     Schema,
 }
@@ -47,6 +55,9 @@ struct ExplainArgs {
     /// The statement text.
     #[arg(long)]
     sql: String,
+    /// Texts the session sent before it, in order; for SET, PREPARE, temporary tables.
+    #[arg(long)]
+    after: Vec<String>,
     /// Who asks: `subject`, `subject:group,group`, or `:group,group`.
     #[arg(long = "as")]
     principal: String,
@@ -87,6 +98,9 @@ struct Example {
     expect: String,
     rule: Option<String>,
     at: Option<u64>,
+    /// Statements of the same session before it.
+    #[serde(default)]
+    after: Vec<String>,
 }
 
 fn default_database() -> String {
@@ -119,6 +133,7 @@ fn command(command: PolicyCommand) -> anyhow::Result<ExitCode> {
         }
         PolicyCommand::Explain(args) => explain(&args),
         PolicyCommand::Test { files } => test(&files),
+        PolicyCommand::Replay(args) => replay::run(&args),
         PolicyCommand::Schema => {
             println!("{}", serde_json::to_string_pretty(&countersign_policy::document::json_schema())?);
             Ok(ExitCode::SUCCESS)
@@ -130,18 +145,43 @@ fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let policy = load_policy(&args.policy)?;
     let catalog = load_catalog(args.catalog.as_deref())?;
     let principal = parse_principal(&args.principal);
-    let judgement = decide(&policy, &catalog, &principal, &args.database, &args.sql, args.at.unwrap_or_else(now));
+    let fresh = SessionState::new(&principal, &args.database, &[]);
+    let request = JudgeRequest {
+        policy: &policy,
+        principal: &principal,
+        database: &args.database,
+        catalog: &catalog,
+        state: &fresh,
+        parameter_types: &[],
+        now: args.at.unwrap_or_else(now),
+    };
+    let mut state = fresh.clone();
+    for before in &args.after {
+        let judgement = judge(before, &JudgeRequest { state: &state, ..request });
+        state.forwarded(&judgement);
+    }
+    let judgement = judge(&args.sql, &JudgeRequest { state: &state, ..request });
+    let columns = foresee_masks(&judgement, &JudgeRequest { state: &state, ..request });
+    let explanation = Explanation { principal: &principal, database: &args.database, judgement: &judgement, columns };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&as_json(&judgement))?);
+        println!("{}", serde_json::to_string_pretty(&explanation.json())?);
     } else {
-        print_explanation(&judgement);
+        print!("{}", explanation.text());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn decide(policy: &Policy, catalog: &Catalog, principal: &Principal, database: &str, sql: &str, now: u64) -> Judgement {
-    let state = SessionState::new(principal, database, &[]);
-    judge(sql, &JudgeRequest { policy, principal, database, catalog, state: &state, parameter_types: &[], now })
+fn decide(policy: &Policy, catalog: &Catalog, principal: &Principal, database: &str, example: &Example) -> Judgement {
+    let mut state = SessionState::new(principal, database, &[]);
+    let now = example.at.unwrap_or(0);
+    let judged = |sql: &str, state: &SessionState| {
+        judge(sql, &JudgeRequest { policy, principal, database, catalog, state, parameter_types: &[], now })
+    };
+    for before in &example.after {
+        let judgement = judged(before, &state);
+        state.forwarded(&judgement);
+    }
+    judged(&example.sql, &state)
 }
 
 fn test(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
@@ -155,7 +195,7 @@ fn test(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
         for (index, example) in examples.cases.iter().enumerate() {
             run += 1;
             let principal = parse_principal(&example.principal);
-            let judgement = decide(&policy, &catalog, &principal, &examples.database, &example.sql, example.at.unwrap_or(0));
+            let judgement = decide(&policy, &catalog, &principal, &examples.database, example);
             let found = verdict_name(&judgement.verdict);
             let as_expected = found == example.expect && example.rule.as_ref().is_none_or(|rule| *rule == judgement.rule);
             if !as_expected {
@@ -206,81 +246,4 @@ fn parse_principal(text: &str) -> Principal {
 
 fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
-}
-
-const fn verdict_name(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Allow => "allow",
-        Verdict::Deny(_) => "deny",
-        Verdict::Hold(_) => "hold",
-    }
-}
-
-fn as_json(judgement: &Judgement) -> serde_json::Value {
-    let terms = match &judgement.verdict {
-        Verdict::Allow => serde_json::Value::Null,
-        Verdict::Deny(denial) => serde_json::json!(denial),
-        Verdict::Hold(terms) => serde_json::json!(terms),
-    };
-    let columns: Vec<serde_json::Value> = judgement
-        .trace
-        .outputs()
-        .into_iter()
-        .map(|columns| {
-            serde_json::json!(columns.map(|columns| {
-                columns.into_iter().map(|(name, masked)| serde_json::json!({"name": name, "masked": masked})).collect::<Vec<_>>()
-            }))
-        })
-        .collect();
-    serde_json::json!({
-        "decision": verdict_name(&judgement.verdict),
-        "terms": terms,
-        "rule": judgement.rule,
-        "policy": judgement.policy.to_hex(),
-        "statements": judgement.statements,
-        "touches_protected": judgement.touches_protected,
-        "stale_catalog": judgement.stale_catalog,
-        "rules_tried": judgement.trace.trials(),
-        "columns": columns,
-    })
-}
-
-fn print_explanation(judgement: &Judgement) {
-    println!("decision: {} (rule {})", verdict_name(&judgement.verdict), judgement.rule);
-    match &judgement.verdict {
-        Verdict::Allow => {}
-        Verdict::Deny(denial) => println!("  {} {}", denial.code, denial.message),
-        Verdict::Hold(terms) => println!(
-            "  {} of {} must approve within {} s: {}",
-            terms.quorum,
-            terms.reviewers.join(" or "),
-            terms.expiry.as_secs(),
-            terms.reason
-        ),
-    }
-    println!("policy:   {}", judgement.policy);
-    for (index, facts) in judgement.statements.iter().enumerate() {
-        println!("statement {}: {:?}", index + 1, facts.kind);
-        for (label, relations) in [("reads", &facts.reads), ("writes", &facts.writes)] {
-            if !relations.is_empty() {
-                let names: Vec<String> = relations.iter().map(|relation| format!("{}.{}", relation.schema, relation.name)).collect();
-                println!("  {label}: {}", names.join(", "));
-            }
-        }
-        if !facts.functions.is_empty() {
-            println!("  calls: {}", facts.functions.join(", "));
-        }
-        for note in &facts.notes {
-            println!("  because: {note}");
-        }
-        for trial in judgement.trace.trials().iter().filter(|trial| trial.statement == index) {
-            println!("  rule {}: {}{}", trial.rule, if trial.matched { "matched, " } else { "passed over, " }, trial.why);
-        }
-    }
-    if judgement.touches_protected {
-        println!("protected relations are touched; masked columns:");
-        for (name, _) in judgement.trace.outputs().into_iter().flatten().flatten().filter(|(_, masked)| *masked) {
-            println!("  {}", if name.is_empty() { "(unnamed)" } else { &name });
-        }
-    }
 }

@@ -74,6 +74,16 @@ pub(super) struct Upstream {
     pub(super) ca: Option<Spanned<PathBuf>>,
     pub(super) connect_timeout_seconds: Option<Spanned<u64>>,
     pub(super) catalog_refresh_seconds: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub(super) roles: Vec<UpstreamRole>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpstreamRole {
+    pub(super) groups: Spanned<Vec<String>>,
+    pub(super) user: Spanned<String>,
+    pub(super) password: Spanned<Secret>,
 }
 
 #[derive(Debug, Deserialize)]

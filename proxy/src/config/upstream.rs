@@ -27,6 +27,19 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How old catalog facts may grow.
     pub catalog_refresh: Duration,
+    /// Other service roles, for principals of certain groups; the first that fits.
+    pub roles: Vec<UpstreamRole>,
+}
+
+/// The service role of some groups' sessions.
+#[derive(Debug, Clone)]
+pub struct UpstreamRole {
+    /// Groups whose members log in as this role.
+    pub groups: Vec<String>,
+    /// The role.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
 }
 
 /// TLS towards the server.
@@ -39,6 +52,22 @@ pub enum UpstreamTls {
     },
     /// None. Only towards loopback.
     Disable,
+}
+
+impl UpstreamRole {
+    fn from_raw(raw: &raw::UpstreamRole, place: &Place<'_>) -> Result<Self, ConfigError> {
+        let groups = raw.groups.get_ref();
+        if groups.is_empty() || groups.iter().any(String::is_empty) {
+            return Err(place
+                .fault("upstream.roles.groups", raw.groups.span(), "must name at least one group")
+                .hint("sessions of principals in no listed group log in as upstream.user"));
+        }
+        Ok(Self {
+            groups: groups.clone(),
+            user: place.text("upstream.roles.user", &raw.user)?,
+            password: Secret::from_raw("upstream.roles.password", &raw.password, place)?,
+        })
+    }
 }
 
 impl Upstream {
@@ -74,7 +103,14 @@ impl Upstream {
             tls,
             connect_timeout: place.seconds("upstream.connect_timeout_seconds", raw.connect_timeout_seconds.as_ref(), 10, 1..=300)?,
             catalog_refresh: place.seconds("upstream.catalog_refresh_seconds", raw.catalog_refresh_seconds.as_ref(), 60, 1..=3600)?,
+            roles: raw.roles.iter().map(|role| UpstreamRole::from_raw(role, place)).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// The same server, entered as another role.
+    #[must_use]
+    pub fn entered_as(&self, role: &UpstreamRole) -> Self {
+        Self { user: role.user.clone(), password: role.password.clone(), roles: Vec::new(), ..self.clone() }
     }
 
     /// `host:port`, for people and recordings.

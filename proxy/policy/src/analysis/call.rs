@@ -213,7 +213,11 @@ impl<'a> Walk<'a> {
     /// `set_config(name, value, local)` with constants is SET; says whether it was understood.
     fn set_config(&mut self, arguments: &[Node]) -> bool {
         let [name, value, _] = arguments else { return false };
-        let (Some(name), value) = (constant(name), constant(value)) else { return false };
+        let named = match &name.node {
+            Some(NodeEnum::ColumnRef(column)) if strings(&column.fields).as_deref() == Some(&["name"]) => self.setting.clone(),
+            _ => constant(name),
+        };
+        let (Some(name), value) = (named, constant(value)) else { return false };
         self.role_set(&name, value.as_deref());
         match (builtin::setting(&name), value) {
             (Setting::SearchPath, value) => {
@@ -340,7 +344,7 @@ impl<'a> Walk<'a> {
 }
 
 /// The text of a string constant, casts to text seen through.
-fn constant(node: &Node) -> Option<String> {
+pub(super) fn constant(node: &Node) -> Option<String> {
     match node.node.as_ref()? {
         NodeEnum::AConst(value) => match value.val.as_ref()? {
             pg_query::protobuf::a_const::Val::Sval(text) => Some(text.sval.clone()),

@@ -29,6 +29,17 @@ impl<'a> Walk<'a> {
             }
             N::ClusterStmt(cluster) => self.maintains(cluster.relation.as_ref()),
             N::ReindexStmt(reindex) => self.maintains(reindex.relation.as_ref()),
+            // The lock that every SELECT takes, too.
+            N::LockStmt(lock) if lock.mode == ACCESS_SHARE => {
+                for relation in &lock.relations {
+                    if let Some(N::RangeVar(range)) = &relation.node {
+                        for relation in self.resolve(range) {
+                            self.read(relation);
+                        }
+                    }
+                }
+                self.kind = self.kind.max(StatementKind::Read);
+            }
             N::LockStmt(lock) => {
                 self.raise(StatementKind::Utility, || "locks a table".to_owned());
                 for relation in &lock.relations {
@@ -389,7 +400,13 @@ impl<'a> Walk<'a> {
                 Ok(O::ObjectTable | O::ObjectView | O::ObjectMatview | O::ObjectForeignTable | O::ObjectSequence) => {
                     if let Some(range) = list_range(object) {
                         self.mention(&range);
-                        self.change(Change::Relation(range.relname));
+                        match self.candidates(&range).as_slice() {
+                            [one] if one.kind == 'r' && one.children.is_empty() => {
+                                self.change(Change::Dropped(RelationName { schema: one.schema.clone(), name: one.name.clone() }));
+                            }
+                            [] if drop.missing_ok && self.state.changes.created(&range.schemaname, &range.relname).next().is_none() => {}
+                            _ => self.change(Change::Relation(range.relname)),
+                        }
                     }
                 }
                 // The last name is that of the policy, rule or trigger, those before it name the relation.
@@ -537,6 +554,9 @@ impl<'a> Walk<'a> {
         self.action = SessionAction::CatalogChange;
     }
 }
+
+/// `AccessShareLock` of the server's lock modes.
+const ACCESS_SHARE: i32 = 1;
 
 const SHAPE: &str = "the session changed types, operators or schemas, and the catalog does not show it yet";
 

@@ -212,6 +212,7 @@ fn foreseen(items: Items, masked: bool) -> Option<Vec<Output>> {
     let output = |item: super::Item| Output {
         tainted: !item.lineage.sources.is_empty() || (item.lineage.opaque && masked),
         direct: item.lineage.direct.is_some(),
+        origin: item.lineage.direct,
         name: item.name,
     };
     Some(items.columns.into_iter().map(output).collect())

@@ -164,7 +164,10 @@ impl<'a> Walk<'a> {
         let floor = self.floor_of(select, &scope);
         let outer_floor = std::mem::replace(&mut self.floor, floor);
         let items = if select.values_lists.is_empty() {
-            self.targets(&select.target_list, &scope)
+            self.setting = named_setting(select);
+            let items = self.targets(&select.target_list, &scope);
+            self.setting = None;
+            items
         } else {
             self.values(&select.values_lists, &scope)
         };
@@ -313,6 +316,21 @@ impl<'a> Walk<'a> {
             }
         }
     }
+}
+
+/// The setting of `… FROM pg_settings WHERE name = '…'`, as pg_dump asks for it.
+fn named_setting(select: &SelectStmt) -> Option<String> {
+    let [from] = select.from_clause.as_slice() else { return None };
+    let Some(NodeEnum::RangeVar(range)) = &from.node else { return None };
+    let Some(NodeEnum::AExpr(operation)) = select.where_clause.as_deref().and_then(|condition| condition.node.as_ref()) else {
+        return None;
+    };
+    let left = operation.lexpr.as_deref().and_then(|left| left.node.as_ref());
+    let is_name = matches!(left, Some(NodeEnum::ColumnRef(column)) if strings(&column.fields).as_deref() == Some(&["name"]));
+    if !is_name || strings(&operation.name).as_deref() != Some(&["="]) || range.relname != "pg_settings" || range.alias.is_some() {
+        return None;
+    }
+    super::call::constant(operation.rexpr.as_deref()?)
 }
 
 fn rename(items: &mut Items, names: &[&str]) {

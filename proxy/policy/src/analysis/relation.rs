@@ -61,12 +61,13 @@ impl<'a> Walk<'a> {
     pub(super) fn candidates(&self, range: &RangeVar) -> Vec<&'a Relation> {
         let catalog = self.catalog;
         let name = truncate(&range.relname);
+        let there = |relation: &&'a Relation| !self.state.changes.is_dropped(&relation.schema, &relation.name);
         if !range.schemaname.is_empty() {
-            return catalog.relation_in(truncate(&range.schemaname), name).into_iter().collect();
+            return catalog.relation_in(truncate(&range.schemaname), name).filter(there).into_iter().collect();
         }
         let mut found: Vec<&'a Relation> = Vec::new();
         for path in &self.paths {
-            if let Some(relation) = path.iter().find_map(|schema| catalog.relation_in(schema, name))
+            if let Some(relation) = path.iter().find_map(|schema| catalog.relation_in(schema, name).filter(there))
                 && !found.iter().any(|known| known.oid == relation.oid)
             {
                 found.push(relation);
@@ -79,7 +80,7 @@ impl<'a> Walk<'a> {
     fn created_named(&self, schema: &str, name: &str) -> Option<RelationName> {
         let visible = |created: &&RelationName| {
             (!schema.is_empty() || self.paths.iter().any(|path| path.contains(&created.schema.as_str())))
-                && self.catalog.relation_in(&created.schema, name).is_none()
+                && (self.catalog.relation_in(&created.schema, name).is_none() || self.state.changes.is_dropped(&created.schema, name))
         };
         self.state.changes.created(schema, name).find(visible).cloned()
     }

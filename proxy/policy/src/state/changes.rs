@@ -15,6 +15,8 @@ const MOST_NAMES: usize = 4096;
 pub(crate) enum Change {
     /// A plain new table or sequence: nothing runs when it is used.
     Created(RelationName),
+    /// A table that is gone. The name may mean another now, unless one is created in its place.
+    Dropped(RelationName),
     /// A relation that has further columns now.
     Extended(String),
     /// Whatever has this name may be another relation now, or run other code.
@@ -33,6 +35,7 @@ pub(crate) enum Change {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Changes {
     created: Vec<RelationName>,
+    dropped: Vec<RelationName>,
     extended: HashSet<String>,
     relations: HashSet<String>,
     temporary: HashSet<String>,
@@ -44,7 +47,8 @@ pub(crate) struct Changes {
 impl Changes {
     /// Takes a change in; says whether anything is new.
     pub(crate) fn add(&mut self, change: &Change) -> bool {
-        let kept = self.created.len() + self.extended.len() + self.relations.len() + self.functions.len() + self.types.len();
+        let kept =
+            self.created.len() + self.dropped.len() + self.extended.len() + self.relations.len() + self.functions.len() + self.types.len();
         if kept + self.temporary.len() >= MOST_NAMES {
             return self.everything.replace("more names were changed in this transaction than are followed").is_none();
         }
@@ -52,6 +56,15 @@ impl Changes {
             Change::Created(relation) if self.created.contains(relation) => false,
             Change::Created(relation) => {
                 self.created.push(relation.clone());
+                true
+            }
+            Change::Dropped(relation) if self.dropped.contains(relation) && !self.created.contains(relation) => false,
+            Change::Dropped(relation) => {
+                // What was created before is gone with it.
+                self.created.retain(|created| created != relation);
+                if !self.dropped.contains(relation) {
+                    self.dropped.push(relation.clone());
+                }
                 true
             }
             Change::Extended(name) => self.extended.insert(name.clone()),
@@ -67,6 +80,7 @@ impl Changes {
     pub(crate) fn pending(&self) -> bool {
         self.everything.is_some()
             || !(self.created.is_empty()
+                && self.dropped.is_empty()
                 && self.extended.is_empty()
                 && self.relations.is_empty()
                 && self.functions.is_empty()
@@ -88,7 +102,14 @@ impl Changes {
     }
 
     pub(crate) fn is_relation_uncertain(&self, name: &str) -> bool {
-        self.relations.contains(name) || self.temporary.contains(name)
+        self.relations.contains(name)
+            || self.temporary.contains(name)
+            || self.dropped.iter().any(|dropped| dropped.name == name && !self.created.contains(dropped))
+    }
+
+    /// Whether the relation that the facts at hand show under this name is gone.
+    pub(crate) fn is_dropped(&self, schema: &str, name: &str) -> bool {
+        self.dropped.iter().any(|dropped| dropped.name == name && dropped.schema == schema)
     }
 
     pub(crate) fn is_function_uncertain(&self, name: &str) -> bool {
