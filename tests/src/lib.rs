@@ -13,6 +13,7 @@ pub mod demo;
 pub mod gateway;
 pub mod http;
 pub mod kills;
+pub mod leaks;
 pub mod localstack;
 pub mod oidc;
 pub mod pki;

@@ -1,0 +1,291 @@
+//! **I4** No protected value leaves, in any form: every way of asking for it that we could think of, through the live gateway, against a
+//! real Postgres. Every byte the client, the recording, the log, the metrics and Slack received is searched for the values, in all the forms
+//! of `countersign_e2e::leaks`.
+//!
+//! Each way is also tried as somebody whom no mask is about, through a gateway of its own: there most of them must find the values, or the
+//! search would prove nothing.
+
+mod leak_cases;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use countersign_e2e::leaks::{Canaries, Format, Received, Wire};
+use countersign_e2e::scenario::{recordings_sealed, runtime};
+use countersign_e2e::stack::{Stack, StackOptions};
+use leak_cases::{CANARIES, COLUMNS, FOUND, PIECES, POLICY, QUERIES, SCRIPTS, SETUP};
+
+#[test]
+fn i4_no_protected_value_leaves_in_any_form() -> Result<()> {
+    runtime()?.block_on(async {
+        let folder = tempfile::tempdir()?;
+        let stack = start(folder.path()).await?;
+        let canaries = Canaries::new(&[CANARIES, FOUND].concat());
+        let mut failures = BTreeSet::new();
+
+        // Whom no mask is about, through a gateway with a log and a recording of its own.
+        let mut config = stack.config.clone();
+        config.set("recording", "path", folder.path().join("control").display().to_string());
+        let (control, gateway) = stack.another_proxy("control", &config).await?;
+        let mut open = Client::new(&stack, "dba", gateway.port).await?;
+        let mut masked = Client::new(&stack, "ci", stack.gateway.port).await?;
+        let (mut tried, mut leaks) = (0_u32, 0_u32);
+        for query in queries() {
+            for (way, script) in ways(&query) {
+                let clear = canaries.in_received(&open.play(&script, way).await?);
+                tried = tried.saturating_add(1);
+                leaks = leaks.saturating_add(u32::from(!clear.is_empty()));
+                let received = masked.play(&script, way).await?;
+                failures.extend(found(&canaries, &received, &format!("{way}: {query}")));
+            }
+        }
+        ensure!(leaks > tried / 3 * 2, "only {leaks} of {tried} ways find anything where nothing is masked");
+        let mut trusted = Client::new(&stack, "analyst", stack.gateway.port).await?;
+        for script in SCRIPTS {
+            for client in [&mut masked, &mut trusted] {
+                let received = client.play(script, Way::Simple).await?;
+                failures.extend(found(&canaries, &received, script));
+            }
+        }
+        failures.extend(notified(&stack, &canaries).await?);
+        drop((open, masked, trusted, control));
+        failures.extend(elsewhere(&stack, &canaries).await?);
+        ensure!(failures.is_empty(), "{} leaks:\n{}", failures.len(), failures.into_iter().collect::<Vec<_>>().join("\n"));
+        Ok(())
+    })
+}
+
+#[test]
+fn masked_results_are_still_results() -> Result<()> {
+    runtime()?.block_on(async {
+        let folder = tempfile::tempdir()?;
+        let stack = start(folder.path()).await?;
+        let mut client = Client::new(&stack, "ci", stack.gateway.port).await?;
+        for (sql, way) in [
+            ("select * from hr.people", Way::Simple),
+            ("select * from hr.people", Way::Binary),
+            ("select note, note_json, note_tags from hr.people", Way::Binary),
+        ] {
+            let received = client.play(sql, way).await?;
+            ensure!(received.errors.is_empty() && received.data_rows == 4, "{sql} as {way}: {:?}", received.messages);
+        }
+        for options in ["", "(format csv, header, force_quote (ssn, note))", "(format binary)", "(delimiter '|', header)"] {
+            let received = client.play(&format!("copy hr.people to stdout {options}"), Way::Simple).await?;
+            ensure!(received.errors.is_empty() && received.copy_data >= 4, "{options}: {:?}", received.messages);
+        }
+        // What is copied out masked can be read in again: each value is one of its type.
+        let oracle = stack.upstream.oracle().await?;
+        oracle.batch_execute("create table public.again (like hr.people)").await?;
+        for (options, name) in [("", "text"), ("(format csv)", "csv"), ("(format binary)", "binary")] {
+            let session = stack.connect("ci").await?;
+            let out = session.copy_out(&format!("copy hr.people to stdout {options}")).await?;
+            let data: Vec<_> = futures_util::TryStreamExt::try_collect(out).await?;
+            let sink = oracle.copy_in(&format!("copy public.again from stdin {options}")).await?;
+            let mut sink = std::pin::pin!(sink);
+            for piece in data {
+                futures_util::SinkExt::send(&mut sink, piece).await?;
+            }
+            let rows = sink.finish().await.with_context(|| format!("masked data in {name} cannot be read"))?;
+            ensure!(rows == 4, "{rows} rows in {name}");
+        }
+        let shown: i64 = oracle
+            .query_one("select count(*) from public.again where ssn like '*******____' and born = date_trunc('year', born) and salary % 1000 = 0 and secret ~ '^[0-9a-f]{64}$'", &[])
+            .await?
+            .try_get(0)?;
+        ensure!(shown == 12, "only {shown} of 12 copied rows have the masks' form");
+        Ok(())
+    })
+}
+
+#[test]
+fn clear_text_takes_a_reviewer_and_leaves_no_trace_of_values() -> Result<()> {
+    runtime()?.block_on(async {
+        let folder = tempfile::tempdir()?;
+        let stack = start(folder.path()).await?;
+        let canaries = Canaries::new(CANARIES);
+        let port = stack.gateway.port;
+        let sql = "/* countersign:unmask INC-31 */ select ssn, secret from hr.people order by id";
+        for (action, clear) in [("deny", false), ("approve", true)] {
+            let mut client = Client::new(&stack, "ci", port).await?;
+            let call = tokio::spawn(async move { client.play(sql, Way::Simple).await });
+            let wants = |card: &countersign_e2e::slack::Card| {
+                card.plain.contains("INC-31") && card.buttons.iter().any(|button| button.action.as_deref() == Some("approve"))
+            };
+            let card = stack.slack.wait_for_card(std::time::Duration::from_secs(60), wants).await?;
+            ensure!(
+                card.plain.contains("asks to see in clear: hr.people.secret, hr.people.ssn"),
+                "the card does not say what is asked for: {}",
+                card.plain
+            );
+            let press = countersign_e2e::slack::Press {
+                request: card.request.context("no request")?,
+                action: action.to_owned(),
+                user: "dana".to_owned(),
+                reason: (!clear).then(|| "no reason given".to_owned()),
+            };
+            let pressed = stack.slack.press(&press).await;
+            ensure!(pressed.ok, "the button does not work: {pressed:?}");
+            let received = call.await??;
+            ensure!(canaries.in_received(&received).is_empty() != clear, "after {action}: {:?}", received.messages);
+        }
+        // The same text again is another request; without the comment it is masked as ever.
+        let mut client = Client::new(&stack, "ci", port).await?;
+        let received = client.play("select ssn, secret from hr.people", Way::Simple).await?;
+        ensure!(canaries.in_received(&received).is_empty() && received.data_rows == 4, "a grant outlived its statement");
+        drop(client);
+        let failures = elsewhere(&stack, &canaries).await?;
+        ensure!(failures.is_empty(), "{failures:?}");
+        Ok(())
+    })
+}
+
+/// Postgres, gateway and all the rest, with what is to be found in it.
+async fn start(folder: &Path) -> Result<Stack> {
+    let policy = folder.join("policy.toml");
+    std::fs::write(&policy, POLICY)?;
+    let options = StackOptions { policy: Some(policy), plaintext: true, setup: Some(SETUP.to_owned()), ..StackOptions::default() };
+    Stack::start(options, &|_| ()).await
+}
+
+fn found(canaries: &Canaries, received: &Received, how: &str) -> Vec<String> {
+    canaries.in_received(received).into_iter().map(|what| format!("{what} by {how}")).collect()
+}
+
+/// All queries: each column and each thing that can be made of it, and the queries that stand by themselves.
+fn queries() -> Vec<String> {
+    let only = std::env::var("LEAKS_ONLY").ok();
+    let columns = COLUMNS.iter().map(|column| format!("select {column} from hr.people"));
+    let pieces = COLUMNS
+        .iter()
+        .take(2)
+        .flat_map(|column| PIECES.iter().map(move |piece| format!("select {} from hr.people", piece.replace('$', column))));
+    let own = QUERIES.iter().map(|query| (*query).to_owned());
+    columns.chain(pieces).chain(own).filter(|query| only.as_ref().is_none_or(|only| query.contains(only))).collect()
+}
+
+/// How a text is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Simple,
+    Text,
+    Binary,
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// Every way to ask a query.
+fn ways(query: &str) -> Vec<(Way, String)> {
+    let mut ways: Vec<(Way, String)> = [Way::Simple, Way::Text, Way::Binary].map(|way| (way, query.to_owned())).to_vec();
+    let scripts = [
+        format!("copy ({query}) to stdout"),
+        format!("copy ({query}) to stdout (format csv, header, force_quote *)"),
+        format!("copy ({query}) to stdout (format csv, delimiter '5', quote '1', escape '7')"),
+        format!("copy ({query}) to stdout (format binary)"),
+        format!("begin; declare c cursor for {query}; fetch 2 from c; fetch all from c; commit"),
+        format!("prepare p as {query}; execute p; execute p; deallocate p"),
+        format!("with q as materialized ({query}) select * from q"),
+        format!("select q from ({query}) q"),
+        format!("select row_to_json(q) from ({query}) q"),
+        format!("select * from (select 1) one, lateral ({query}) q"),
+        format!("{query} union all {query}"),
+        format!("select array(select q::text from ({query}) q)"),
+        format!("select string_agg(q::text, ',') from ({query}) q"),
+    ];
+    ways.extend(scripts.map(|script| (Way::Simple, script)));
+    ways.push((Way::Binary, format!("select array(select q from ({query}) q)")));
+    ways
+}
+
+/// A connection that is made anew when it ends.
+struct Client {
+    port: u16,
+    user: String,
+    token: String,
+    database: String,
+    wire: Wire,
+}
+
+impl Client {
+    async fn new(stack: &Stack, who: &str, port: u16) -> Result<Self> {
+        let principal = stack.principal(who)?;
+        let (user, token, database) = (principal.user.clone(), principal.token.clone(), stack.gateway.database.clone());
+        let wire = Wire::connect(port, &user, &token, &database).await?;
+        Ok(Self { port, user, token, database, wire })
+    }
+
+    async fn play(&mut self, script: &str, way: Way) -> Result<Received> {
+        let mut received = match way {
+            Way::Simple => self.wire.simple(script).await,
+            Way::Text => self.wire.extended(script, &[], Format::Text).await,
+            Way::Binary => self.wire.extended(script, &[], Format::Binary).await,
+        }
+        .with_context(|| format!("{way}: {script}"))?;
+        if received.closed {
+            self.wire = Wire::connect(self.port, &self.user, &self.token, &self.database).await?;
+        } else {
+            // An error may have left a transaction or a prepared statement behind.
+            received.bytes.extend(self.wire.simple("rollback").await?.bytes);
+            received.bytes.extend(self.wire.simple("deallocate all").await?.bytes);
+        }
+        Ok(received)
+    }
+}
+
+/// What another session's trigger puts into a notification.
+async fn notified(stack: &Stack, canaries: &Canaries) -> Result<Vec<String>> {
+    let mut client = Client::new(stack, "ci", stack.gateway.port).await?;
+    let listening = client.wire.simple("listen changes").await?;
+    ensure!(listening.errors.is_empty(), "{:?}", listening.messages);
+    stack.upstream.oracle().await?.batch_execute("update hr.people set name = name").await?;
+    let mut failures = Vec::new();
+    for _ in 0..20 {
+        let received = client.wire.simple("select 1").await?;
+        failures.extend(found(canaries, &received, "a notification"));
+        if received.bytes.first() == Some(&b'A') {
+            return Ok(failures);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("no notification came")
+}
+
+/// What is in the log, the metrics, Slack and the recordings.
+async fn elsewhere(stack: &Stack, canaries: &Canaries) -> Result<Vec<String>> {
+    let mut failures = Vec::new();
+    let mut look =
+        |bytes: &[u8], place: &str| failures.extend(canaries.in_bytes(bytes).into_iter().map(|what| format!("{what} in {place}")));
+    look(stack.proxy.log().as_bytes(), "the log");
+    if let Some(bot) = &stack.bot {
+        look(bot.log().as_bytes(), "the bot's log");
+    }
+    look(stack.proxy.probe("metrics").await?.1.as_bytes(), "the metrics");
+    for card in stack.slack.cards() {
+        look(format!("{card:?}").as_bytes(), "a card");
+    }
+    for call in stack.slack.calls() {
+        look(call.as_bytes(), "a call to Slack");
+    }
+    recordings_sealed(stack).await?;
+    let mut folders = vec![stack.recordings()?.to_owned(), stack.approvals()?.to_owned()];
+    let mut read = 0_usize;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path)?;
+            let plain = zstd::stream::decode_all(bytes.as_slice()).unwrap_or(bytes);
+            read = read.saturating_add(plain.len());
+            look(&plain, &path.display().to_string());
+        }
+    }
+    ensure!(read > 2_000, "only {read} bytes were recorded");
+    Ok(failures)
+}
