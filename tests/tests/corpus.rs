@@ -32,6 +32,9 @@ mask = { kind = "last4" }
 [[masks]]
 columns = ["public.customers.email"]
 mask = { kind = "email" }
+
+[[detect]]
+kinds = ["ssn", "card"]
 "#;
 
 /// Values of protected columns; none is in a text of the corpus, so none may be in anything the gateway wrote.
@@ -50,7 +53,6 @@ const CANARIES: [&str; 9] = [
 /// Attacks whose oracle holds all the same, and why that is right.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("MK-051", "the pattern is two digits, which the refusal's own SQLSTATE has; no row is shown"),
-    ("MK-106", "the column is not a protected one: finding patterns in free text is no mask of the policy yet"),
     ("MK-108", "a derived value is masked in full in place of being refused; the pattern is that of the command tag"),
     ("MK-112", "as MK-108"),
 ];

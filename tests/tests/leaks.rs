@@ -9,6 +9,7 @@ mod leak_cases;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::leaks::{Canaries, Format, Received, Wire};
@@ -28,19 +29,24 @@ fn i4_no_protected_value_leaves_in_any_form() -> Result<()> {
         let mut config = stack.config.clone();
         config.set("recording", "path", folder.path().join("control").display().to_string());
         let (control, gateway) = stack.another_proxy("control", &config).await?;
-        let mut open = Client::new(&stack, "dba", gateway.port).await?;
-        let mut masked = Client::new(&stack, "ci", stack.gateway.port).await?;
-        let (mut tried, mut leaks) = (0_u32, 0_u32);
-        for query in queries() {
-            for (way, script) in ways(&query) {
-                let clear = canaries.in_received(&open.play(&script, way).await?);
-                tried = tried.saturating_add(1);
-                leaks = leaks.saturating_add(u32::from(!clear.is_empty()));
-                let received = masked.play(&script, way).await?;
-                failures.extend(found(&canaries, &received, &format!("{way}: {query}")));
-            }
+        let queries = queries();
+        let canaries = Arc::new(canaries);
+        let mut workers = tokio::task::JoinSet::new();
+        for part in queries.chunks(queries.len().div_ceil(WORKERS)) {
+            let open = Client::new(&stack, "dba", gateway.port).await?;
+            let masked = Client::new(&stack, "ci", stack.gateway.port).await?;
+            workers.spawn(ask(part.to_vec(), open, masked, Arc::clone(&canaries)));
         }
-        ensure!(leaks > tried / 3 * 2, "only {leaks} of {tried} ways find anything where nothing is masked");
+        let (mut tried, mut leaks) = (0_usize, 0_usize);
+        while let Some(done) = workers.join_next().await {
+            let done = done??;
+            tried = tried.saturating_add(done.tried);
+            leaks = leaks.saturating_add(done.leaks);
+            failures.extend(done.failures);
+        }
+        let all = std::env::var_os("LEAKS_ONLY").is_none();
+        ensure!(!all || leaks > tried / 3 * 2, "only {leaks} of {tried} ways find anything where nothing is masked");
+        let mut masked = Client::new(&stack, "ci", stack.gateway.port).await?;
         let mut trusted = Client::new(&stack, "analyst", stack.gateway.port).await?;
         for script in SCRIPTS {
             for client in [&mut masked, &mut trusted] {
@@ -49,7 +55,7 @@ fn i4_no_protected_value_leaves_in_any_form() -> Result<()> {
             }
         }
         failures.extend(notified(&stack, &canaries).await?);
-        drop((open, masked, trusted, control));
+        drop((masked, trusted, control));
         failures.extend(elsewhere(&stack, &canaries).await?);
         ensure!(failures.is_empty(), "{} leaks:\n{}", failures.len(), failures.into_iter().collect::<Vec<_>>().join("\n"));
         Ok(())
@@ -121,7 +127,7 @@ fn clear_text_takes_a_reviewer_and_leaves_no_trace_of_values() -> Result<()> {
             let press = countersign_e2e::slack::Press {
                 request: card.request.context("no request")?,
                 action: action.to_owned(),
-                user: "dana".to_owned(),
+                user: "U0DANA".to_owned(),
                 reason: (!clear).then(|| "no reason given".to_owned()),
             };
             let pressed = stack.slack.press(&press).await;
@@ -140,11 +146,44 @@ fn clear_text_takes_a_reviewer_and_leaves_no_trace_of_values() -> Result<()> {
     })
 }
 
+/// Connections that ask at a time, of either principal.
+const WORKERS: usize = 4;
+
+/// What one of them found.
+#[derive(Default)]
+struct Asked {
+    tried: usize,
+    /// Ways that find something where nothing is masked.
+    leaks: usize,
+    failures: Vec<String>,
+}
+
+/// Asks queries in every way, as somebody whom no mask is about and as somebody whom they are about.
+async fn ask(queries: Vec<String>, mut open: Client, mut masked: Client, canaries: Arc<Canaries>) -> Result<Asked> {
+    let mut asked = Asked::default();
+    for query in queries {
+        for (way, script) in ways(&query) {
+            let clear = canaries.in_received(&open.play(&script, way).await?);
+            asked.tried = asked.tried.saturating_add(1);
+            asked.leaks = asked.leaks.saturating_add(usize::from(!clear.is_empty()));
+            let received = masked.play(&script, way).await?;
+            asked.failures.extend(found(&canaries, &received, &format!("{way}: {script}")));
+        }
+    }
+    Ok(asked)
+}
+
 /// Postgres, gateway and all the rest, with what is to be found in it.
 async fn start(folder: &Path) -> Result<Stack> {
     let policy = folder.join("policy.toml");
     std::fs::write(&policy, POLICY)?;
-    let options = StackOptions { policy: Some(policy), plaintext: true, setup: Some(SETUP.to_owned()), ..StackOptions::default() };
+    let options = StackOptions {
+        policy: Some(policy),
+        plaintext: true,
+        asynchronous: true,
+        setup: Some(SETUP.to_owned()),
+        ..StackOptions::default()
+    };
     Stack::start(options, &|_| ()).await
 }
 
@@ -227,10 +266,11 @@ impl Client {
         .with_context(|| format!("{way}: {script}"))?;
         if received.closed {
             self.wire = Wire::connect(self.port, &self.user, &self.token, &self.database).await?;
-        } else {
+        } else if !received.errors.is_empty() {
             // An error may have left a transaction or a prepared statement behind.
-            received.bytes.extend(self.wire.simple("rollback").await?.bytes);
-            received.bytes.extend(self.wire.simple("deallocate all").await?.bytes);
+            for text in ["rollback", "deallocate all", "reset all"] {
+                received.bytes.extend(self.wire.simple(text).await?.bytes);
+            }
         }
         Ok(received)
     }

@@ -15,6 +15,9 @@ use countersign_e2e::cluster::{Server, find_program};
 use countersign_e2e::process::Scratch;
 use countersign_e2e::stack::{Stack, StackOptions};
 
+#[path = "bench/wide.rs"]
+mod wide;
+
 /// Compares throughput and latency.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -79,6 +82,15 @@ async fn main() -> Result<()> {
     let (user, password) = (dba.user.clone(), dba.token.clone());
     routes.push(Route { name: "countersign", port: stack.gateway.port, user, password, process: Some(gateway) });
 
+    let analyst = stack.principals.get("analyst").context("no analyst")?;
+    let (user, password) = (analyst.user.clone(), analyst.token.clone());
+    let masked = Route { name: "masked", port: stack.gateway.port, user, password, process: Some(gateway) };
+    let reads_wide = "masked wide rows".contains(&arguments.only);
+    if reads_wide {
+        println!("filling a table with a million rows of ten columns");
+        wide::fill(&stack.upstream).await?;
+    }
+
     let mut figures = Figures::new();
     let mut costs = Figures::new();
     for round in 1..=arguments.rounds {
@@ -100,7 +112,18 @@ async fn main() -> Result<()> {
             figures.entry(("a million rows, rows/s", route.name)).or_default().push(million(&client).await?);
         }
     }
-    println!("\nmedians of the rounds; in brackets the ratio to direct");
+    for round in (1..=arguments.rounds).filter(|_| reads_wide) {
+        for route in routes.iter().chain([&masked]) {
+            println!("round {round} of {}: a million wide rows through {}", arguments.rounds, route.name);
+            let client = connect(&stack.upstream, route).await?;
+            figures.entry(("a million wide rows, rows/s", route.name)).or_default().push(wide::read(&client).await?);
+            if let Some(resident) = route.process.and_then(wide::resident) {
+                println!("  resident memory of the process in between: {resident:.0} MiB");
+            }
+        }
+    }
+    routes.push(masked);
+    println!("\nmedians of the rounds; in brackets the ratio to direct; `masked`: two columns masked, the detectors on the rest");
     report(&routes, &mut figures);
     println!("\nprocessor time of the process in between, microseconds a transaction");
     report(&routes, &mut costs);

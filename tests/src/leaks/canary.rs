@@ -19,6 +19,8 @@ pub struct Canaries {
     by_head: BTreeMap<[u8; 2], Vec<Vec<u8>>>,
     /// Letters and digits of each value, in lower case.
     bare: BTreeMap<Vec<u8>, String>,
+    /// Whole values of a field: too short to be looked for anywhere else.
+    exact: BTreeMap<Vec<u8>, String>,
 }
 
 impl Canaries {
@@ -27,7 +29,9 @@ impl Canaries {
     pub fn new(values: &[&str]) -> Self {
         let mut needles = BTreeMap::new();
         let mut bare = BTreeMap::new();
+        let mut exact = BTreeMap::new();
         for value in values {
+            exact.extend(short(value).map(|number| (number.to_be_bytes().to_vec(), format!("{value} (in four bytes)"))));
             for (form, needle) in forms(value) {
                 if needle.len() >= SHORTEST || form.starts_with("binary") {
                     needles.entry(needle).or_insert_with(|| format!("{value} ({form})"));
@@ -45,7 +49,7 @@ impl Canaries {
                 by_head.entry(*head).or_default().push(needle.clone());
             }
         }
-        Self { needles, by_head, bare }
+        Self { needles, by_head, bare, exact }
     }
 
     /// What is found in bytes as they stand, and in them without anything but letters and digits.
@@ -61,6 +65,7 @@ impl Canaries {
     pub fn in_received(&self, received: &Received) -> BTreeSet<String> {
         let mut found = self.in_bytes(&received.bytes);
         let rows: Vec<&Vec<u8>> = received.rows.iter().flatten().collect();
+        found.extend(rows.iter().filter_map(|value| self.exact.get(*value)).cloned());
         let mut joined: Vec<Vec<u8>> = vec![rows.iter().flat_map(|value| value.iter().copied()).collect()];
         let width = received.rows.iter().map(Vec::len).max().unwrap_or(0);
         for column in 0..width {
@@ -102,6 +107,16 @@ impl Canaries {
             }
         }
         found
+    }
+}
+
+/// A value as an `int4` or a `date`.
+fn short(value: &str) -> Option<i32> {
+    let digits: String = value.chars().filter(char::is_ascii_digit).collect();
+    let format = time::macros::format_description!("[year]-[month]-[day]");
+    match time::Date::parse(value, format) {
+        Ok(date) => i32::try_from((date - time::macros::date!(2000 - 01 - 01)).whole_days()).ok(),
+        Err(_) => value.chars().all(|c| c.is_ascii_digit() || "-. ".contains(c)).then(|| digits.parse().ok()).flatten(),
     }
 }
 
@@ -157,9 +172,6 @@ fn forms(value: &str) -> Vec<(&'static str, Vec<u8>)> {
         && let Ok(number) = digits.parse::<i64>()
     {
         forms.push(("binary int8", number.to_be_bytes().to_vec()));
-        if let Ok(number) = i32::try_from(number) {
-            forms.push(("binary int4", number.to_be_bytes().to_vec()));
-        }
         let groups = |number: i64| {
             let mut left = number;
             let mut groups: Vec<u8> = Vec::new();
