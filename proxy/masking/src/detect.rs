@@ -188,19 +188,19 @@ impl Detectors {
         // Where the next pattern may begin at the earliest.
         let mut free = 0;
         let mut at = 0;
-        while let Some(plain) = value.get(at..).and_then(|rest| rest.iter().position(|byte| class(*byte) != Class::Plain)) {
-            at = at.saturating_add(plain);
-            let Some(byte) = value.get(at) else { return };
+        while let Some(byte) = value.get(at) {
             let class = class(*byte);
             let range = match class {
-                Class::Plain => None,
-                Class::Digit => {
-                    if !begins_number(value, at) {
-                        at = numbers::end_of_digits(value, at);
-                        continue;
-                    }
+                Class::Plain => {
+                    at = at.saturating_add(1);
+                    continue;
+                }
+                // Numbers and IBANs begin where a word does, so the rest of one is passed over.
+                Class::Letter => None,
+                Class::Digit if begins_number(value, at) => {
                     self.first(&[Kind::Ssn, Kind::Card, Kind::Phone, Kind::Routing, Kind::Account], value, at)
                 }
+                Class::Digit => None,
                 Class::Sign => self.first(&[Kind::Phone], value, at),
                 Class::Upper => self.first(&[Kind::Iban], value, at),
                 Class::At => self.wants(Kind::Email).then(|| words::address(value, at, free)).flatten().map(|range| (Kind::Email, range)),
@@ -213,7 +213,7 @@ impl Detectors {
                         return;
                     }
                 }
-                None if class == Class::Digit => at = numbers::end_of_digits(value, at),
+                None if matches!(class, Class::Letter | Class::Digit | Class::Upper) => at = end_of_word(value, at),
                 None => at = at.saturating_add(1),
             }
         }
@@ -246,6 +246,7 @@ impl Detectors {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Plain,
+    Letter,
     Digit,
     Upper,
     Sign,
@@ -256,6 +257,7 @@ const fn class(byte: u8) -> Class {
     match byte {
         b'0'..=b'9' => Class::Digit,
         b'A'..=b'Z' => Class::Upper,
+        b'a'..=b'z' | b'_' => Class::Letter,
         b'+' | b'(' => Class::Sign,
         b'@' => Class::At,
         _ => Class::Plain,
@@ -264,6 +266,12 @@ const fn class(byte: u8) -> Class {
 
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// The first byte after a word.
+fn end_of_word(value: &[u8], at: usize) -> usize {
+    let rest = value.get(at..).unwrap_or_default();
+    at.saturating_add(rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len()))
 }
 
 /// A number does not begin inside a word, a longer number or a UUID.

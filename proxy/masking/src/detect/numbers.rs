@@ -33,9 +33,33 @@ fn separator<'a>(rest: &'a [u8], ascii: &[u8]) -> Option<&'a [u8]> {
     WIDE_SEPARATORS.iter().find(|wide| rest.starts_with(wide)).and_then(|wide| rest.get(..wide.len()))
 }
 
+/// The values of at most 19 digits; without memory of its own, since most candidates are none.
+#[derive(Default)]
+struct Digits {
+    values: [u8; 19],
+    length: usize,
+}
+
+impl Digits {
+    fn push(&mut self, group: &[u8]) {
+        for (slot, byte) in self.values.iter_mut().skip(self.length).zip(group) {
+            *slot = byte.wrapping_sub(b'0');
+        }
+        self.length = self.length.saturating_add(group.len()).min(self.values.len());
+    }
+}
+
+impl std::ops::Deref for Digits {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.values.get(..self.length).unwrap_or_default()
+    }
+}
+
 /// Reads groups of exactly these lengths with one of the separators between them, always the same; gives the digits and the end.
-fn groups<const N: usize>(value: &[u8], at: usize, lengths: [usize; N], separators: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let mut digits = Vec::with_capacity(20);
+fn groups<const N: usize>(value: &[u8], at: usize, lengths: [usize; N], separators: &[u8]) -> Option<(Digits, usize)> {
+    let mut digits = Digits::default();
     let mut position = at;
     let mut known = None;
     for (index, length) in lengths.into_iter().enumerate() {
@@ -52,7 +76,7 @@ fn groups<const N: usize>(value: &[u8], at: usize, lengths: [usize; N], separato
         if !group.iter().all(u8::is_ascii_digit) {
             return None;
         }
-        digits.extend(group.iter().map(|byte| byte - b'0'));
+        digits.push(group);
         position = end;
     }
     ends_number(value, position).then_some((digits, position))
