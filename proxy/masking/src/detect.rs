@@ -143,6 +143,13 @@ impl Detectors {
         if let Some(own) = &self.own {
             own.join(value, &mut found);
         }
+        if value.contains(&b'\\') {
+            found.extend(words::hexadecimal(value).filter_map(|(range, bytes)| {
+                let kind = self.scan(&bytes).first()?.kind;
+                Some(Found { kind, range })
+            }));
+            own::join(&mut found);
+        }
         found
     }
 
@@ -155,6 +162,7 @@ impl Detectors {
             false
         });
         any || self.own.as_ref().is_some_and(|own| own.is_match(value))
+            || (value.contains(&b'\\') && words::hexadecimal(value).any(|(_, bytes)| self.finds(&bytes)))
     }
 
     /// Appends the value to `out` with what was found hidden, and says how much that was. Length and layout stay, as do the last four

@@ -94,29 +94,34 @@ impl Patterns {
         self.patterns.get(usize::from(index)).map_or(0, |pattern| pattern.keep)
     }
 
-    /// Adds what these patterns find. Findings that overlap become one, of which as little stays as of either.
+    /// Adds what these patterns find.
     pub(super) fn join(&self, value: &[u8], found: &mut Vec<Found>) {
         for index in self.any.matches(value) {
             let Some(pattern) = self.patterns.get(index) else { continue };
             let kind = Kind::Own(u16::try_from(index).unwrap_or(u16::MAX));
             found.extend(pattern.regex.find_iter(value).map(|hit| Found { kind, range: hit.range() }));
         }
-        found.sort_by_key(|hit| (hit.range.start, hit.range.end));
-        let mut joined: Vec<Found> = Vec::with_capacity(found.len());
-        for hit in found.drain(..) {
-            match joined.last_mut() {
-                Some(last) if hit.range.start < last.range.end => {
-                    last.range.end = last.range.end.max(hit.range.end);
-                    // The policy's own pattern says how much of it stays.
-                    if matches!(hit.kind, Kind::Own(_)) {
-                        last.kind = hit.kind;
-                    }
-                }
-                _ => joined.push(hit),
-            }
-        }
-        *found = joined;
+        join(found);
     }
+}
+
+/// Puts findings in order; those that overlap become one.
+pub(super) fn join(found: &mut Vec<Found>) {
+    found.sort_by_key(|hit| (hit.range.start, hit.range.end));
+    let mut joined: Vec<Found> = Vec::with_capacity(found.len());
+    for hit in found.drain(..) {
+        match joined.last_mut() {
+            Some(last) if hit.range.start < last.range.end => {
+                last.range.end = last.range.end.max(hit.range.end);
+                // The policy's own pattern says how much of it stays.
+                if matches!(hit.kind, Kind::Own(_)) {
+                    last.kind = hit.kind;
+                }
+            }
+            _ => joined.push(hit),
+        }
+    }
+    *found = joined;
 }
 
 #[cfg(test)]

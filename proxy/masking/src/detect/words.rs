@@ -95,6 +95,37 @@ pub(super) fn iban(value: &[u8], at: usize) -> Option<usize> {
     (remainder == 1).then_some(end)
 }
 
+/// Text within `bytea` that stands in a longer text (an array, a composite, JSON) as `\\x` and hexadecimal digits: where the digits are, and
+/// what they say. The text within has no backslash, so that nothing is looked at more than twice.
+pub(super) fn hexadecimal(value: &[u8]) -> impl Iterator<Item = (Range<usize>, Vec<u8>)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let rest = value.get(at..)?;
+            let backslash = rest.iter().position(|byte| *byte == b'\\')?;
+            at = at.checked_add(backslash)?.checked_add(1)?;
+            let Some(digits) = value.get(at..).and_then(|rest| rest.strip_prefix(b"x")) else { continue };
+            let start = at.checked_add(1)?;
+            let count = digits.iter().take_while(|byte| byte.is_ascii_hexdigit()).count() & !1;
+            at = start.checked_add(count)?;
+            let bytes: Option<Vec<u8>> = digits
+                .get(..count)?
+                .chunks(2)
+                .map(|pair| match pair {
+                    [high, low] => Some(crate::secret::nibble(*high)? << 4 | crate::secret::nibble(*low)?),
+                    _ => None,
+                })
+                .collect();
+            if let Some(bytes) = bytes
+                && bytes.len() >= super::FEWEST_DIGITS
+                && bytes.iter().all(|byte| (*byte >= b' ' || byte.is_ascii_whitespace()) && *byte != b'\\')
+            {
+                return Some((start..at, bytes));
+            }
+        }
+    })
+}
+
 /// The address around an `@`; nothing before `free` belongs to it.
 pub(super) fn address(value: &[u8], at: usize, free: usize) -> Option<Range<usize>> {
     let local = value.get(free..at)?.iter().rev().take(64).take_while(|byte| is_local(**byte)).count();
