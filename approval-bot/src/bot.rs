@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::clock::Clock;
 use crate::config::Slacks;
 use crate::links::Links;
+use crate::marks::Marks;
 use crate::policies::Policies;
 use crate::signer::Signer;
 use crate::slack::Slack;
+use crate::step_up::{Provider, Seals};
 use crate::store::SharedStore;
 
 /// The bot.
@@ -26,6 +29,14 @@ pub struct Bot {
     pub settings: Arc<Slacks>,
     /// Links to whole requests.
     pub links: Links,
+    /// Where denials are made final.
+    pub marks: Marks,
+    /// Seals of tickets for sign-ins.
+    pub seals: Seals,
+    /// The identity provider of sign-ins, where one is set up.
+    pub step_up: Option<Provider>,
+    /// The time.
+    pub clock: Clock,
     /// URL under which this bot is reachable, where it is known.
     pub public_url: Option<String>,
 }

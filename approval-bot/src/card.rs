@@ -8,13 +8,13 @@ use countersign_approval::item::Status;
 use countersign_approval::{Decision, GrantError, Request, UnverifiedDecision, Verdict, VerifyingKeys, verify};
 use sha2::{Digest as _, Sha256};
 use slack_morphism::blocks::{
-    SlackActionBlockElement, SlackActionsBlock, SlackBlock, SlackBlockButtonElement, SlackBlockPlainText, SlackContextBlock,
-    SlackHeaderBlock, SlackRichTextBlock, SlackRichTextElement, SlackRichTextInlineElement, SlackRichTextPreformatted,
+    SlackActionBlockElement, SlackActionsBlock, SlackBlock, SlackBlockButtonElement, SlackBlockMarkDownText, SlackBlockPlainText,
+    SlackContextBlock, SlackHeaderBlock, SlackRichTextBlock, SlackRichTextElement, SlackRichTextInlineElement, SlackRichTextPreformatted,
     SlackRichTextSection, SlackRichTextText, SlackSectionBlock,
 };
 
-use crate::decide::expectation;
 use crate::slack::Message;
+use crate::store::Stored;
 use crate::{clock, values, visible};
 
 /// Slack's limits: characters in one text, blocks in one message, characters in a button's value, in a header.
@@ -39,6 +39,12 @@ const MAX_LINES: usize = 110;
 pub mod action {
     /// Approve.
     pub const APPROVE: &str = "countersign-approve";
+    /// Approve for as many runs as the request allows.
+    pub const APPROVE_RUNS: &str = "countersign-approve-runs";
+    /// Ask; opens the form for the question.
+    pub const ASK: &str = "countersign-ask";
+    /// Callback id of the form for a question, and block and action id of its field.
+    pub const QUESTION: &str = "countersign-question";
     /// Deny; opens the form for the reason.
     pub const DENY: &str = "countersign-deny";
     /// Asks for a link to the whole text.
@@ -60,10 +66,38 @@ pub struct View<'a> {
     pub why: Option<&'a str>,
     /// How the statement ended.
     pub outcome: Option<&'a str>,
+    /// Since when no client waits.
+    pub left_at: Option<u64>,
+    /// Runs used of a grant for several.
+    pub used: Option<u32>,
+    /// What reviewers asked.
+    pub questions: &'a [String],
+    /// Slack user group to mention; letters and digits.
+    pub mention: Option<&'a str>,
     /// Decision tokens.
     pub tokens: &'a [String],
     /// Keys they are signed with.
     pub keys: &'a VerifyingKeys,
+}
+
+impl<'a> View<'a> {
+    /// A request as it stands in the store.
+    #[must_use]
+    pub fn of(request: &'a Request, fingerprint: &'a str, stored: &'a Stored, keys: &'a VerifyingKeys) -> Self {
+        Self {
+            request,
+            fingerprint,
+            status: stored.status,
+            why: stored.why.as_deref(),
+            outcome: stored.outcome.as_deref(),
+            left_at: stored.left_at,
+            used: stored.used,
+            questions: &stored.questions,
+            mention: None,
+            tokens: &stored.tokens,
+            keys,
+        }
+    }
 }
 
 /// A card.
@@ -109,7 +143,8 @@ pub fn card(view: &View<'_>) -> Card {
         request.policy.get(..12).unwrap_or("unknown"),
     )));
     if open {
-        blocks.push(buttons(&reference(request, view.fingerprint), fits));
+        blocks.extend(view.mention.and_then(mention));
+        blocks.push(buttons(request, &reference(request, view.fingerprint), fits));
     }
     let text = format!(
         "{} on database {} by {}",
@@ -167,6 +202,7 @@ impl Details {
             who.push(own("Groups", &requester.groups.join(", ")));
         }
         who.push(own("Issuer", &requester.issuer));
+        who.extend(run_of(requester).map(|run| ("Run".to_owned(), run)));
         // Claims keep their names as they are, so that none passes for a line of ours.
         who.extend(requester.claims.iter().map(|(name, value)| (format!("claim {}", visible::line(name)), visible::line(value))));
         let statement = visible::text(&request.statement);
@@ -237,6 +273,32 @@ fn labelled(lines: &[(String, String)], fits: bool) -> SlackBlock {
     rich(vec![SlackRichTextSection::new(elements).into()])
 }
 
+/// Where to look at the CI run that asks: only from claims of an issuer whose addresses are known, and only of the form they have there.
+fn run_of(requester: &countersign_approval::v1::Requester) -> Option<String> {
+    let claim = |name: &str| requester.claims.get(name).map(String::as_str);
+    let named = |text: &str| {
+        let word = |part: &str| {
+            !part.is_empty()
+                && part != "."
+                && part != ".."
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        };
+        text.len() <= 200 && text.split_once('/').is_some_and(|(owner, name)| word(owner) && word(name))
+    };
+    let number = |text: &str| (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    match requester.issuer.as_str() {
+        "https://token.actions.githubusercontent.com" => {
+            let (repository, run) = (claim("repository").filter(|name| named(name))?, claim("run_id").filter(|run| number(run))?);
+            Some(format!("https://github.com/{repository}/actions/runs/{run}"))
+        }
+        "https://gitlab.com" => {
+            let (project, job) = (claim("project_path").filter(|name| named(name))?, claim("job_id").filter(|job| number(job))?);
+            Some(format!("https://gitlab.com/{project}/-/jobs/{job}"))
+        }
+        _ => None,
+    }
+}
+
 /// With a capital first letter.
 fn capital(label: &str) -> String {
     let mut letters = label.chars();
@@ -250,7 +312,9 @@ fn text_of(parameter: &countersign_approval::v1::RequestParameter) -> Option<Str
 
 fn headline(view: &View<'_>) -> String {
     let text = match view.status {
-        Status::Open => match verify::quorum(&expectation(view.request), view.tokens, view.keys, in_time(view.request)) {
+        Status::Open => match verify::quorum(&view.request.expectation(), view.tokens, view.keys, in_time(view.request)) {
+            Ok(_) if view.left_at.is_some() => "Approved, waits to be asked again",
+            Ok(granted) if granted.runs() > 1 && view.used.is_some() => "Approved for several runs",
             Ok(_) => "Approved, about to run",
             Err(_) => "Approval needed",
         },
@@ -270,7 +334,7 @@ const fn in_time(request: &Request) -> u64 {
 
 fn progress(view: &View<'_>) -> SlackBlock {
     let request = view.request;
-    let found = match verify::quorum(&expectation(request), view.tokens, view.keys, in_time(request)) {
+    let found = match verify::quorum(&request.expectation(), view.tokens, view.keys, in_time(request)) {
         Ok(quorum) => u32::try_from(quorum.decisions().len()).unwrap_or(u32::MAX),
         Err(GrantError::Pending { found, .. }) => found,
         Err(_) => 0,
@@ -289,16 +353,42 @@ fn progress(view: &View<'_>) -> SlackBlock {
     {
         lines.push(clip(&visible::line(why), 300));
     }
-    if let Some(outcome) = view.outcome {
+    if view.status == Status::Open {
+        lines.extend(standing(view));
+    }
+    for question in view.questions.iter().take(5) {
+        lines.push(format!("? {}", clip(&visible::line(question), 200)));
+    }
+    if let (Status::Finished, Some(outcome)) = (view.status, view.outcome) {
         lines.push(format!("Outcome: {}", clip(&visible::line(outcome), 300)));
     }
     plain(&clip(&lines.join("\n"), MAX_DETAIL))
+}
+
+/// What else a reviewer should know of an open request.
+fn standing(view: &View<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(at) = view.left_at {
+        lines.push(format!(
+            "Nobody waits since {}. An approval is kept until the expiry and used when the same is asked again.",
+            clock::readable(at)
+        ));
+    }
+    if view.request.runs > 1 {
+        let used = view.used.map(|used| format!(", {used} used")).unwrap_or_default();
+        lines.push(format!("May be approved for up to {} identical runs{used}.", view.request.runs));
+    }
+    if view.request.step_up {
+        lines.push("Approving takes a sign-in at the identity provider, beside the press.".to_owned());
+    }
+    lines
 }
 
 fn decided(decision: &Decision) -> String {
     let person = clip(&visible::line(&decision.reviewer.person), 100);
     let time = clock::readable(decision.decided_at);
     match decision.verdict {
+        Verdict::Approve if decision.runs > 1 => format!("✓ {person} approved {} runs at {time}", decision.runs),
         Verdict::Approve => format!("✓ {person} approved at {time}"),
         Verdict::Deny => {
             let reason = clip(&visible::line(decision.reason.as_deref().unwrap_or("no reason given")), 600);
@@ -307,28 +397,39 @@ fn decided(decision: &Decision) -> String {
     }
 }
 
-fn buttons(reference: &str, fits: bool) -> SlackBlock {
+fn buttons(request: &Request, reference: &str, fits: bool) -> SlackBlock {
     let button = |id: &str, label: &str| {
         SlackBlockButtonElement::new(literal(label).into()).with_action_id(id.into()).with_value(reference.to_owned())
     };
     let mut elements: Vec<SlackActionBlockElement> = Vec::new();
     if fits {
         let style = slack_morphism::blocks::SlackBlockButtonStyle::Primary;
-        elements.push(button(action::APPROVE, "Approve").with_style(style).into());
+        elements.push(button(action::APPROVE, if request.runs > 1 { "Approve one run" } else { "Approve" }).with_style(style).into());
+        if request.runs > 1 {
+            elements.push(button(action::APPROVE_RUNS, &format!("Approve {} runs", request.runs)).into());
+        }
     }
     let style = slack_morphism::blocks::SlackBlockButtonStyle::Danger;
     elements.push(button(action::DENY, "Deny…").with_style(style).into());
+    elements.push(button(action::ASK, "Ask…").into());
     if !fits {
         elements.push(button(action::READ, "Read it whole").into());
     }
     SlackActionsBlock::new(elements).into()
 }
 
+/// The mention of a user group, the one text of a card that Slack interprets: nothing but an id of the policy's may be in it.
+pub(crate) fn mention(group: &str) -> Option<SlackBlock> {
+    let fits = group.starts_with('S') && group.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    let text = SlackBlockMarkDownText::new(format!("<!subteam^{group}>"));
+    fits.then(|| SlackContextBlock::new(vec![text.into()]).into())
+}
+
 fn header(text: &str) -> SlackBlock {
     SlackHeaderBlock::new(literal(&clip(text, MAX_HEADER)).into()).into()
 }
 
-fn plain(text: &str) -> SlackBlock {
+pub(crate) fn plain(text: &str) -> SlackBlock {
     SlackSectionBlock::new().with_text(literal(&clip(text, MAX_TEXT)).into()).into()
 }
 

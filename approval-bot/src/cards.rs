@@ -2,12 +2,12 @@
 //! restarts and two bots do no harm.
 
 use countersign_approval::item::{CardState, Closed, Status};
-use countersign_approval::{RequestId, UnverifiedRequest};
+use countersign_approval::{GrantError, Request, RequestId, UnverifiedRequest, verify};
+use countersign_policy::rule::Route;
 
 use crate::bot::Bot;
 use crate::card::{self, Card, View};
-use crate::clock;
-use crate::slack::{Posted, SlackError};
+use crate::slack::{Message, Posted, SlackError};
 use crate::store::{StoreError, Stored};
 
 /// How long posting a card may take before another may try, in seconds.
@@ -61,7 +61,8 @@ pub async fn sync(bot: &Bot, id: &RequestId) -> Result<Synced, CardError> {
             return Ok(Synced::Nothing);
         }
     };
-    let now = clock::now();
+    let now = bot.clock.now();
+    let route = bot.policies.route(&request).await;
     if stored.status == Status::Open && now >= request.expires_at.saturating_add(GRACE) {
         let closed =
             Closed { status: Status::Expired, by: uuid::Uuid::new_v4().to_string(), at: now, why: "nobody decided in time".to_owned() };
@@ -70,21 +71,21 @@ pub async fn sync(bot: &Bot, id: &RequestId) -> Result<Synced, CardError> {
             stored.why = Some(closed.why);
         }
     }
-    let card = card::card(&View {
-        request: &request,
-        fingerprint: &unverified.fingerprint(),
-        status: stored.status,
-        why: stored.why.as_deref(),
-        outcome: stored.outcome.as_deref(),
-        tokens: &stored.tokens,
-        keys: bot.signer.public(),
-    });
+    let fingerprint = unverified.fingerprint();
+    let view = View { mention: route.mention.as_deref(), ..View::of(&request, &fingerprint, &stored, bot.signer.public()) };
+    let card = card::card(&view);
     match (&stored.card.channel, &stored.card.ts) {
         (Some(channel), Some(ts)) => {
             let at = Posted { channel: channel.clone(), ts: ts.clone() };
             update(bot, id, &stored, &at, &card).await?;
+            if stored.status == Status::Open {
+                remind(bot, &request, &stored.tokens, &route, &at, now).await?;
+            }
         }
-        _ if stored.status == Status::Open => post(bot, id, now, &card).await?,
+        _ if stored.status == Status::Open => {
+            let channel = route.channel.as_ref().unwrap_or(&bot.settings.channel);
+            post(bot, id, now, channel, &card).await?;
+        }
         // Over before anyone could see it.
         _ => return Ok(Synced::Settled),
     }
@@ -94,13 +95,13 @@ pub async fn sync(bot: &Bot, id: &RequestId) -> Result<Synced, CardError> {
     })
 }
 
-async fn post(bot: &Bot, id: &RequestId, now: u64, card: &Card) -> Result<(), CardError> {
+async fn post(bot: &Bot, id: &RequestId, now: u64, channel: &str, card: &Card) -> Result<(), CardError> {
     if !bot.store.claim_card(id, now, now.saturating_add(CLAIM)).await? {
         // Posted meanwhile, or being posted: this is how a redelivered record ends.
         let posted = bot.store.get(id).await?.is_none_or(|stored| stored.card.ts.is_some());
         return if posted { Ok(()) } else { Err(CardError::Busy) };
     }
-    match bot.slack.post(&bot.settings.channel, &card.message).await {
+    match bot.slack.post(channel, &card.message).await {
         Ok(posted) => {
             tracing::info!(request.id = %id, card.approvable = card.approvable, "card posted");
             let state = CardState { channel: Some(posted.channel), ts: Some(posted.ts), shown: Some(card.hash.clone()), error: None };
@@ -114,6 +115,38 @@ async fn post(bot: &Bot, id: &RequestId, now: u64, card: &Card) -> Result<(), Ca
     }
 }
 
+/// Reminds before the expiry and calls the next group, each once. Who is asked changes nothing about who may decide.
+async fn remind(bot: &Bot, request: &Request, tokens: &[String], route: &Route, at: &Posted, now: u64) -> Result<(), CardError> {
+    let remind_at = route.remind.map(|before| request.expires_at.saturating_sub(before.as_secs()));
+    let escalate_at = route.escalate.as_ref().map(|(after, _)| request.created_at.saturating_add(after.as_secs()));
+    let due = |at: Option<u64>| at.is_some_and(|at| now >= at) && now < request.expires_at;
+    if !due(remind_at) && !due(escalate_at) {
+        return Ok(());
+    }
+    // Only while something is still to be decided.
+    let Err(GrantError::Pending { found, needed, .. }) = verify::quorum(&request.expectation(), tokens, bot.signer.public(), now) else {
+        return Ok(());
+    };
+    let left = request.expires_at.saturating_sub(now).div_ceil(60);
+    let calls = [
+        ("remind", due(remind_at), route.mention.as_deref()),
+        ("escalate", due(escalate_at), route.escalate.as_ref().map(|(_, group)| group.as_str())),
+    ];
+    for (what, _, group) in calls.into_iter().filter(|(_, due, _)| *due) {
+        if bot.store.take_once(&format!("{what}:{}", request.id), request.expires_at.saturating_add(86_400)).await? {
+            let text = format!("Request {} still waits: {found} of {needed} approvals, {left} min left", request.id);
+            let mut blocks = vec![card::plain(&text)];
+            blocks.extend(group.and_then(card::mention));
+            tracing::info!(request.id = %request.id, what, "reviewers are called");
+            // Said once: whether Slack takes it or not, the card itself is there.
+            if let Err(error) = bot.slack.reply(at, &Message { text, blocks }).await {
+                tracing::warn!(request.id = %request.id, %error, "reviewers could not be reminded");
+            }
+        }
+    }
+    Ok(())
+}
+
 async fn update(bot: &Bot, id: &RequestId, stored: &Stored, at: &Posted, card: &Card) -> Result<(), CardError> {
     if stored.card.shown.as_ref() == Some(&card.hash) {
         return Ok(());
@@ -123,8 +156,11 @@ async fn update(bot: &Bot, id: &RequestId, stored: &Stored, at: &Posted, card: &
         Ok(()) => state.shown = Some(card.hash.clone()),
         Err(error) => match error.code() {
             // Somebody deleted the card of a request that still waits: show it again.
-            Some("message_not_found") if stored.status == Status::Open => {
-                tracing::warn!(request.id = %id, "card is gone, posting it again");
+            // In an archived or vanished channel nobody sees it either: the bot's own channel or the rule's new one may do.
+            Some(code @ ("message_not_found" | "channel_not_found" | "is_archived" | "not_in_channel"))
+                if stored.status == Status::Open =>
+            {
+                tracing::error!(request.id = %id, slack.code = code, "card is gone, posting it again");
                 state = CardState::default();
             }
             Some(code) if is_final(code) => {

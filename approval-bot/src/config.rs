@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aws_sdk_secretsmanager::error::DisplayErrorContext;
 use serde::Deserialize;
 
 use crate::bot::Bot;
 use crate::links::Links;
+use crate::marks::Marks;
 use crate::policies::{Location, Policies};
 use crate::signer::Signer;
 use crate::slack::Slack;
+use crate::step_up::{Provider, Seals};
 use crate::store::{Directory, Dynamo, SharedStore};
 
 /// A setting that is missing or does not fit.
@@ -33,11 +34,21 @@ pub struct Settings {
     environment: String,
     store: StorePlace,
     signer: SignerPlace,
+    marks: MarksPlace,
     policy: PolicyPlace,
     slack_api_url: String,
     slack_secret: SecretPlace,
     slack: Slacks,
     public_url: Option<String>,
+    step_up: Option<StepUpPlace>,
+}
+
+/// Where reviewers sign in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct StepUpPlace {
+    issuer: String,
+    client_id: String,
+    client_secret: Option<Secret>,
 }
 
 /// The bot's place in Slack.
@@ -73,6 +84,13 @@ enum StorePlace {
 enum SignerPlace {
     File(PathBuf),
     Kms(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum MarksPlace {
+    Nowhere,
+    Directory(PathBuf),
+    S3 { bucket: String, prefix: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +133,7 @@ impl Settings {
             environment: need("COUNTERSIGN_ENVIRONMENT", "the name of the deployment, the same as the proxy's")?,
             store: store(&need("COUNTERSIGN_STORE", "dynamodb:TABLE or directory:PATH")?)?,
             signer: signer(&need("COUNTERSIGN_SIGNER", "kms:KEY or file:PATH")?)?,
+            marks: get("COUNTERSIGN_RECORDINGS").map_or(Ok(MarksPlace::Nowhere), |text| marks(&text))?,
             policy: policy(&need("COUNTERSIGN_POLICY", "file:PATH or s3://bucket/key")?)?,
             slack_api_url: get("SLACK_API_URL").unwrap_or_else(|| "https://slack.com/api".to_owned()),
             slack_secret,
@@ -125,6 +144,14 @@ impl Settings {
                 channel: need("SLACK_CHANNEL", "the id of the channel for cards, C…")?,
             },
             public_url: get("COUNTERSIGN_PUBLIC_URL").map(|url| url.trim_end_matches('/').to_owned()),
+            step_up: match get("COUNTERSIGN_STEP_UP_ISSUER") {
+                Some(issuer) => Some(StepUpPlace {
+                    issuer,
+                    client_id: need("COUNTERSIGN_STEP_UP_CLIENT_ID", "the bot's client id at the identity provider")?,
+                    client_secret: get("COUNTERSIGN_STEP_UP_CLIENT_SECRET").map(Secret),
+                }),
+                None => None,
+            },
         })
     }
 
@@ -139,6 +166,7 @@ impl Settings {
         matches!(self.store, StorePlace::DynamoDb(_))
             || matches!(self.signer, SignerPlace::Kms(_))
             || matches!(self.policy, PolicyPlace::S3 { .. })
+            || matches!(self.marks, MarksPlace::S3 { .. })
             || matches!(self.slack_secret, SecretPlace::Manager(_))
     }
 
@@ -165,17 +193,34 @@ impl Settings {
                 Signer::from_kms(aws_sdk_kms::Client::new(aws()?), key).await.map_err(|error| fault(error.to_string()))?
             }
         };
+        let s3 = || -> Result<aws_sdk_s3::Client, ConfigError> {
+            let config = aws_sdk_s3::config::Builder::from(aws()?).force_path_style(true).build();
+            Ok(aws_sdk_s3::Client::from_conf(config))
+        };
+        let marks = match &self.marks {
+            MarksPlace::Nowhere => Marks::Nowhere,
+            MarksPlace::Directory(path) => Marks::Directory(path.clone()),
+            MarksPlace::S3 { bucket, prefix } => Marks::S3 { client: s3()?, bucket: bucket.clone(), prefix: prefix.clone() },
+        };
         let policies = Policies::new(match &self.policy {
             PolicyPlace::File(path) => Location::File(path.clone()),
-            PolicyPlace::S3 { bucket, key } => {
-                let config = aws_sdk_s3::config::Builder::from(aws()?).force_path_style(true).build();
-                Location::S3 { client: aws_sdk_s3::Client::from_conf(config), bucket: bucket.clone(), key: key.clone() }
-            }
+            PolicyPlace::S3 { bucket, key } => Location::S3 { client: s3()?, bucket: bucket.clone(), key: key.clone() },
         });
         policies.load().await.map_err(|error| ConfigError::new("COUNTERSIGN_POLICY", error.to_string()))?;
         let (token, signing) = match self.slack_secret {
             SecretPlace::Given { token, signing } => (token, signing),
             SecretPlace::Manager(arn) => from_manager(&aws_sdk_secretsmanager::Client::new(aws()?), &arn).await?,
+        };
+        let step_up = match &self.step_up {
+            Some(place) => {
+                let base = self.public_url.as_ref().ok_or_else(|| {
+                    ConfigError::new("COUNTERSIGN_PUBLIC_URL", "is not set; the identity provider sends reviewers back to it")
+                })?;
+                let callback = format!("{base}/step-up/callback");
+                let provider = Provider::new(&place.issuer, &place.client_id, place.client_secret.clone(), callback);
+                Some(provider.map_err(|error| ConfigError::new("COUNTERSIGN_STEP_UP_ISSUER", error.to_string()))?)
+            }
+            None => None,
         };
         let slack = Slack::new(&self.slack_api_url, &token.0).map_err(|error| ConfigError::new("SLACK_API_URL", error.to_string()))?;
         Ok(Bot {
@@ -185,7 +230,11 @@ impl Settings {
             policies: Arc::new(policies),
             slack,
             links: Links::new(signing.0.as_bytes()),
+            marks,
+            seals: Seals::new(signing.0.as_bytes()),
+            step_up,
             settings: Arc::new(Slacks { signing_secret: signing, ..self.slack }),
+            clock: crate::clock::Clock::default(),
             public_url: self.public_url,
         })
     }
@@ -198,7 +247,7 @@ async fn from_manager(client: &aws_sdk_secretsmanager::Client, arn: &str) -> Res
         .secret_id(arn)
         .send()
         .await
-        .map_err(|error| fault(format!("secretsmanager:GetSecretValue failed: {}", DisplayErrorContext(&error))))?;
+        .map_err(|error| fault(format!("secretsmanager:GetSecretValue failed: {}", countersign_aws_error::line(&error))))?;
     // The parser's own error would quote the secret.
     let secret: SlackSecret = serde_json::from_str(answer.secret_string().unwrap_or_default())
         .map_err(|_| fault("is not JSON with bot_token and signing_secret".to_owned()))?;
@@ -221,6 +270,20 @@ fn signer(text: &str) -> Result<SignerPlace, ConfigError> {
         Some(("kms", key)) if !key.is_empty() => Ok(SignerPlace::Kms(key.to_owned())),
         Some(("file", path)) if !path.is_empty() => Ok(SignerPlace::File(path.into())),
         _ => Err(ConfigError::new("COUNTERSIGN_SIGNER", "must be kms:KEY or file:PATH")),
+    }
+}
+
+fn marks(text: &str) -> Result<MarksPlace, ConfigError> {
+    if let Some(path) = text.strip_prefix("directory:").filter(|path| !path.is_empty()) {
+        return Ok(MarksPlace::Directory(path.into()));
+    }
+    let place = text.strip_prefix("s3://").map(|place| place.split_once('/').unwrap_or((place, "")));
+    match place {
+        Some((bucket, prefix)) if !bucket.is_empty() => {
+            let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
+            Ok(MarksPlace::S3 { bucket: bucket.to_owned(), prefix: format!("{prefix}{slash}") })
+        }
+        _ => Err(ConfigError::new("COUNTERSIGN_RECORDINGS", "must be directory:PATH or s3://bucket/prefix")),
     }
 }
 
@@ -272,6 +335,7 @@ mod tests {
             ("SLACK_TEAM_ID", None),
             ("SLACK_APP_ID", None),
             ("SLACK_CHANNEL", None),
+            ("COUNTERSIGN_RECORDINGS", Some("bucket")),
         ] {
             let error = settings((name, value)).err().unwrap_or_default();
             assert!(error.starts_with(name), "{name}: {error}");

@@ -1,9 +1,9 @@
 //! Who may decide what: the rules a press must pass before it becomes a decision. No I/O, no clock.
 
 use countersign_approval::item::Status;
-use countersign_approval::v1::{Reviewer, Verdict};
+use countersign_approval::v1::{Reviewer, StepUp, Verdict};
 use countersign_approval::verify::{RequesterIdentity, quorum};
-use countersign_approval::{Decision, Expectation, GrantError, Request, VerifyingKeys};
+use countersign_approval::{Decision, GrantError, Request, VerifyingKeys};
 use countersign_policy::roster::{Person, Roster};
 
 /// A press, as far as Slack vouches for it.
@@ -13,12 +13,25 @@ pub struct Press<'a> {
     pub verdict: Verdict,
     /// Reason of a denial.
     pub reason: Option<&'a str>,
+    /// For how many identical runs.
+    pub runs: u32,
+    /// The presser's fresh sign-in at the identity provider.
+    pub step_up: Option<&'a SignIn>,
     /// Workspace of the presser.
     pub team: &'a str,
     /// User id of the presser.
     pub user: &'a str,
     /// The presser's address as their Slack profile has it.
     pub email: Option<&'a str>,
+}
+
+/// A fresh sign-in at the identity provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignIn {
+    /// Who and when.
+    pub step_up: StepUp,
+    /// The address, where the provider vouches for it.
+    pub email: Option<String>,
 }
 
 /// Where the request stands at the press.
@@ -59,6 +72,15 @@ pub enum Refusal {
     /// Nothing more to approve.
     #[error("nothing to do: the request has all the approvals it needs")]
     Granted,
+    /// A press alone is not enough.
+    #[error("approving this takes a sign-in at the identity provider")]
+    NeedsStepUp,
+    /// Somebody else signed in.
+    #[error("whoever signed in is not {0}, who pressed: nothing was decided")]
+    OtherPerson(String),
+    /// More runs than the request allows.
+    #[error("this request can be approved for at most {0} runs")]
+    TooManyRuns(u32),
     /// A denial without a reason.
     #[error("a denial needs a reason")]
     NoReason,
@@ -66,25 +88,6 @@ pub enum Refusal {
 
 /// Longest reason that goes into a decision.
 pub const MAX_REASON: usize = 1_000;
-
-/// The expectation a request states about its decisions; the proxy has its own, made from what it holds.
-#[must_use]
-pub fn expectation(request: &Request) -> Expectation {
-    Expectation {
-        request: request.id.clone(),
-        environment: request.environment.clone(),
-        digest: request.digest,
-        requester_issuer: request.requester.issuer.clone(),
-        requester_subject: request.requester.subject.clone(),
-        requester_email: request.requester.email.clone(),
-        database: request.database.clone(),
-        policy: request.policy.clone(),
-        rule: request.rule.clone(),
-        expires_at: request.expires_at,
-        reviewers: request.reviewers.clone(),
-        quorum: request.quorum,
-    }
-}
 
 /// Turns a press into the claims to sign.
 ///
@@ -109,7 +112,7 @@ pub fn decide(press: &Press<'_>, standing: &Standing<'_>, roster: &Roster, keys:
     if voted {
         return Err(Refusal::AlreadyVoted);
     }
-    match quorum(&expectation(request), standing.tokens, keys, standing.now) {
+    match quorum(&request.expectation(), standing.tokens, keys, standing.now) {
         Ok(_) if press.verdict == Verdict::Approve => return Err(Refusal::Granted),
         Err(GrantError::Denied { .. }) => return Err(Refusal::Closed(Status::Denied.as_str())),
         _ => {}
@@ -118,12 +121,26 @@ pub fn decide(press: &Press<'_>, standing: &Standing<'_>, roster: &Roster, keys:
     if press.verdict == Verdict::Deny && reason.is_none() {
         return Err(Refusal::NoReason);
     }
+    let mut runs = 1;
+    if press.verdict == Verdict::Approve {
+        runs = press.runs;
+        if runs == 0 || runs > request.runs.max(1) {
+            return Err(Refusal::TooManyRuns(request.runs.max(1)));
+        }
+        if request.step_up && press.step_up.is_none() {
+            return Err(Refusal::NeedsStepUp);
+        }
+    }
+    if let Some(sign_in) = press.step_up {
+        same_person(&reviewer, sign_in, request)?;
+    }
     // INVARIANT: the digest is that of the statement the card was made of; `UnverifiedRequest::parse` computed it.
     Ok(Decision {
         version: 1,
         request: request.id.clone(),
         environment: request.environment.clone(),
         digest: request.digest,
+        shown: request.fingerprint(),
         requester_issuer: request.requester.issuer.clone(),
         requester_subject: request.requester.subject.clone(),
         database: request.database.clone(),
@@ -132,9 +149,37 @@ pub fn decide(press: &Press<'_>, standing: &Standing<'_>, roster: &Roster, keys:
         expires_at: request.expires_at,
         reviewer,
         verdict: press.verdict,
+        runs,
+        step_up: press.step_up.map(|sign_in| sign_in.step_up.clone()),
         reason: reason.map(|reason| reason.chars().take(MAX_REASON).collect()),
         decided_at: standing.now,
     })
+}
+
+/// Whoever signed in must be the reviewer who pressed, by identity link or by an address both sides vouch for, and not the requester.
+fn same_person(reviewer: &Reviewer, sign_in: &SignIn, request: &Request) -> Result<(), Refusal> {
+    let link = format!("{}|{}", sign_in.step_up.issuer, sign_in.step_up.subject);
+    let address = match (&reviewer.email, &sign_in.email) {
+        (Some(own), Some(theirs)) => own.trim().eq_ignore_ascii_case(theirs.trim()),
+        _ => false,
+    };
+    // Where the roster links identities, they are what counts.
+    let same = if reviewer.subjects.is_empty() { address } else { reviewer.subjects.contains(&link) };
+    if !same {
+        return Err(Refusal::OtherPerson(reviewer.person.clone()));
+    }
+    let requester = &request.requester;
+    let identity = RequesterIdentity { issuer: &requester.issuer, subject: &requester.subject, email: requester.email.as_deref() };
+    let signed_in = Reviewer { email: sign_in.email.clone(), subjects: vec![link], ..reviewer.clone() };
+    if identity.is(&signed_in) { Err(Refusal::Requester) } else { Ok(()) }
+}
+
+/// The roster's name for whoever pressed, if they are among those who decide on this request.
+///
+/// # Errors
+/// When they are not.
+pub fn who(press: &Press<'_>, request: &Request, roster: &Roster) -> Result<String, Refusal> {
+    reviewer(press, request, roster).map(|reviewer| reviewer.person)
 }
 
 fn reviewer(press: &Press<'_>, request: &Request, roster: &Roster) -> Result<Reviewer, Refusal> {

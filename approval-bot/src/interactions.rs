@@ -1,6 +1,7 @@
 //! Presses: from Slack's raw request to a signed decision in the store, and an answer to whoever pressed.
 //! <https://docs.slack.dev/reference/interaction-payloads>
 
+mod forms;
 mod payload;
 
 use std::collections::HashMap;
@@ -10,21 +11,21 @@ use countersign_approval::item::{Closed, Status, voter_names};
 use countersign_approval::{Request, RequestId, UnverifiedRequest, Verdict};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use slack_morphism::blocks::{
-    SlackBlockPlainText, SlackBlockPlainTextInputElement, SlackInputBlock, SlackModalView, SlackSectionBlock, SlackView,
-};
 
 use self::payload::{Action, Payload};
 use crate::bot::Bot;
-use crate::card::action;
-use crate::decide::{self, MAX_REASON, Press, Refusal, Standing};
+use crate::card::{self, action};
+use crate::decide::{self, MAX_REASON, Press, Refusal, SignIn, Standing};
 use crate::signature::{self, SignatureError};
-use crate::slack::UserInfo;
+use crate::slack::{Message, Posted, UserInfo};
+use crate::step_up::{TICKET_LIFE, Ticket};
 use crate::store::{Appended, Stored, Vote};
-use crate::{clock, visible};
+use crate::visible;
 
 /// How long Slack may take to say who pressed: the press must be acknowledged within three seconds.
 const USER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long a press is remembered, in seconds: longer than its signature is good.
+const PRESS_MEMORY: u64 = 900;
 /// How long a link to the whole text is good, in seconds.
 const LINK_LIFE: u64 = 900;
 
@@ -52,13 +53,15 @@ pub struct Raw<'a> {
     pub signature: Option<&'a str>,
     /// The body's bytes as they came.
     pub body: &'a [u8],
+    /// Whether Slack says that it sends this again (`X-Slack-Retry-Num`).
+    pub retry: bool,
     /// `Host`, for links, where the bot does not know its own URL.
     pub host: Option<&'a str>,
 }
 
 /// Takes one request to the interactivity URL.
 pub async fn take(bot: &Bot, raw: Raw<'_>) -> Reply {
-    let now = clock::now();
+    let now = bot.clock.now();
     let secret = bot.settings.signing_secret.0.as_bytes();
     if let Err(error) = signature::verify(secret, raw.timestamp, raw.signature, raw.body, now) {
         tracing::warn!(%error, "request to the interactivity URL refused");
@@ -69,12 +72,13 @@ pub async fn take(bot: &Bot, raw: Raw<'_>) -> Reply {
         tracing::warn!(slack.app = %payload.api_app_id, slack.team = %payload.team_id(), "press from another app or workspace refused");
         return Reply::NotOurs;
     }
-    let mut hash = Sha256::new();
-    hash.update(raw.timestamp.unwrap_or_default());
-    hash.update(b":");
-    hash.update(raw.body);
-    match bot.store.take_press(&hex::encode(hash.finalize()), now).await {
+    // Each press has ids of its own, so the same body is the same press, whatever time it is sent with.
+    match bot.store.take_once(&hex::encode(Sha256::digest(raw.body)), now.saturating_add(PRESS_MEMORY)).await {
         Ok(true) => {}
+        Ok(false) if raw.retry => {
+            tracing::info!(slack.user = %payload.user.id, "Slack delivered a press again");
+            return Reply::Taken;
+        }
         Ok(false) => {
             tracing::warn!(slack.user = %payload.user.id, "replayed press refused");
             return answer(bot, &payload, "this press was taken already").await;
@@ -86,19 +90,30 @@ pub async fn take(bot: &Bot, raw: Raw<'_>) -> Reply {
     }
     match payload.action() {
         Action::Approve(reference) => {
-            let text = decide(bot, &payload, reference, Verdict::Approve, None, now).await;
+            let text = decide(bot, &payload, reference, Wish::Approve { all: false, sign_in: None }, now).await;
             answer(bot, &payload, &text).await
         }
-        Action::AskReason(reference) => match form(bot, &payload, reference, now).await {
+        Action::ApproveRuns(reference) => {
+            let text = decide(bot, &payload, reference, Wish::Approve { all: true, sign_in: None }, now).await;
+            answer(bot, &payload, &text).await
+        }
+        Action::AskReason(reference) => match forms::open(bot, &payload, reference, &forms::REASON, now).await {
             Ok(()) => Reply::Taken,
             Err(text) => answer(bot, &payload, &text).await,
         },
-        Action::Deny { reference, reason } if reason.trim().chars().count() < 3 => {
-            let _ = reference;
-            Reply::Form(json!({"response_action": "errors", "errors": {(action::REASON): "Say in a few words why."}}))
+        Action::AskQuestion(reference) => match forms::open(bot, &payload, reference, &forms::QUESTION, now).await {
+            Ok(()) => Reply::Taken,
+            Err(text) => answer(bot, &payload, &text).await,
+        },
+        Action::Deny { reason, .. } if too_short(reason) => forms::error(action::REASON, "Say in a few words why."),
+        Action::Question { question, .. } if too_short(question) => forms::error(action::QUESTION, "Ask in a few words."),
+        Action::Question { reference, question } => {
+            let text = ask(bot, &payload, reference, question, now).await;
+            answer(bot, &payload, &text).await;
+            Reply::Form(json!({"response_action": "clear"}))
         }
         Action::Deny { reference, reason } => {
-            let text = decide(bot, &payload, reference, Verdict::Deny, Some(reason), now).await;
+            let text = decide(bot, &payload, reference, Wish::Deny(reason), now).await;
             answer(bot, &payload, &text).await;
             Reply::Form(json!({"response_action": "clear"}))
         }
@@ -114,6 +129,10 @@ async fn answer(bot: &Bot, payload: &Payload, text: &str) -> Reply {
     let channel = payload.channel().unwrap_or(&bot.settings.channel);
     bot.slack.answer(payload.response_url.as_deref(), Some(channel), &payload.user.id, &visible::markup(text)).await;
     Reply::Taken
+}
+
+fn too_short(text: &str) -> bool {
+    text.trim().chars().count() < 3
 }
 
 /// What a button refers to, found again in the store.
@@ -149,12 +168,13 @@ async fn find(bot: &Bot, reference: &str) -> Result<Found, String> {
 }
 
 /// Decides, signs, writes; the text is for the presser.
-async fn decide(bot: &Bot, payload: &Payload, reference: &str, verdict: Verdict, reason: Option<&str>, now: u64) -> String {
+async fn decide(bot: &Bot, payload: &Payload, reference: &str, wish: Wish<'_>, now: u64) -> String {
     let found = match find(bot, reference).await {
         Ok(found) => found,
         Err(text) => return text,
     };
-    match vote(bot, payload, &found, verdict, reason, now).await {
+    let presser = Presser { id: &payload.user.id, team: payload.user.team_id.as_deref() };
+    match vote(bot, &presser, reference, &found, wish, now).await {
         Ok(text) => text,
         Err(text) => {
             tracing::info!(request.id = %found.request.id, slack.user = %payload.user.id, outcome = %text, "press decided nothing");
@@ -163,16 +183,73 @@ async fn decide(bot: &Bot, payload: &Payload, reference: &str, verdict: Verdict,
     }
 }
 
-async fn vote(bot: &Bot, payload: &Payload, found: &Found, verdict: Verdict, reason: Option<&str>, now: u64) -> Result<String, String> {
+/// What a press asks for.
+#[derive(Clone, Copy)]
+enum Wish<'a> {
+    Approve { all: bool, sign_in: Option<&'a SignIn> },
+    Deny(&'a str),
+}
+
+/// Who pressed, as the payload or the ticket has it.
+struct Presser<'a> {
+    id: &'a str,
+    team: Option<&'a str>,
+}
+
+/// Approves for somebody who pressed in Slack before and has now signed in.
+///
+/// # Errors
+/// Why nothing was decided, for the reviewer.
+pub async fn approve_signed_in(bot: &Bot, reference: &str, user: &str, all: bool, sign_in: &SignIn, now: u64) -> Result<String, String> {
+    let found = find(bot, reference).await?;
+    let presser = Presser { id: user, team: None };
+    vote(bot, &presser, reference, &found, Wish::Approve { all, sign_in: Some(sign_in) }, now).await
+}
+
+/// The whole of what a reference refers to, as text, while it is open.
+///
+/// # Errors
+/// Why there is nothing to show, for the reviewer.
+pub async fn whole(bot: &Bot, reference: &str) -> Result<String, String> {
+    let Found { request, stored } = find(bot, reference).await?;
+    if stored.status != Status::Open || bot.clock.now() >= request.expires_at {
+        return Err("too late: the request is closed already".to_owned());
+    }
+    let fingerprint = request.fingerprint();
+    Ok(card::whole(&card::View::of(&request, &fingerprint, &stored, bot.signer.public())))
+}
+
+/// The link behind which a press is completed by signing in.
+fn step_up_link(bot: &Bot, reference: &str, user: &str, all: bool, now: u64) -> String {
+    match (&bot.step_up, &bot.public_url) {
+        (Some(_), Some(base)) => {
+            let ticket = Ticket { reference: reference.to_owned(), user: user.to_owned(), all, until: now.saturating_add(TICKET_LIFE) };
+            format!("nothing is decided yet: sign in within 5 minutes to approve: {base}/step-up?ticket={}", bot.seals.seal(&ticket))
+        }
+        _ => "approving this takes a sign-in, for which this bot is not set up (COUNTERSIGN_STEP_UP_ISSUER, COUNTERSIGN_PUBLIC_URL)"
+            .to_owned(),
+    }
+}
+
+async fn vote(bot: &Bot, presser: &Presser<'_>, reference: &str, found: &Found, wish: Wish<'_>, now: u64) -> Result<String, String> {
     let Found { request, stored } = found;
-    let user = user(bot, payload).await?;
+    let user = user(bot, presser).await?;
+    let (verdict, reason, all, step_up) = match wish {
+        Wish::Approve { all, sign_in } => (Verdict::Approve, None, all, sign_in),
+        Wish::Deny(reason) => (Verdict::Deny, Some(reason), false, None),
+    };
+    let runs = if all { request.runs.max(1) } else { 1 };
     let policy = bot.policies.get(&request.policy).await.map_err(|error| {
         tracing::warn!(request.id = %request.id, %error, "no roster for this request");
         "the policy this request was made under is not in force any more; nothing was decided, it must be asked for again".to_owned()
     })?;
-    let press = Press { verdict, reason, team: &bot.settings.team_id, user: &payload.user.id, email: user.profile.email.as_deref() };
+    let press =
+        Press { verdict, reason, runs, step_up, team: &bot.settings.team_id, user: presser.id, email: user.profile.email.as_deref() };
     let standing = Standing { request, status: stored.status, tokens: &stored.tokens, now };
-    let decision = decide::decide(&press, &standing, policy.roster(), bot.signer.public()).map_err(|refusal| refusal.to_string())?;
+    let decision = decide::decide(&press, &standing, policy.roster(), bot.signer.public()).map_err(|refusal| match refusal {
+        Refusal::NeedsStepUp => step_up_link(bot, reference, presser.id, all, now),
+        refusal => refusal.to_string(),
+    })?;
     let token = bot.signer.sign(&decision).await.map_err(|error| {
         tracing::error!(request.id = %request.id, %error, "decision could not be signed");
         "the decision could not be signed; nothing was decided, try again".to_owned()
@@ -194,6 +271,11 @@ async fn vote(bot: &Bot, payload: &Payload, found: &Found, verdict: Verdict, rea
         Appended::NotOpen => return Err("too late: the request is closed already".to_owned()),
         Appended::Done => {}
     }
+    if verdict == Verdict::Deny
+        && let Err(error) = bot.marks.deny(request, &decision.reviewer.person, now).await
+    {
+        tracing::error!(request.id = %request.id, %error, "a denial lies in the table alone: whoever can write there could take it back");
+    }
     tracing::info!(request.id = %request.id, reviewer = %decision.reviewer.person, verdict = ?verdict, "decision signed and stored");
     Ok(match verdict {
         Verdict::Approve => format!("you approved request {}", request.id),
@@ -202,14 +284,14 @@ async fn vote(bot: &Bot, payload: &Payload, found: &Found, verdict: Verdict, rea
 }
 
 /// Who pressed, as Slack knows them now. Bots, guests and strangers never decide.
-async fn user(bot: &Bot, payload: &Payload) -> Result<UserInfo, String> {
-    if payload.user.team_id.as_ref().is_some_and(|team| *team != bot.settings.team_id) {
+async fn user(bot: &Bot, presser: &Presser<'_>) -> Result<UserInfo, String> {
+    if presser.team.is_some_and(|team| team != bot.settings.team_id) {
         return Err("you are from another workspace and cannot decide here".to_owned());
     }
-    let mut info = match tokio::time::timeout(USER_TIMEOUT, bot.slack.user(&payload.user.id)).await {
+    let mut info = match tokio::time::timeout(USER_TIMEOUT, bot.slack.user(presser.id)).await {
         Ok(Ok(info)) => info,
         Ok(Err(error)) => {
-            tracing::error!(slack.user = %payload.user.id, %error, "Slack does not say who pressed");
+            tracing::error!(slack.user = %presser.id, %error, "Slack does not say who pressed");
             return Err("Slack did not say who you are; nothing was decided, try again".to_owned());
         }
         Err(_) => return Err("Slack did not say in time who you are; nothing was decided, try again".to_owned()),
@@ -224,35 +306,44 @@ async fn user(bot: &Bot, payload: &Payload) -> Result<UserInfo, String> {
     Ok(info)
 }
 
-/// Opens the form that asks for a denial's reason.
-async fn form(bot: &Bot, payload: &Payload, reference: &str, now: u64) -> Result<(), String> {
-    let found = find(bot, reference).await?;
-    if found.stored.status != Status::Open || now >= found.request.expires_at {
-        return Err("too late: the request is closed already".to_owned());
+/// Puts a question into the card's thread and before the client. Whoever may decide may ask.
+async fn ask(bot: &Bot, payload: &Payload, reference: &str, question: &str, now: u64) -> String {
+    match asked(bot, payload, reference, question, now).await {
+        Ok(text) | Err(text) => text,
     }
-    let trigger = payload.trigger_id.as_deref().ok_or_else(|| "Slack sent no trigger for the form; try again".to_owned())?;
-    let text = |text: &str| SlackBlockPlainText::new(text.to_owned()).with_emoji(false);
-    let field = SlackBlockPlainTextInputElement::new()
-        .with_action_id(action::REASON.into())
-        .with_multiline(true)
-        .with_min_length(3)
-        .with_max_length(MAX_REASON.try_into().unwrap_or(1_000));
-    let about = format!("Request {} on database {}", found.request.id, visible::line(&found.request.database));
-    let view = SlackModalView::new(
-        text("Deny request").into(),
-        vec![
-            SlackSectionBlock::new().with_text(text(&about).into()).into(),
-            SlackInputBlock::new(text("Reason, shown to the requester").into(), field.into()).with_block_id(action::REASON.into()).into(),
-        ],
-    )
-    .with_callback_id(action::REASON.into())
-    .with_private_metadata(reference.to_owned())
-    .with_submit(text("Deny").into())
-    .with_close(text("Back").into());
-    bot.slack.open(trigger, SlackView::Modal(view)).await.map_err(|error| {
-        tracing::error!(%error, "form for the reason could not be opened");
-        "the form for the reason could not be opened; try again".to_owned()
-    })
+}
+
+async fn asked(bot: &Bot, payload: &Payload, reference: &str, question: &str, now: u64) -> Result<String, String> {
+    let Found { request, stored } = find(bot, reference).await?;
+    let presser = Presser { id: &payload.user.id, team: payload.user.team_id.as_deref() };
+    let user = user(bot, &presser).await?;
+    let policy = bot.policies.get(&request.policy).await.map_err(|_| "the policy changed meanwhile; nothing was asked".to_owned())?;
+    let press = Press {
+        verdict: Verdict::Deny,
+        reason: None,
+        runs: 1,
+        step_up: None,
+        team: &bot.settings.team_id,
+        user: &payload.user.id,
+        email: user.profile.email.as_deref(),
+    };
+    let person = decide::who(&press, &request, policy.roster()).map_err(|refusal| refusal.to_string())?;
+    let question: String = question.trim().chars().take(MAX_REASON).collect();
+    let told = bot.store.ask(&request.id, &format!("{person}: {question}")).await.map_err(|error| {
+        tracing::error!(request.id = %request.id, %error, "question could not be written");
+        "the question could not be written; try again".to_owned()
+    })?;
+    if !told || now >= request.expires_at {
+        return Err("too late: the request is closed already, or has been asked about too often".to_owned());
+    }
+    if let (Some(channel), Some(ts)) = (stored.card.channel, stored.card.ts) {
+        let text = format!("{} asks: {}", visible::line(&person), visible::text(&question).text);
+        let message = Message { text: visible::markup(&text), blocks: vec![card::plain(&text)] };
+        if let Err(error) = bot.slack.reply(&Posted { channel, ts }, &message).await {
+            tracing::warn!(request.id = %request.id, %error, "question could not be put into the thread");
+        }
+    }
+    Ok(format!("your question on request {} was put into the thread and before the waiting client", request.id))
 }
 
 /// The text with the link to the whole request.

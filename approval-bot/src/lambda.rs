@@ -28,7 +28,7 @@ pub struct Handler {
 #[non_exhaustive]
 pub enum EventError {
     /// Neither of the two kinds.
-    #[error("event is neither a DynamoDB stream batch nor a Function URL request")]
+    #[error("event is neither a DynamoDB stream batch, nor a tick, nor a Function URL request")]
     Unknown,
     /// Cards are not in line yet.
     #[error("{failed} of {all} cards are not in line, first: {first}")]
@@ -92,6 +92,10 @@ impl Handler {
         if event.get("Records").is_some() {
             return self.stream(event).await;
         }
+        // The clock of reminders and expiries, where no process lives on: an EventBridge rule each minute.
+        if event.get("source").and_then(Value::as_str) == Some("aws.events") {
+            return self.tick().await;
+        }
         if event.pointer("/requestContext/http").is_some() {
             return self.http(event).await;
         }
@@ -113,6 +117,18 @@ impl Handler {
             None => Ok(json!({"batchItemFailures": []})),
             Some(first) => Err(EventError::Cards { failed, all, first }),
         }
+    }
+
+    /// Looks after requests that no stream record is about: reminders, escalation, expiry, cards that could not be posted.
+    async fn tick(&self) -> Result<Value, EventError> {
+        let ids = self.bot.store.unsettled().await.map_err(|error| EventError::Http(error.to_string()))?;
+        let all = ids.len();
+        for id in ids {
+            if let Err(error) = cards::sync(&self.bot, &id).await {
+                tracing::warn!(request.id = %id, %error, "card is not in line, the next tick tries again");
+            }
+        }
+        Ok(json!({"looked_after": all}))
     }
 
     async fn http(&self, event: Value) -> Result<Value, EventError> {

@@ -2,9 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use aws_sdk_s3::error::DisplayErrorContext;
+use countersign_approval::Request;
 use countersign_policy::Policy;
+use countersign_policy::rule::{Action, Route};
+
+/// How long a policy that is not there is not looked for again, where only the card's place depends on it.
+const MISSED_FOR: Duration = Duration::from_secs(5);
 
 /// Where the policy document is.
 #[derive(Debug, Clone)]
@@ -27,6 +32,8 @@ pub enum Location {
 pub struct Policies {
     location: Location,
     newest: Mutex<Option<Arc<Policy>>>,
+    /// A digest that the document did not have, and when that was seen.
+    missed: Mutex<Option<(String, Instant)>>,
 }
 
 /// Why there is no policy of that digest.
@@ -55,7 +62,7 @@ impl Policies {
     /// Policies at a location.
     #[must_use]
     pub const fn new(location: Location) -> Self {
-        Self { location, newest: Mutex::new(None) }
+        Self { location, newest: Mutex::new(None), missed: Mutex::new(None) }
     }
 
     /// The policy with this digest (lower-case hex). Reads the document again when the one in memory is another.
@@ -73,6 +80,24 @@ impl Policies {
         if found == digest { Ok(policy) } else { Err(PolicyUnavailable::Superseded { asked: digest.to_owned(), found }) }
     }
 
+    /// Where a request's card goes and who is called, by the rule that holds it. The bot's own channel when the policy is another meanwhile.
+    pub async fn route(&self, request: &Request) -> Route {
+        let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if missed.is_some_and(|(digest, at)| digest == request.policy && at.elapsed() < MISSED_FOR) {
+            return Route::default();
+        }
+        let Ok(policy) = self.get(&request.policy).await else {
+            // Cards are looked at often, the document is not to be read each time.
+            *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = Some((request.policy.clone(), Instant::now()));
+            return Route::default();
+        };
+        let by_name = policy.rules().iter().find(|rule| rule.name == request.rule).map(|rule| &rule.action);
+        match by_name.unwrap_or(&policy.masking().predicates) {
+            Action::Hold(hold) => hold.route.clone(),
+            Action::Allow | Action::Deny(_) => Route::default(),
+        }
+    }
+
     /// Reads the document.
     ///
     /// # Errors
@@ -86,13 +111,8 @@ impl Policies {
         let text = match &self.location {
             Location::File(path) => tokio::fs::read_to_string(path).await.map_err(|error| fault(error.to_string()))?,
             Location::S3 { client, bucket, key } => {
-                let answer = client
-                    .get_object()
-                    .bucket(bucket)
-                    .key(key)
-                    .send()
-                    .await
-                    .map_err(|error| fault(DisplayErrorContext(&error).to_string()))?;
+                let answer =
+                    client.get_object().bucket(bucket).key(key).send().await.map_err(|error| fault(countersign_aws_error::line(&error)))?;
                 let bytes = answer.body.collect().await.map_err(|error| fault(error.to_string()))?;
                 String::from_utf8(bytes.to_vec()).map_err(|_| fault("is not UTF-8".to_owned()))?
             }

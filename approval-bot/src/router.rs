@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use crate::bot::Bot;
 use crate::card::{self, View};
-use crate::clock;
 use crate::interactions::{self, Raw, Reply};
+use crate::step_up;
 
 /// Slack's payloads are far smaller; a card of ours is at most some 20 KB in them.
 const MAX_BODY: usize = 512 * 1024;
@@ -22,6 +22,7 @@ pub fn router(bot: Bot) -> Router {
     Router::new()
         .route("/slack/interactions", post(interaction))
         .route("/requests/{id}", get(request))
+        .merge(step_up::routes())
         .route("/healthz", get(|| async { "ok\n" }))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(bot)
@@ -29,7 +30,13 @@ pub fn router(bot: Bot) -> Router {
 
 async fn interaction(State(bot): State<Bot>, headers: HeaderMap, body: Bytes) -> Response {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let raw = Raw { timestamp: text("x-slack-request-timestamp"), signature: text("x-slack-signature"), body: &body, host: text("host") };
+    let raw = Raw {
+        timestamp: text("x-slack-request-timestamp"),
+        signature: text("x-slack-signature"),
+        body: &body,
+        retry: headers.contains_key("x-slack-retry-num"),
+        host: text("host"),
+    };
     match interactions::take(&bot, raw).await {
         Reply::Taken => StatusCode::OK.into_response(),
         Reply::Form(form) => axum::Json(form).into_response(),
@@ -48,7 +55,7 @@ struct Link {
 async fn request(State(bot): State<Bot>, Path(id): Path<String>, Query(link): Query<Link>) -> Response {
     let gone = || (StatusCode::NOT_FOUND, "no such request, or the link is no longer good\n").into_response();
     let Ok(id) = RequestId::parse(&id) else { return gone() };
-    if !bot.links.admits(&id, link.until, &link.key, clock::now()) {
+    if !bot.links.admits(&id, link.until, &link.key, bot.clock.now()) {
         return gone();
     }
     let stored = match bot.store.get(&id).await {
@@ -61,15 +68,7 @@ async fn request(State(bot): State<Bot>, Path(id): Path<String>, Query(link): Qu
     };
     let unverified = UnverifiedRequest::new(&stored.request);
     let Ok(request) = unverified.parse() else { return gone() };
-    let text = card::whole(&View {
-        request: &request,
-        fingerprint: &unverified.fingerprint(),
-        status: stored.status,
-        why: stored.why.as_deref(),
-        outcome: stored.outcome.as_deref(),
-        tokens: &stored.tokens,
-        keys: bot.signer.public(),
-    });
+    let text = card::whole(&View::of(&request, &unverified.fingerprint(), &stored, bot.signer.public()));
     let headers: [(HeaderName, &str); 4] = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),

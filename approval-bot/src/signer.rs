@@ -1,6 +1,5 @@
 //! The key decisions are signed with: in KMS, or in a PEM file where there is no KMS.
 
-use aws_sdk_kms::error::DisplayErrorContext;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType, SigningAlgorithmSpec};
 use countersign_approval::{Decision, KeyId, VerifyingKeys, jws};
@@ -63,7 +62,7 @@ impl Signer {
             .key_id(id)
             .send()
             .await
-            .map_err(|error| fault(format!("kms:GetPublicKey failed: {}", DisplayErrorContext(&error))))?;
+            .map_err(|error| fault(format!("kms:GetPublicKey failed: {}", countersign_aws_error::line(&error))))?;
         if answer.key_usage() != Some(&KeyUsageType::SignVerify) || answer.key_spec() != Some(&KeySpec::EccNistP256) {
             return Err(fault("is not a SIGN_VERIFY key of spec ECC_NIST_P256".to_owned()));
         }
@@ -107,7 +106,7 @@ impl Signer {
                     .signing_algorithm(SigningAlgorithmSpec::EcdsaSha256)
                     .send()
                     .await
-                    .map_err(|error| fault(format!("kms:Sign failed: {}", DisplayErrorContext(&error))))?;
+                    .map_err(|error| fault(format!("kms:Sign failed: {}", countersign_aws_error::line(&error))))?;
                 let der = answer.signature().ok_or_else(|| fault("KMS returned no signature".to_owned()))?;
                 jws::signature_from_der(der.as_ref())?
             }

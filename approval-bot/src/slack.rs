@@ -166,6 +166,18 @@ impl Slack {
         self.call("chat.postMessage", &request).await
     }
 
+    /// `chat.postMessage` as an answer in a message's thread.
+    ///
+    /// # Errors
+    /// When Slack does not take it.
+    pub async fn reply(&self, at: &Posted, message: &Message) -> Result<(), SlackError> {
+        let request = SlackApiChatPostMessageRequest::new(SlackChannelId(at.channel.clone()), content(message))
+            .with_thread_ts(SlackTs(at.ts.clone()))
+            .with_unfurl_links(false)
+            .with_unfurl_media(false);
+        self.call::<_, Nothing>("chat.postMessage", &request).await.map(|_| ())
+    }
+
     /// `chat.update`
     ///
     /// # Errors

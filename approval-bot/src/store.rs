@@ -39,6 +39,12 @@ pub struct Stored {
     pub tokens: Vec<String>,
     /// The card.
     pub card: CardState,
+    /// Since when no client waits, if none does.
+    pub left_at: Option<u64>,
+    /// Runs used of a grant for several.
+    pub used: Option<u32>,
+    /// What reviewers asked.
+    pub questions: Vec<String>,
 }
 
 /// A decision to append.
@@ -74,12 +80,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn get(&self, id: &RequestId) -> Result<Option<Stored>, StoreError>;
     /// All requests there are, for a bot without a stream.
     async fn list(&self) -> Result<Vec<RequestId>, StoreError>;
+    /// Requests in the store as open, for a bot that has a stream and looks after what no record is about.
+    async fn unsettled(&self) -> Result<Vec<RequestId>, StoreError>;
     /// Appends a decision, once for each identity, while the request is open.
     async fn append(&self, id: &RequestId, vote: &Vote<'_>) -> Result<Appended, StoreError>;
     /// Closes an open request. True when it was open.
     async fn close(&self, id: &RequestId, closed: &Closed) -> Result<bool, StoreError>;
-    /// Remembers a press. False when it was taken before.
-    async fn take_press(&self, key: &str, now: u64) -> Result<bool, StoreError>;
+    /// Remembers something that is to happen once, at least until a time. False when it was taken before.
+    async fn take_once(&self, key: &str, forget_at: u64) -> Result<bool, StoreError>;
+    /// Keeps a question for the client, while the request is open. False when it is not, or there are too many.
+    async fn ask(&self, id: &RequestId, question: &str) -> Result<bool, StoreError>;
     /// Claims the posting of a card until a time. False when it is posted or somebody else is at it.
     async fn claim_card(&self, id: &RequestId, now: u64, until: u64) -> Result<bool, StoreError>;
     /// Writes what is known of the card, and ends the claim.

@@ -2,10 +2,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use countersign_approval::item::Status;
-use countersign_approval::v1::{Requester, Verdict};
+use countersign_approval::v1::{Requester, StepUp, Verdict};
 use countersign_approval::verify::quorum;
 use countersign_approval::{Decision, Request, RequestId, StatementDigest, VerifyingKeys};
-use countersign_bot::decide::{Press, Refusal, Standing, decide, expectation};
+use countersign_bot::decide::{Press, Refusal, SignIn, Standing, decide};
 use countersign_policy::Policy;
 
 /// `nomail` is known by the Slack id alone, `noslack` by the address alone.
@@ -61,6 +61,8 @@ fn request(subject: &str, email: Option<&str>) -> Request {
         reason: "writes".to_owned(),
         reviewers: vec!["dba".to_owned()],
         quorum: 1,
+        runs: 1,
+        step_up: false,
         facts: Vec::new(),
         session: "0190f3c2-7b1e-7000-8000-000000000001".to_owned(),
     };
@@ -70,7 +72,7 @@ fn request(subject: &str, email: Option<&str>) -> Request {
 
 fn pressed(request: &Request, user: &str, profile: Option<&str>) -> Result<Decision, Refusal> {
     let policy = Policy::parse(POLICY).unwrap();
-    let press = Press { verdict: Verdict::Approve, reason: None, team: "T0BANK", user, email: profile };
+    let press = Press { verdict: Verdict::Approve, reason: None, runs: 1, step_up: None, team: "T0BANK", user, email: profile };
     let standing = Standing { request, status: Status::Open, tokens: &[], now: NOW };
     decide(&press, &standing, policy.roster(), &VerifyingKeys::default())
 }
@@ -122,7 +124,52 @@ fn the_decision_carries_the_profiles_address_where_the_roster_has_none() {
     let decision = pressed(&request("ci", None), "U0DANA", Some("other@bank.example")).unwrap();
     assert_eq!(decision.reviewer.email.as_deref(), Some("Dana@Bank.example"));
     // Without a key nothing counts, of course.
-    if quorum(&expectation(&request("ci", None)), &[], &VerifyingKeys::default(), NOW).is_ok() {
+    if quorum(&request("ci", None).expectation(), &[], &VerifyingKeys::default(), NOW).is_ok() {
         panic!("nobody signed");
+    }
+}
+
+/// A stolen Slack session is not enough, nor is a sign-in of somebody else's.
+#[test]
+fn a_sign_in_must_be_the_pressers_own() {
+    let mut top = request("ci", None);
+    top.step_up = true;
+    let signed_in = |subject: &str, email: Option<&str>| SignIn {
+        step_up: StepUp { issuer: "https://issuer.example".to_owned(), subject: subject.to_owned(), at: NOW },
+        email: email.map(str::to_owned),
+    };
+    let press = |user: &str, step_up: Option<&SignIn>, request: &Request| {
+        let policy = Policy::parse(POLICY).unwrap();
+        let press = Press { verdict: Verdict::Approve, reason: None, runs: 1, step_up, team: "T0BANK", user, email: None };
+        let standing = Standing { request, status: Status::Open, tokens: &[], now: NOW };
+        decide(&press, &standing, policy.roster(), &VerifyingKeys::default())
+    };
+    assert_eq!(press("U0DANA", None, &top).err(), Some(Refusal::NeedsStepUp));
+    let other = Some(Refusal::OtherPerson("dana".to_owned()));
+    // Linked people are who the link says: the same address at the provider does not do, nor another provider's subject.
+    assert_eq!(press("U0DANA", Some(&signed_in("erin-sso", Some("dana@bank.example"))), &top).err(), other);
+    let mut elsewhere = signed_in("dana-sso", None);
+    elsewhere.step_up.issuer = "https://evil.example".to_owned();
+    assert_eq!(press("U0DANA", Some(&elsewhere), &top).err(), other);
+    let decision = press("U0DANA", Some(&signed_in("dana-sso", None)), &top).unwrap();
+    assert_eq!(decision.step_up.map(|step_up| step_up.subject).as_deref(), Some("dana-sso"));
+    // Without links, the address that the provider vouches for.
+    let nomail = Some(Refusal::OtherPerson("nomail".to_owned()));
+    assert_eq!(press("U0NOMAIL", Some(&signed_in("x", Some("nomail@bank.example"))), &top).err(), nomail);
+    // Whoever asked cannot sign in for a reviewer, not even for one with the same address as an address of theirs.
+    top.requester.subject = "dana-sso".to_owned();
+    assert_eq!(press("U0DANA", Some(&signed_in("dana-sso", None)), &top).err(), Some(Refusal::Requester));
+}
+
+#[test]
+fn runs_are_bounded_by_the_request() {
+    let policy = Policy::parse(POLICY).unwrap();
+    let mut several = request("ci", None);
+    several.runs = 5;
+    for (runs, fits) in [(0, false), (1, true), (5, true), (6, false)] {
+        let press = Press { verdict: Verdict::Approve, reason: None, runs, step_up: None, team: "T0BANK", user: "U0DANA", email: None };
+        let standing = Standing { request: &several, status: Status::Open, tokens: &[], now: NOW };
+        let decided = decide(&press, &standing, policy.roster(), &VerifyingKeys::default());
+        assert_eq!(decided.map(|decision| decision.runs).ok(), fits.then_some(runs));
     }
 }

@@ -8,9 +8,9 @@ use axum::http::{Request as HttpRequest, StatusCode};
 use countersign_approval::item::Status;
 use countersign_approval::verify::quorum;
 use countersign_approval::{GrantError, Request, VerifyingKeys};
-use countersign_bot::card::action::{APPROVE, DENY, READ, REASON};
+use countersign_bot::card::action::{APPROVE, APPROVE_RUNS, ASK, DENY, QUESTION, READ, REASON};
 use countersign_bot::cards::{self, Synced};
-use countersign_bot::{clock, decide, lambda};
+use countersign_bot::{clock, lambda};
 use serde_json::{Value, json};
 use stand_in::{SECRET, World, button, form, request, sign};
 
@@ -50,7 +50,7 @@ fn text_of(message: &Value) -> String {
 
 async fn outcome(world: &World, request: &Request) -> Result<usize, GrantError> {
     let stored = world.bot.store.get(&request.id).await.unwrap().unwrap();
-    let expected = decide::expectation(request);
+    let expected = request.expectation();
     quorum(&expected, &stored.tokens, world.bot.signer.public(), clock::now()).map(|granted| granted.decisions().len())
 }
 
@@ -294,6 +294,165 @@ async fn slack_out_of_reach_is_noted_and_tried_again() {
     world.told.lock().unwrap().refuse_with = None;
     cards::sync(&world.bot, &request.id).await.unwrap();
     assert_eq!(world.calls("chat.postMessage").len(), 2);
+}
+
+/// A stream record that comes again after somebody archived the channel: the card moves to where the policy or the bot says now.
+#[tokio::test]
+async fn a_card_in_an_archived_channel_is_posted_anew() {
+    let request = request("delete from accounts", 2);
+    let (world, card) = shown(&request).await;
+    assert!(world.press("U0DANA", APPROVE, &button(&card, APPROVE).unwrap()).await.contains("you approved"));
+    world.told.lock().unwrap().refuse_with = Some("is_archived");
+    cards::sync(&world.bot, &request.id).await.unwrap();
+    assert!(cards::sync(&world.bot, &request.id).await.is_err(), "still archived: noted for the client, and tried again");
+    assert!(world.bot.store.get(&request.id).await.unwrap().unwrap().card.error.unwrap().contains("is_archived"));
+    world.told.lock().unwrap().refuse_with = None;
+    cards::sync(&world.bot, &request.id).await.unwrap();
+    let cards = world.calls("chat.postMessage");
+    assert_eq!(cards.len(), 2);
+    assert!(text_of(&cards[1]).contains("dana approved") && button(&cards[1], APPROVE).is_some());
+}
+
+#[tokio::test]
+async fn a_question_goes_into_the_thread_and_to_the_client() {
+    let request = request("delete from accounts", 1);
+    let (world, card) = shown(&request).await;
+    let reference = button(&card, ASK).unwrap();
+    world.press("U0DANA", ASK, &reference).await;
+    assert_eq!(world.calls("views.open").pop().unwrap()["view"]["callback_id"], QUESTION);
+    let submit = |user: &str, question: &str| {
+        json!({
+            "type": "view_submission", "api_app_id": stand_in::APP, "team": {"id": stand_in::TEAM}, "user": {"id": user, "team_id": stand_in::TEAM},
+            "view": {"callback_id": QUESTION, "private_metadata": reference, "state": {"values": {QUESTION: {QUESTION: {"value": question}}}}},
+        })
+    };
+    let told = |world: &World| world.calls("chat.postEphemeral").pop().unwrap()["text"].as_str().unwrap().to_owned();
+    world.send(&submit("U0DANA", "which <!channel> ticket?")).await;
+    assert!(told(&world).contains("was put into the thread"));
+    let reply = world.calls("chat.postMessage").pop().unwrap();
+    let stored = world.bot.store.get(&request.id).await.unwrap().unwrap();
+    assert_eq!(reply["thread_ts"].as_str(), stored.card.ts.as_deref());
+    assert!(text_of(&reply).contains("dana asks: which <!channel> ticket?") && !reply["text"].as_str().unwrap().contains('<'));
+    assert!(!reply.to_string().contains("mrkdwn"));
+    assert_eq!(stored.questions, ["dana: which <!channel> ticket?"]);
+    // Whoever may not decide may not speak to the client either; nor may the requester, nor anybody without end.
+    for user in ["U0OLAF", "U0NOBODY", "U0GUEST"] {
+        world.send(&submit(user, "let me in")).await;
+    }
+    for n in 0..30 {
+        world.send(&submit("U0ERIN", &format!("question {n}"))).await;
+    }
+    assert!(told(&world).contains("too often"));
+    assert_eq!(world.bot.store.get(&request.id).await.unwrap().unwrap().questions.len(), countersign_approval::item::MAX_QUESTIONS);
+    assert!(matches!(outcome(&world, &request).await, Err(GrantError::Pending { found: 0, .. })));
+}
+
+#[tokio::test]
+async fn several_runs_are_approved_where_the_request_allows_it() {
+    let mut several = request("delete from accounts", 1);
+    several.runs = 5;
+    let (world, card) = shown(&several).await;
+    assert!(text_of(&card).contains("up to 5 identical runs"));
+    assert!(world.press("U0DANA", APPROVE_RUNS, &button(&card, APPROVE_RUNS).unwrap()).await.contains("you approved"));
+    let stored = world.bot.store.get(&several.id).await.unwrap().unwrap();
+    let granted = quorum(&several.expectation(), &stored.tokens, world.bot.signer.public(), clock::now()).unwrap();
+    assert_eq!(granted.runs(), 5);
+    cards::sync(&world.bot, &several.id).await.unwrap();
+    assert!(text_of(&world.calls("chat.update").pop().unwrap()).contains("dana approved 5 runs"));
+    // A request for one run has no such button; pressed all the same, it is one run.
+    let one = request("delete from accounts", 1);
+    world.lay(&one);
+    cards::sync(&world.bot, &one.id).await.unwrap();
+    let card = world.calls("chat.postMessage").pop().unwrap();
+    assert!(button(&card, APPROVE_RUNS).is_none());
+    world.press("U0DANA", APPROVE_RUNS, &button(&card, APPROVE).unwrap()).await;
+    let stored = world.bot.store.get(&one.id).await.unwrap().unwrap();
+    assert_eq!(quorum(&one.expectation(), &stored.tokens, world.bot.signer.public(), clock::now()).unwrap().runs(), 1);
+}
+
+#[tokio::test]
+async fn the_rule_says_where_the_card_goes_and_who_is_called() {
+    let mut routed = request("drop table accounts", 2);
+    routed.rule = "routed".to_owned();
+    let (mut world, card) = shown(&routed).await;
+    assert_eq!(card["channel"], "C0LEDGER");
+    assert!(card.to_string().contains("<!subteam^S0DBA>"));
+    world.press("U0DANA", APPROVE, &button(&card, APPROVE).unwrap()).await;
+    // Time passes: escalation after three minutes, a reminder five minutes before the end, each once, however often records come.
+    for (minutes, replies, says) in [(1, 0, ""), (4, 1, "S0CHIEFS"), (5, 1, "S0CHIEFS"), (11, 2, "S0DBA"), (12, 2, "S0DBA")] {
+        let at = routed.created_at + minutes * 60;
+        world.bot.clock = clock::Clock::new(move || at);
+        cards::sync(&world.bot, &routed.id).await.unwrap();
+        cards::sync(&world.bot, &routed.id).await.unwrap();
+        let replied: Vec<_> = world.calls("chat.postMessage").into_iter().filter(|call| call["thread_ts"].is_string()).collect();
+        assert_eq!(replied.len(), replies, "after {minutes} min");
+        if let Some(last) = replied.last() {
+            assert!(last.to_string().contains(says) && text_of(last).contains("1 of 2 approvals"), "{last}");
+        }
+    }
+    // Nobody is called for what is decided.
+    let mut decided = request("drop table accounts", 1);
+    decided.rule = "routed".to_owned();
+    world.bot.clock = clock::Clock::default();
+    world.lay(&decided);
+    cards::sync(&world.bot, &decided.id).await.unwrap();
+    let card = world.calls("chat.postMessage").pop().unwrap();
+    world.press("U0DANA", APPROVE, &button(&card, APPROVE).unwrap()).await;
+    let at = decided.created_at + 800;
+    world.bot.clock = clock::Clock::new(move || at);
+    cards::sync(&world.bot, &decided.id).await.unwrap();
+    assert_eq!(world.calls("chat.postMessage").iter().filter(|call| call["thread_ts"].is_string()).count(), 2);
+}
+
+#[tokio::test]
+async fn the_card_says_when_nobody_waits_and_where_the_run_is() {
+    let mut ci = request("delete from accounts", 1);
+    ci.requester.issuer = "https://token.actions.githubusercontent.com".to_owned();
+    ci.requester.claims.insert("run_id".to_owned(), "4711".to_owned());
+    let (world, card) = shown(&ci).await;
+    assert!(text_of(&card).contains("https://github.com/bank/ledger/actions/runs/4711"));
+    std::fs::write(world.store().join(ci.id.as_str()).join("left"), ci.created_at.to_string()).unwrap();
+    cards::sync(&world.bot, &ci.id).await.unwrap();
+    let update = world.calls("chat.update").pop().unwrap();
+    assert!(text_of(&update).contains("Nobody waits since"));
+    assert!(world.press("U0DANA", APPROVE, &button(&update, APPROVE).unwrap()).await.contains("you approved"));
+    cards::sync(&world.bot, &ci.id).await.unwrap();
+    assert!(text_of(&world.calls("chat.update").pop().unwrap()).contains("waits to be asked again"));
+    // No link out of claims that are not what that issuer writes, nor from another issuer.
+    for (issuer, repository, run) in [
+        ("https://token.actions.githubusercontent.com", "bank/ledger/../../evil", "1"),
+        ("https://token.actions.githubusercontent.com", "bank/..", "1"),
+        ("https://token.actions.githubusercontent.com", "bank/ledger", "1?x=https://evil.example"),
+        ("https://evil.example", "bank/ledger", "1"),
+    ] {
+        let mut other = request("delete from accounts", 1);
+        other.requester.issuer = issuer.to_owned();
+        other.requester.claims.insert("repository".to_owned(), repository.to_owned());
+        other.requester.claims.insert("run_id".to_owned(), run.to_owned());
+        world.lay(&other);
+        cards::sync(&world.bot, &other.id).await.unwrap();
+        assert!(!text_of(&world.calls("chat.postMessage").pop().unwrap()).contains("https://github.com"), "{issuer} {repository} {run}");
+    }
+}
+
+/// Slack sends a press again when it heard no answer: that is no replay to complain about, and no second press.
+#[tokio::test]
+async fn a_press_delivered_again_is_taken_once_and_quietly() {
+    let request = request("delete from accounts", 1);
+    let (world, card) = shown(&request).await;
+    let body = form(&world.payload("U0DANA", APPROVE, &button(&card, APPROVE).unwrap()));
+    for (again, time) in [(false, clock::now() - 30), (true, clock::now())] {
+        let mut delivery = HttpRequest::post("/slack/interactions")
+            .header("x-slack-request-timestamp", time)
+            .header("x-slack-signature", sign(SECRET, &time.to_string(), &body));
+        if again {
+            delivery = delivery.header("x-slack-retry-num", "1").header("x-slack-retry-reason", "http_timeout");
+        }
+        assert_eq!(world.call(delivery.body(Body::from(body.clone())).unwrap()).await.0, StatusCode::OK);
+    }
+    assert!(world.last_answer().contains("you approved"));
+    assert_eq!(world.calls("response").len(), 1);
+    assert_eq!(world.bot.store.get(&request.id).await.unwrap().unwrap().tokens.len(), 1);
 }
 
 #[tokio::test]

@@ -2,12 +2,15 @@
 //!
 //! One store (DynamoDB or a directory), one poller for everything this process waits for. The store is not trusted: what opens a hold
 //! is decided by [`countersign_approval::verify::quorum`] over signed tokens, against what the session holds. A hostile store can
-//! lose requests, hide decisions and close requests early; it cannot open a hold.
+//! lose requests, hide decisions and close requests early; it cannot open a hold, and it cannot make a grant be used twice ([`marks`]).
 
 mod clock;
 mod directory;
 mod dynamo;
 mod keys;
+mod marks;
+#[cfg(test)]
+mod model;
 mod poller;
 mod store;
 mod watch;
@@ -17,14 +20,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_approval::item::{Closed, Status};
-use countersign_approval::{Expectation, Request, RequestId, StatementDigest, VerifyingKeys};
+use countersign_approval::{Expectation, Request, RequestId, StatementDigest, UnverifiedRequest, VerifyingKeys, verify};
 use serde::Deserialize;
 
-pub use self::store::StoreError;
+pub use self::clock::Clock;
+pub use self::store::{Listed, StoreError};
 pub use self::watch::{HoldEvent, Watch};
 
+use self::marks::Marks;
 use self::poller::Poller;
-use self::store::Store;
+use self::store::{Snapshot, Store};
+use crate::recorder;
+
+/// How often a request that another replica seems to be placing is looked for, and how long the pause is.
+const PLACING_LOOKS: u32 = 10;
+const PLACING_PAUSE: Duration = Duration::from_millis(100);
+/// How long this process looks after a request nobody waits for, at most, in seconds.
+const LONGEST_WATCH: u64 = 7 * 86_400;
+/// How long after its expiry such a request is closed: clocks differ.
+const EXPIRY_GRACE: Duration = Duration::from_secs(2);
+/// How often a race for the pointer is run before a request of one's own is placed without one.
+const RACES: u32 = 3;
 
 /// `[approvals]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -47,6 +63,9 @@ pub struct ApprovalsConfig {
     /// How often the store is asked for decisions while something waits, in milliseconds.
     #[serde(default = "default_poll_interval")]
     pub poll_interval_ms: u64,
+    /// Whether a request stays open when its client goes away, and is found when the same statement is asked again.
+    #[serde(default = "default_resume")]
+    pub resume: bool,
     /// How many days a finished request stays in the table.
     #[serde(default = "default_keep_days")]
     pub keep_finished_days: u64,
@@ -54,6 +73,10 @@ pub struct ApprovalsConfig {
 
 const fn default_poll_interval() -> u64 {
     200
+}
+
+const fn default_resume() -> bool {
+    true
 }
 
 const fn default_keep_days() -> u64 {
@@ -101,7 +124,23 @@ struct Inner {
     store: Arc<dyn Store>,
     keys: Arc<VerifyingKeys>,
     poller: Poller,
+    marks: Marks,
+    clock: Clock,
+    resume: bool,
     keep_finished: Duration,
+}
+
+/// A request that lies in the store.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// The request, this one or the one that asked for the same before.
+    pub request: Request,
+    /// Its bytes.
+    pub body: String,
+    /// Whether it was there already.
+    pub again: bool,
+    /// Decisions it has already.
+    tokens: Vec<String>,
 }
 
 impl Approvals {
@@ -109,19 +148,15 @@ impl Approvals {
     ///
     /// # Errors
     /// Says what the operator must mend.
-    pub async fn start(config: &ApprovalsConfig, aws: Option<&aws_config::SdkConfig>) -> Result<Self, StartError> {
+    ///
+    /// `marks` is where recordings go: there, each use of a grant leaves a mark that cannot be taken away.
+    pub async fn start(
+        config: &ApprovalsConfig,
+        aws: Option<&aws_config::SdkConfig>,
+        marks: Arc<dyn recorder::Store>,
+    ) -> Result<Self, StartError> {
+        let store = open_store(config, aws)?;
         let aws_needed = |what: &str| StartError::Setting(format!("{what} needs AWS: configure [aws] or the SDK's environment"));
-        let store: Arc<dyn Store> = match config.store {
-            StoreKind::Directory => {
-                let path = config.path.as_ref().ok_or_else(|| StartError::Setting("store = \"directory\" needs path".to_owned()))?;
-                Arc::new(directory::Directory::new(path.clone()))
-            }
-            StoreKind::DynamoDb => {
-                let table = config.table.as_ref().ok_or_else(|| StartError::Setting("store = \"dynamodb\" needs table".to_owned()))?;
-                let aws = aws.ok_or_else(|| aws_needed("store = \"dynamodb\""))?;
-                Arc::new(dynamo::Dynamo::new(aws_sdk_dynamodb::Client::new(aws), table.clone()))
-            }
-        };
         let mut verifying = VerifyingKeys::default();
         keys::from_files(&mut verifying, &config.keys).await?;
         if !config.kms_keys.is_empty() {
@@ -135,12 +170,21 @@ impl Approvals {
         let ids: Vec<&str> = verifying.ids().map(countersign_approval::KeyId::as_str).collect();
         tracing::info!(approvals.keys = ?ids, approvals.store = ?config.store, "approvals are ready");
         let interval = Duration::from_millis(config.poll_interval_ms.clamp(10, 60_000));
-        Ok(Self::with_store(store, verifying, interval, Duration::from_secs(config.keep_finished_days.saturating_mul(86_400))))
+        let keep_finished = Duration::from_secs(config.keep_finished_days.saturating_mul(86_400));
+        let settings = Settings { interval, resume: config.resume, keep_finished, clock: Clock::default() };
+        Ok(Self::with_store(store, verifying, Marks::new(marks), settings))
     }
 
-    fn with_store(store: Arc<dyn Store>, keys: VerifyingKeys, interval: Duration, keep_finished: Duration) -> Self {
+    fn with_store(store: Arc<dyn Store>, keys: VerifyingKeys, marks: Marks, settings: Settings) -> Self {
+        let Settings { interval, resume, keep_finished, clock } = settings;
         let poller = Poller::start(store.clone(), interval);
-        Self { inner: Arc::new(Inner { store, keys: Arc::new(keys), poller, keep_finished }) }
+        Self { inner: Arc::new(Inner { store, keys: Arc::new(keys), poller, marks, clock, resume, keep_finished }) }
+    }
+
+    /// Whether requests outlive their clients.
+    #[must_use]
+    pub fn resumes(&self) -> bool {
+        self.inner.resume
     }
 
     /// Whether the store is there and usable now.
@@ -170,13 +214,105 @@ impl Approvals {
         Watch::new(self.clone(), expectation, observed)
     }
 
-    /// Uses up the grant by one conditional write: true for exactly one caller. The statement may go upstream only then.
+    /// Places this request, unless the same was asked before and is still open or granted: then that one is taken up. Of many who ask at
+    /// the same moment, on any replica, one places a request and the others take it up.
     ///
     /// # Errors
-    /// When the store does not answer. The grant may or may not be used up then; the statement must not run.
-    pub async fn consume(&self, id: &RequestId, digest: &StatementDigest) -> Result<bool, StoreError> {
-        let closed = Self::closed(Status::Consumed, "consumed");
-        self.inner.store.close(id, Some(digest), &closed).await
+    /// When the store does not take it; nothing waits then.
+    pub async fn place_or_take_up(&self, request: Request) -> Result<Placed, StoreError> {
+        if self.inner.resume {
+            let key = request.sameness();
+            for _ in 0..RACES {
+                let known = self.inner.store.pointer(&key).await?;
+                if let Some(found) = self.find_again(known.as_ref(), &request).await? {
+                    return Ok(found);
+                }
+                // The pointer first: whoever asks from now on waits for this request instead of placing another.
+                if self.inner.store.point(&key, known.as_ref(), &request.id, request.expires_at).await? {
+                    break;
+                }
+            }
+        }
+        self.place(&request).await?;
+        let body = request.to_bytes().map_err(|error| StoreError::Refused(error.to_string()))?;
+        let body = String::from_utf8(body).map_err(|error| StoreError::Refused(error.to_string()))?;
+        Ok(Placed { request, body, again: false, tokens: Vec::new() })
+    }
+
+    /// What the pointer leads to, if it is the same request and still open. Nothing the store says is believed: whether it is the same is
+    /// judged over its whole content, and what opens it are signatures over exactly that.
+    async fn find_again(&self, id: Option<&RequestId>, own: &Request) -> Result<Option<Placed>, StoreError> {
+        let Some(id) = id else { return Ok(None) };
+        for _ in 0..PLACING_LOOKS {
+            if let Some((bytes, snapshot)) = self.inner.store.fetch(id).await? {
+                let Snapshot { status, tokens, .. } = snapshot;
+                let Ok(request) = UnverifiedRequest::new(&bytes).parse() else { return Ok(None) };
+                let same = request.id == *id && own.may_take_up(&request, self.inner.clock.now());
+                let Ok(body) = String::from_utf8(bytes) else { return Ok(None) };
+                if !same || status != Some(Status::Open) {
+                    return Ok(None);
+                }
+                self.note_attendance(id, None).await;
+                return Ok(Some(Placed { request, body, again: true, tokens }));
+            }
+            // Its pointer is written before the request itself.
+            tokio::time::sleep(PLACING_PAUSE).await;
+        }
+        Ok(None)
+    }
+
+    /// What the store held of decisions when the request was taken up, judged once: for clients that do not wait.
+    #[must_use]
+    pub fn decided(&self, placed: &Placed) -> Option<HoldEvent> {
+        let expectation = placed.request.expectation();
+        match verify::quorum(&expectation, &placed.tokens, &self.inner.keys, self.inner.clock.now()) {
+            Ok(quorum) => Some(HoldEvent::Granted { quorum, tokens: watch::signed(&placed.tokens, &self.inner.keys) }),
+            Err(_) => None,
+        }
+    }
+
+    /// The client of this request went away: it stays open until it expires, and is closed then if this process still lives.
+    pub fn leave(&self, id: &RequestId, expires_at: u64) {
+        let (own, id) = (self.clone(), id.clone());
+        tokio::spawn(async move {
+            let now = own.inner.clock.now();
+            own.note_attendance(&id, Some(now)).await;
+            tokio::time::sleep(Duration::from_secs(expires_at.saturating_sub(now).min(LONGEST_WATCH)).saturating_add(EXPIRY_GRACE)).await;
+            own.end_expired(&id).await;
+        });
+    }
+
+    async fn note_attendance(&self, id: &RequestId, left_at: Option<u64>) {
+        if let Err(error) = self.inner.store.attend(id, left_at).await {
+            tracing::warn!(request.id = %id, %error, "the card of a request may not say whether anybody waits for it");
+        }
+    }
+
+    /// Uses up one run of the grant, by two conditional writes: one in the store, one where recordings are kept. True for at most as many
+    /// callers as the grant has runs. The statement may go upstream only then.
+    ///
+    /// # Errors
+    /// When one of the stores does not answer. The run may or may not be used up then; the statement must not run.
+    pub async fn consume(&self, id: &RequestId, digest: &StatementDigest, runs: u32) -> Result<bool, StoreError> {
+        let now = self.inner.clock.now();
+        let closed = self.closed(Status::Consumed, "consumed");
+        if runs <= 1 {
+            let mark = self.inner.marks.take(id, 1, digest, &closed.by, now);
+            let close = self.inner.store.close(id, Some(digest), &closed);
+            let (mark, close) = tokio::join!(mark, close);
+            return Ok(mark? & close?);
+        }
+        for run in 1..=runs {
+            if !self.inner.marks.take(id, run, digest, &closed.by, now).await? {
+                continue;
+            }
+            return if run == runs {
+                self.inner.store.close(id, Some(digest), &closed).await
+            } else {
+                self.inner.store.note_run(id, digest, run, now).await
+            };
+        }
+        Ok(false)
     }
 
     /// Closes a request nobody waits for any more. True when it was open.
@@ -184,7 +320,7 @@ impl Approvals {
     /// # Errors
     /// When the store does not answer; the request then stays open until it expires.
     pub async fn cancel(&self, id: &RequestId, why: &str) -> Result<bool, StoreError> {
-        self.inner.store.close(id, None, &Self::closed(Status::Cancelled, why)).await
+        self.inner.store.close(id, None, &self.closed(Status::Cancelled, why)).await
     }
 
     /// Notes how it ended, once that is in the recording; from here on the store may forget the request. True when it was noted.
@@ -192,22 +328,60 @@ impl Approvals {
     /// # Errors
     /// When the store does not answer.
     pub async fn finish(&self, id: &RequestId, outcome: &str) -> Result<bool, StoreError> {
-        let now = clock::now();
+        let now = self.inner.clock.now();
         self.inner.store.finish(id, outcome, now, now.saturating_add(self.inner.keep_finished.as_secs())).await
     }
 
     /// Closes a request whose time is over, behind the caller's back: the card follows, nobody waits for it.
     fn expire(&self, id: &RequestId) {
-        let store = self.inner.store.clone();
-        let id = id.clone();
-        tokio::spawn(async move {
-            if let Err(error) = store.close(&id, None, &Self::closed(Status::Expired, "nobody decided in time")).await {
-                tracing::warn!(request.id = %id, %error, "expired request could not be closed in the store");
-            }
-        });
+        let (own, id) = (self.clone(), id.clone());
+        tokio::spawn(async move { own.end_expired(&id).await });
     }
 
-    fn closed(status: Status, why: &str) -> Closed {
-        Closed { status, by: uuid::Uuid::new_v4().to_string(), at: clock::now(), why: why.to_owned() }
+    async fn end_expired(&self, id: &RequestId) {
+        let closed = self.closed(Status::Expired, "nobody decided in time, or nobody asked again");
+        match self.inner.store.close(id, None, &closed).await {
+            // Nothing ran under it, and that it was left or expired is in the recording.
+            Ok(true) => {
+                let _noted = self.finish(id, "not run: expired").await;
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(request.id = %id, %error, "expired request could not be closed in the store"),
+        }
     }
+
+    fn closed(&self, status: Status, why: &str) -> Closed {
+        Closed { status, by: uuid::Uuid::new_v4().to_string(), at: self.inner.clock.now(), why: why.to_owned() }
+    }
+}
+
+/// What [`Approvals`] goes by.
+struct Settings {
+    interval: Duration,
+    resume: bool,
+    keep_finished: Duration,
+    clock: Clock,
+}
+
+fn open_store(config: &ApprovalsConfig, aws: Option<&aws_config::SdkConfig>) -> Result<Arc<dyn Store>, StartError> {
+    let aws_needed = |what: &str| StartError::Setting(format!("{what} needs AWS: configure [aws] or the SDK's environment"));
+    Ok(match config.store {
+        StoreKind::Directory => {
+            let path = config.path.as_ref().ok_or_else(|| StartError::Setting("store = \"directory\" needs path".to_owned()))?;
+            Arc::new(directory::Directory::new(path.clone()))
+        }
+        StoreKind::DynamoDb => {
+            let table = config.table.as_ref().ok_or_else(|| StartError::Setting("store = \"dynamodb\" needs table".to_owned()))?;
+            let aws = aws.ok_or_else(|| aws_needed("store = \"dynamodb\""))?;
+            Arc::new(dynamo::Dynamo::new(aws_sdk_dynamodb::Client::new(aws), table.clone()))
+        }
+    })
+}
+
+/// The open requests of a store, for operators.
+///
+/// # Errors
+/// When the store cannot be opened or read.
+pub async fn pending(config: &ApprovalsConfig, aws: Option<&aws_config::SdkConfig>) -> Result<Vec<Listed>, StartError> {
+    Ok(open_store(config, aws)?.open(Clock::default().now()).await?)
 }

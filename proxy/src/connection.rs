@@ -293,6 +293,7 @@ fn assemble(
         upstream_addr: settings.address(),
         upstream_tls: upstream.tls,
         application: greeted.parameters.application,
+        holding: greeted.parameters.holding,
         client_user: greeted.parameters.user,
     };
     (established, services)

@@ -72,6 +72,8 @@ struct Driver {
     upstream_cancel: upstream::UpstreamCancel,
     operation: Option<Operation>,
     watch: Option<Watch>,
+    /// A request whose client does not wait: its id and expiry.
+    left: Option<(RequestId, u64)>,
     /// Grants whose end is to be noted once its record is durable.
     finishing: VecDeque<(u64, RequestId, String)>,
     policy: countersign_policy::PolicyDigest,
@@ -99,6 +101,7 @@ impl Driver {
             upstream_addr,
             upstream_tls,
             application,
+            holding,
             ..
         } = established;
         let settings = Arc::clone(&services.settings);
@@ -148,6 +151,7 @@ impl Driver {
                 backlog: settings.limits.max_buffer_bytes,
                 ..countersign_session::Limits::default()
             },
+            holding: countersign_session::Holding { resumes: services.approvals.resumes(), ..holding },
             parameters,
             cancel_key: (cancel.process_id(), cancel.secret().to_vec()),
             now_us: now_us(),
@@ -166,6 +170,7 @@ impl Driver {
             upstream_cancel,
             operation: None,
             watch: None,
+            left: None,
             finishing: VecDeque::new(),
             policy: digest,
             farewell: None,
@@ -342,13 +347,19 @@ impl Driver {
                         }
                     }));
                 }
-                Effect::Consume { request, digest } => self.consume(&request, digest),
+                Effect::Consume { request, digest, runs } => self.consume(&request, digest, runs),
                 Effect::CancelHold { request, why } => {
                     self.watch = None;
                     if let Ok(id) = RequestId::parse(&request) {
                         cancel_hold(self.services.approvals.clone(), id, why);
                     }
                 }
+                Effect::LeaveHold { request } => match (self.watch.take(), self.left.take()) {
+                    (Some(watch), _) => watch.leave(),
+                    (None, Some((id, expires_at))) if id.as_str() == request => self.services.approvals.leave(&id, expires_at),
+                    // The grant was being used up: what becomes of the request is settled there.
+                    _ => {}
+                },
                 Effect::FinishHold { request, outcome } => {
                     if let Ok(id) = RequestId::parse(&request) {
                         self.finishing.push_back((self.session.events(), id, outcome));
@@ -381,13 +392,19 @@ impl Driver {
         self.wire.take_output(&mut self.session);
     }
 
-    fn consume(&mut self, request: &str, digest: StatementDigest) {
+    fn consume(&mut self, request: &str, digest: StatementDigest, runs: u32) {
         self.watch = None;
         let approvals = self.services.approvals.clone();
         let id = RequestId::parse(request);
         self.operation = Some(Box::pin(async move {
             match id {
-                Ok(id) => Done::Consumed(approvals.consume(&id, &digest).await.map_err(|error| error.to_string())),
+                Ok(id) => {
+                    let outcome = approvals.consume(&id, &digest, runs).await;
+                    if let Ok(true) = outcome {
+                        tracing::info!(approval.request = %id, "grant used up");
+                    }
+                    Done::Consumed(outcome.map_err(|error| error.to_string()))
+                }
                 Err(error) => Done::Consumed(Err(error.to_string())),
             }
         }));
@@ -397,9 +414,18 @@ impl Driver {
         self.session.set_now(now_us());
         match done {
             Done::Placed(placed) => {
-                tracing::info!(session.id = %self.who.session, approval.request = %placed.expectation.request, approval.rule = %placed.expectation.rule, "statement held");
-                self.session.hold_placed(placed.expectation.request.as_str(), placed.body, &placed.expires);
-                self.watch = Some(self.services.approvals.watch(placed.expectation));
+                let holds::PlacedHold { placed, expires } = *placed;
+                let request = &placed.request;
+                tracing::info!(session.id = %self.who.session, approval.request = %request.id, approval.rule = %request.rule, approval.again = placed.again, "statement held");
+                self.session.hold_placed(request.id.as_str(), placed.body.clone(), &expires, placed.again);
+                if !self.session.hold_returns() {
+                    self.watch = Some(self.services.approvals.watch(request.expectation()));
+                } else if let Some(event) = self.services.approvals.decided(&placed) {
+                    self.hold_event(event);
+                } else {
+                    self.left = Some((request.id.clone(), request.expires_at));
+                    self.session.hold_pending(&expires);
+                }
             }
             Done::NotPlaced(why) => {
                 tracing::error!(session.id = %self.who.session, error = %why, "an approval request could not be placed, the statement is refused");
@@ -424,7 +450,10 @@ impl Driver {
         match event {
             HoldEvent::Progress { approvals, quorum } => self.session.hold_notice(&format!("{approvals} of {quorum} approvals")),
             HoldEvent::Warning(text) => self.session.hold_notice(&text),
-            HoldEvent::Granted { quorum, tokens } => self.session.hold_granted(quorum, tokens),
+            HoldEvent::Granted { quorum, tokens } => {
+                tracing::info!(session.id = %self.who.session, approval.request = %quorum.request(), approval.people = quorum.decisions().len(), "quorum verified");
+                self.session.hold_granted(quorum, tokens);
+            }
             HoldEvent::Denied { by, reason, tokens } => {
                 self.watch = None;
                 self.session.hold_denied(&by, &reason, tokens);
@@ -489,8 +518,16 @@ fn snapshot_catalog(snapshot: &Arc<Snapshot>) -> Arc<countersign_policy::Catalog
 
 fn finish_hold(approvals: Approvals, request: RequestId, outcome: String) {
     tokio::spawn(async move {
-        if let Err(error) = approvals.finish(&request, &outcome).await {
-            tracing::warn!(approval.request = %request, error = %error, "the end of an approved statement could not be noted");
+        // The request may be closed a moment later than its end is recorded, and a store may be down for a while.
+        for pause in [0, 1, 10] {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            match approvals.finish(&request, &outcome).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(approval.request = %request, error = %error, "the end of a held statement could not be noted");
+                }
+            }
         }
     });
 }

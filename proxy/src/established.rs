@@ -87,6 +87,8 @@ pub struct Established {
     pub upstream_tls: String,
     /// `application_name` the client gave, empty when none.
     pub application: String,
+    /// What the client wants while a statement of it is held.
+    pub holding: countersign_session::Holding,
     /// `user` the client gave. A label only: who the client is comes from the token.
     pub client_user: String,
 }

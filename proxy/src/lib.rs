@@ -5,7 +5,6 @@
 //! [`upstream`] logs in to the server, and [`driver`] runs the session with what [`established`] describes.
 
 pub mod approvals;
-mod aws_error;
 pub mod cancel;
 pub mod catalog;
 pub mod cli;

@@ -33,6 +33,15 @@ enum Command {
         #[arg(long, value_name = "FILE", env = "COUNTERSIGN_CONFIG")]
         config: PathBuf,
     },
+    /// List the requests that wait for reviewers
+    Pending {
+        /// Configuration file
+        #[arg(long, value_name = "FILE", env = "COUNTERSIGN_CONFIG")]
+        config: PathBuf,
+        /// One JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
     /// Check, explain and test policies
     Policy(countersign_proxy::cli::policy::PolicyArgs),
 }
@@ -41,6 +50,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve { config } => run(&config),
         Command::CheckConfig { config } => check(&config),
+        Command::Pending { config, json } => countersign_proxy::cli::pending::run(&config, json),
         Command::Policy(args) => countersign_proxy::cli::policy::run(args),
     };
     match result {

@@ -207,7 +207,7 @@ async fn read_object(
     let object = match answer {
         Ok(object) => object,
         Err(error) if error.raw_response().is_some_and(|raw| raw.status().as_u16() == 304) => return Ok(None),
-        Err(error) => return Err(unreadable(location, crate::aws_error::line(&error))),
+        Err(error) => return Err(unreadable(location, countersign_aws_error::line(&error))),
     };
     if object.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX) > MAX_BYTES {
         return Err(PolicyLoadError::TooBig { place: location.to_string() });

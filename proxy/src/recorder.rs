@@ -93,10 +93,15 @@ impl Recorder {
     /// # Errors
     /// When recordings could not be kept as configured; nothing may run then.
     pub async fn start(config: RecorderConfig, aws: Option<&SdkConfig>) -> Result<Self, StartError> {
-        let store: Arc<dyn Store> = match &config.store {
-            RecordingStore::Directory { path } => Arc::new(DirectoryStore::open(path)?),
-            RecordingStore::S3 { .. } => Arc::new(S3Store::open(aws.ok_or(StartError::NoAws)?, &config.store).await?),
-        };
+        let store = open_store(&config.store, aws).await?;
+        Self::over(config, store, aws).await
+    }
+
+    /// Starts it over a store that is open.
+    ///
+    /// # Errors
+    /// As [`Recorder::start`].
+    pub async fn over(config: RecorderConfig, store: Arc<dyn Store>, aws: Option<&SdkConfig>) -> Result<Self, StartError> {
         let signer = signer::open(&config.signing_key, aws).await?;
         Self::with(config, store, signer).await
     }
@@ -222,6 +227,17 @@ impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder").field("task", &self.task).finish_non_exhaustive()
     }
+}
+
+/// Opens the store of recordings. Writes nothing.
+///
+/// # Errors
+/// When it cannot be used as configured.
+pub async fn open_store(store: &RecordingStore, aws: Option<&SdkConfig>) -> Result<Arc<dyn Store>, StartError> {
+    Ok(match store {
+        RecordingStore::Directory { path } => Arc::new(DirectoryStore::open(path)?),
+        RecordingStore::S3 { .. } => Arc::new(S3Store::open(aws.ok_or(StartError::NoAws)?, store).await?),
+    })
 }
 
 /// A key for this run alone; its public half is in the signed statement of the task, its private half never leaves memory.

@@ -25,7 +25,7 @@ use crate::{
     listener::{self, STACK_BYTES, Workers},
     metrics,
     policy_source::{self, PolicyLoadError},
-    recorder::{Recorder, RecorderConfig},
+    recorder::{self, Recorder, RecorderConfig},
     shutdown::{self, Drain, Shutdown},
     startup::{Transport, TransportError},
     upstream::{Dialer, LoginRequest, UpstreamSetupError},
@@ -191,10 +191,13 @@ async fn assemble(config: &Config, drain: &Drain) -> Result<Gateway, ServeError>
     let (policy, reloader) = policy_source::load(&config.policy, &config.aws).await?;
     // Asking the SDK for its configuration already asks the network; machines without AWS are not asked to.
     let aws = if config.uses_aws() { Some(config.aws.sdk_config().await) } else { None };
-    let approvals = Approvals::start(&config.approvals, aws.as_ref()).await.map_err(|error| ServeError::Approvals(error.to_string()))?;
+    let recording = |error: recorder::StartError| ServeError::Recording(error.to_string());
+    let store = recorder::open_store(&config.recording.store, aws.as_ref()).await.map_err(recording)?;
+    let approvals = Approvals::start(&config.approvals, aws.as_ref(), Arc::clone(&store)).await;
+    let approvals = approvals.map_err(|error| ServeError::Approvals(error.to_string()))?;
     // Last, because it writes: a start that fails must not leave locked objects behind each time.
-    let recorder = Recorder::start(RecorderConfig::new(&config.environment, &config.recording), aws.as_ref()).await;
-    let recorder = recorder.map_err(|error| ServeError::Recording(error.to_string()))?;
+    let recorder = Recorder::over(RecorderConfig::new(&config.environment, &config.recording), store, aws.as_ref()).await;
+    let recorder = recorder.map_err(recording)?;
     tokio::spawn(reloader.run());
     let settings = SessionSettings {
         environment: config.environment.clone(),

@@ -4,16 +4,23 @@
 #[path = "../../approval-bot/tests/stand_in/mod.rs"]
 mod stand_in;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_approval::{Expectation, Request};
-use countersign_bot::card::action::APPROVE;
-use countersign_bot::{cards, decide};
+use countersign_bot::card::action::{APPROVE, APPROVE_RUNS, REASON};
+use countersign_bot::cards;
 use countersign_proxy::approvals::{Approvals, ApprovalsConfig, HoldEvent, StartError, StoreError, StoreKind};
+use countersign_proxy::recorder;
 use stand_in::{World, button, request};
 
 async fn start(world: &World) -> Approvals {
-    Approvals::start(&config(world), None).await.unwrap()
+    Approvals::start(&config(world), None, marks(world)).await.unwrap()
+}
+
+/// Where recordings go.
+fn marks(world: &World) -> Arc<dyn recorder::Store> {
+    Arc::new(recorder::DirectoryStore::open(&world.folder.path().join("recordings")).unwrap())
 }
 
 fn config(world: &World) -> ApprovalsConfig {
@@ -24,12 +31,13 @@ fn config(world: &World) -> ApprovalsConfig {
         keys: vec![world.public_key.clone()],
         kms_keys: Vec::new(),
         poll_interval_ms: 20,
+        resume: true,
         keep_finished_days: 7,
     }
 }
 
 fn expectation(request: &Request) -> Expectation {
-    decide::expectation(request)
+    request.expectation()
 }
 
 async fn press(world: &World, request: &Request, user: &str) -> String {
@@ -60,11 +68,12 @@ async fn i2_a_grant_opens_the_hold_and_is_consumed_once() {
 
     // Another digest consumes nothing; of eight racing replicas exactly one consumes.
     let other = request_with("drop table accounts");
-    assert!(!approvals.consume(&request.id, &other.digest).await.unwrap());
+    approvals.place(&other).await.unwrap();
+    assert!(!approvals.consume(&other.id, &request.digest, 1).await.unwrap());
     let mut racers = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let (replica, id, digest) = (start(&world).await, request.id.clone(), request.digest);
-        racers.spawn(async move { replica.consume(&id, &digest).await.unwrap() });
+        racers.spawn(async move { replica.consume(&id, &digest, 1).await.unwrap() });
     }
     let consumed = racers.join_all().await.into_iter().filter(|won| *won).count();
     assert_eq!(consumed, 1);
@@ -77,7 +86,7 @@ async fn i2_a_grant_opens_the_hold_and_is_consumed_once() {
     // A replay: the same request and its decisions, watched anew, do not open again.
     let mut again = approvals.watch(expectation(&request));
     assert!(matches!(again.next().await, HoldEvent::Granted { .. } | HoldEvent::Failed(_)));
-    assert!(!approvals.consume(&request.id, &request.digest).await.unwrap());
+    assert!(!approvals.consume(&request.id, &request.digest, 1).await.unwrap());
 }
 
 fn request_with(statement: &str) -> Request {
@@ -111,12 +120,132 @@ async fn i2_files_dropped_into_the_store_open_nothing() {
     // A status nobody signed for: the hold ends, closed.
     std::fs::write(world.store().join(held.id.as_str()).join("closed.json"), r#"{"status":"denied","by":"x","at":1,"why":"x"}"#).unwrap();
     assert!(matches!(watch.next().await, HoldEvent::Failed(_)));
-    assert!(!approvals.consume(&held.id, &held.digest).await.unwrap());
+    assert!(!approvals.consume(&held.id, &held.digest, 1).await.unwrap());
 }
 
 fn mallory_pem(world: &World) -> String {
     let (private, _) = countersign_bot::keygen::keygen(&world.folder.path().join("mallory")).unwrap();
     std::fs::read_to_string(private).unwrap()
+}
+
+/// A client that lost its connection asks again, at another replica: no second card, one run, and a grant nobody used is not lost.
+#[tokio::test]
+async fn the_same_statement_asked_again_finds_its_request() {
+    let world = World::new().await;
+    let (first, second) = (start(&world).await, start(&world).await);
+    let asked = request_with("delete from accounts where id = $1");
+    let placed = first.place_or_take_up(asked.clone()).await.unwrap();
+    assert!(!placed.again);
+    assert!(press(&world, &asked, "U0DANA").await.contains("you approved"));
+    first.leave(&asked.id, asked.expires_at);
+
+    let again = |change: fn(&mut Request)| {
+        let mut again = request_with("delete from accounts where id = $1");
+        again.session = "another".to_owned();
+        change(&mut again);
+        again.digest = again.compute_digest().unwrap();
+        again
+    };
+    // Somebody else's, other values, another rule: not the same.
+    let others: [fn(&mut Request); 3] = [|r| r.requester.subject.push('x'), |r| r.parameters.clear(), |r| r.rule.push('x')];
+    for change in others {
+        assert!(!second.place_or_take_up(again(change)).await.unwrap().again);
+    }
+    let mut racers = tokio::task::JoinSet::new();
+    for replica in [&first, &second, &first, &second] {
+        let (replica, own) = (replica.clone(), again(|_| {}));
+        racers.spawn(async move {
+            let placed = replica.place_or_take_up(own).await.unwrap();
+            assert!(placed.again);
+            let Some(HoldEvent::Granted { quorum, .. }) = replica.decided(&placed) else { panic!("not granted") };
+            (placed.request.id.clone(), replica.consume(&placed.request.id, quorum.digest(), quorum.runs()).await.unwrap())
+        });
+    }
+    let ran = racers.join_all().await;
+    assert!(ran.iter().all(|(id, _)| *id == asked.id));
+    assert_eq!(ran.iter().filter(|(_, won)| *won).count(), 1);
+    assert_eq!(world.calls("chat.postMessage").len(), 1);
+    // Used up: from here on it is a request of its own.
+    assert!(!second.place_or_take_up(again(|_| {})).await.unwrap().again);
+}
+
+#[tokio::test]
+async fn many_who_ask_at_once_share_one_request() {
+    let world = World::new().await;
+    let mut racers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let replica = start(&world).await;
+        racers.spawn(async move { replica.place_or_take_up(request_with("delete from accounts")).await.unwrap() });
+    }
+    let placed = racers.join_all().await;
+    let ids: std::collections::BTreeSet<_> = placed.iter().map(|placed| placed.request.id.clone()).collect();
+    assert_eq!((ids.len(), placed.iter().filter(|placed| !placed.again).count()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_grant_for_several_runs_is_good_for_as_many() {
+    let world = World::new().await;
+    let approvals = start(&world).await;
+    let mut asked = request_with("delete from accounts");
+    asked.runs = 3;
+    approvals.place_or_take_up(asked.clone()).await.unwrap();
+    cards::sync(&world.bot, &asked.id).await.unwrap();
+    let card = world.calls("chat.postMessage").pop().unwrap();
+    assert!(world.press("U0DANA", APPROVE_RUNS, &button(&card, APPROVE_RUNS).unwrap()).await.contains("you approved"));
+    let mut used = 0;
+    for _ in 0..6 {
+        let mut again = request_with("delete from accounts");
+        again.runs = 3;
+        let placed = approvals.place_or_take_up(again).await.unwrap();
+        let Some(HoldEvent::Granted { quorum, .. }) = approvals.decided(&placed) else { break };
+        assert_eq!(quorum.runs(), 3);
+        used += u32::from(approvals.consume(&placed.request.id, quorum.digest(), quorum.runs()).await.unwrap());
+    }
+    assert_eq!(used, 3);
+    assert!(!approvals.consume(&asked.id, &asked.digest, 3).await.unwrap());
+}
+
+/// The table says that nothing was used, and everybody may vote again: the marks among the recordings know better.
+#[tokio::test]
+async fn i2_a_used_grant_set_back_to_open_stays_used() {
+    let world = World::new().await;
+    let approvals = start(&world).await;
+    let asked = request_with("delete from accounts");
+    approvals.place_or_take_up(asked.clone()).await.unwrap();
+    assert!(press(&world, &asked, "U0DANA").await.contains("you approved"));
+    assert!(approvals.consume(&asked.id, &asked.digest, 1).await.unwrap());
+    assert!(approvals.finish(&asked.id, "1 row").await.unwrap());
+    for file in ["closed.json", "finished.json"] {
+        std::fs::remove_file(world.store().join(asked.id.as_str()).join(file)).unwrap();
+    }
+    let placed = start(&world).await.place_or_take_up(request_with("delete from accounts")).await.unwrap();
+    assert!(placed.again, "it looks open, and its decisions are genuine");
+    assert!(matches!(approvals.decided(&placed), Some(HoldEvent::Granted { .. })));
+    assert!(!approvals.consume(&placed.request.id, &asked.digest, 1).await.unwrap());
+}
+
+/// Approved, then denied before anything ran; whoever can write to the table takes the denial out again and opens the request.
+#[tokio::test]
+async fn a_denial_taken_out_of_the_store_stays_a_denial() {
+    let world = World::new().await;
+    let approvals = start(&world).await;
+    let asked = request_with("delete from accounts");
+    approvals.place_or_take_up(asked.clone()).await.unwrap();
+    assert!(press(&world, &asked, "U0DANA").await.contains("you approved"));
+    let mut denial = world.payload("U0ERIN", "", "");
+    denial["type"] = "view_submission".into();
+    let reference = format!("v1.{}.{}", asked.id, asked.fingerprint());
+    denial["view"] = serde_json::json!({
+        "callback_id": REASON, "private_metadata": reference, "state": {"values": {REASON: {REASON: {"value": "not today"}}}},
+    });
+    world.send(&denial).await;
+    let folder = world.store().join(asked.id.as_str());
+    assert!(folder.join("decisions/1.jws").exists(), "the denial was taken");
+    std::fs::remove_file(folder.join("decisions/1.jws")).unwrap();
+    std::fs::remove_file(folder.join("closed.json")).unwrap();
+    let placed = approvals.place_or_take_up(request_with("delete from accounts")).await.unwrap();
+    assert!(matches!(approvals.decided(&placed), Some(HoldEvent::Granted { .. })), "the approval alone would do");
+    assert!(!approvals.consume(&asked.id, &asked.digest, 1).await.unwrap(), "but the denial took its mark");
 }
 
 #[tokio::test]
@@ -137,7 +266,7 @@ async fn holds_end_by_cancel_and_by_expiry() {
     approvals.place(&brief).await.unwrap();
     let mut watch = approvals.watch(expectation(&brief));
     assert!(matches!(watch.next().await, HoldEvent::Expired));
-    assert!(!approvals.consume(&brief.id, &brief.digest).await.unwrap());
+    assert!(!approvals.consume(&brief.id, &brief.digest, 1).await.unwrap());
 
     let mut taken = request_with("delete from branches");
     taken.id = brief.id.clone();
@@ -177,7 +306,7 @@ async fn faults_of_the_setup_are_named() {
     for (says, change) in cases {
         let mut changed = config(&world);
         change(&mut changed, &file);
-        let error: StartError = Approvals::start(&changed, None).await.unwrap_err();
+        let error: StartError = Approvals::start(&changed, None, marks(&world)).await.unwrap_err();
         let text = error.to_string().replace(&format!("{}/", world.folder.path().display()), "");
         assert!(text.contains(says), "{says}: {text}");
     }

@@ -1,9 +1,11 @@
-//! A stand-in for an OIDC issuer: discovery document, keys with rotation, tokens, and misbehaviour on demand.
+//! A stand-in for an OIDC issuer: discovery document, keys with rotation, tokens, sign-ins in a browser, and misbehaviour on demand.
 //!
 //! Owns: the issuer's HTTP face and its keys. Does not own: who the principals are.
 //! Discovery: <https://openid.net/specs/openid-connect-discovery-1_0.html>, keys: RFC 7517, tokens: RFC 7519.
 
-use std::collections::BTreeMap;
+mod sign_in;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +19,8 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Map, Value, json};
+
+pub use sign_in::Client;
 
 /// What the gateway expects in `aud`.
 pub const AUDIENCE: &str = "countersign";
@@ -50,6 +54,9 @@ struct Inner {
     fault: Fault,
     key_requests: u64,
     generation: u32,
+    clients: Vec<Client>,
+    codes: HashMap<String, sign_in::Code>,
+    id_token_changes: BTreeMap<String, Value>,
 }
 
 /// The running issuer; its server ends when the last handle is dropped.
@@ -102,7 +109,11 @@ impl Issuer {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://127.0.0.1:{}", listener.local_addr()?.port());
         let state = Shared { url: url.clone(), inner: Arc::clone(&inner) };
-        let router = Router::new().route("/.well-known/openid-configuration", get(discovery)).route("/jwks", get(jwks)).with_state(state);
+        let router = Router::new()
+            .route("/.well-known/openid-configuration", get(discovery))
+            .route("/jwks", get(jwks))
+            .merge(sign_in::routes())
+            .with_state(state);
         let server = Arc::new(crate::http::Server::spawn(listener, router));
         let issuer = Self { url, inner, _server: server };
         issuer.rotate()?;
@@ -136,6 +147,16 @@ impl Issuer {
     /// From now on misbehaves like this.
     pub fn set_fault(&self, fault: Fault) {
         self.lock().fault = fault;
+    }
+
+    /// Registers a public client.
+    pub fn register(&self, client: Client) {
+        self.lock().clients.push(client);
+    }
+
+    /// ID tokens of sign-ins say this instead from now on, by claim.
+    pub fn set_id_token_changes(&self, changes: BTreeMap<String, Value>) {
+        self.lock().id_token_changes = changes;
     }
 
     /// How often the keys were asked for.
@@ -201,7 +222,7 @@ fn pair(kid: &str, algorithm: Algorithm) -> Result<SigningPair> {
 }
 
 fn encode(issuer: &str, claims: &Claims, pair: &SigningPair) -> Result<String> {
-    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
+    let now = i64::try_from(now_seconds())?;
     let mut body = Map::new();
     body.insert("iss".to_owned(), json!(issuer));
     body.insert("sub".to_owned(), json!(claims.subject));
@@ -220,6 +241,10 @@ fn encode(issuer: &str, claims: &Claims, pair: &SigningPair) -> Result<String> {
     Ok(jsonwebtoken::encode(&header, &body, &pair.key)?)
 }
 
+fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 #[derive(Clone)]
 struct Shared {
     url: String,
@@ -227,6 +252,15 @@ struct Shared {
 }
 
 impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mint(&self, claims: &Claims) -> Result<String> {
+        let inner = self.lock();
+        encode(&self.url, claims, inner.keys.first().context("no keys")?)
+    }
+
     async fn misbehave(&self) -> Option<Response> {
         let fault = self.inner.lock().unwrap_or_else(PoisonError::into_inner).fault;
         match fault {
@@ -248,7 +282,12 @@ async fn discovery(State(shared): State<Shared>) -> Response {
     Json(json!({
         "issuer": shared.url,
         "jwks_uri": format!("{}/jwks", shared.url),
-        "response_types_supported": ["id_token"],
+        "authorization_endpoint": format!("{}/authorize", shared.url),
+        "token_endpoint": format!("{}/token", shared.url),
+        "response_types_supported": ["code"],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["none"],
+        "authorization_response_iss_parameter_supported": true,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256", "ES256"],
     }))

@@ -8,6 +8,7 @@ use countersign_e2e::client::{full_text, sqlstate};
 use countersign_e2e::pki;
 use countersign_e2e::scenario::{core, count, forge, hold, hold_on, on_shared, wait_for_card_text, wait_for_count};
 use countersign_e2e::slack::{Press, Signing};
+use countersign_e2e::stack::Stack;
 
 #[test]
 fn an_approval_lets_it_run_once() -> Result<()> {
@@ -29,9 +30,9 @@ fn bound_parameters_are_shown_and_bound_to_the_approval() -> Result<()> {
     on_shared(|stack| async move {
         let session = stack.connect("ci").await?;
         let call = tokio::spawn(async move {
-            session.execute("update ledger set note = $1 where id = $2", &[&"seen by the reviewer", &104_i32]).await
+            session.execute("update ledger set note = $1 where id = $2", &[&"seen by the reviewer", &115_i32]).await
         });
-        let shows = |card: &countersign_e2e::slack::Card| card.plain.contains("seen by the reviewer") && card.plain.contains("104");
+        let shows = |card: &countersign_e2e::slack::Card| card.plain.contains("seen by the reviewer") && card.plain.contains("115");
         let card = stack.slack.wait_for_card(Duration::from_secs(60), shows).await?;
         ensure!(
             count(stack, "select count(*) from ledger where note = 'seen by the reviewer'").await? == 0,
@@ -42,7 +43,7 @@ fn bound_parameters_are_shown_and_bound_to_the_approval() -> Result<()> {
         let outcome = stack.slack.press(&press).await;
         ensure!(outcome.ok, "{outcome:?}");
         ensure!(call.await?? == 1, "one row");
-        ensure!(count(stack, "select count(*) from ledger where id = 104 and note = 'seen by the reviewer'").await? == 1, "it did not run");
+        ensure!(count(stack, "select count(*) from ledger where id = 115 and note = 'seen by the reviewer'").await? == 1, "it did not run");
         Ok(())
     })
 }
@@ -67,20 +68,71 @@ fn nobody_decides_and_it_expires() -> Result<()> {
     })
 }
 
+/// Cards that show this text.
+fn cards_of(stack: &Stack, text: &str) -> usize {
+    stack.slack.cards().iter().filter(|card| card.plain.contains(text) && card.thread_ts.is_none()).count()
+}
+
+/// Its connection breaks, people approve meanwhile, it comes back and asks again: no second card, one run.
 #[test]
-fn a_client_that_goes_away_ends_it() -> Result<()> {
+fn a_client_that_goes_away_comes_back_to_its_grant() -> Result<()> {
     on_shared(|stack| async move {
+        let sql = "delete from ledger where id = 105";
         let ci = stack.principal("ci")?;
         let mut psql = stack.gateway.psql(&ci.user, &ci.token)?;
-        let mut client = psql.args(["-c", "delete from ledger where id = 105"]).spawn()?;
+        let mut client = psql.args(["-c", sql]).spawn()?;
         let card = stack.slack.wait_for_card(Duration::from_secs(60), |card| card.plain.contains("where id = 105")).await?;
         let request = card.request.context("no request")?;
         client.kill().await?;
-        wait_for_card_text(stack, &request, "cancelled").await?;
+        wait_for_card_text(stack, &request, "nobody waits since").await?;
         let press = Press { request: request.clone(), action: "approve".to_owned(), user: "U0DANA".to_owned(), reason: None };
-        let _ = stack.slack.press(&press).await;
+        ensure!(stack.slack.press(&press).await.ok, "the press was not taken");
         tokio::time::sleep(Duration::from_millis(600)).await;
         ensure!(count(stack, "select count(*) from ledger where id = 105").await? == 1, "it ran without its client");
+
+        let session = stack.connect("ci").await?;
+        ensure!(session.batch_execute(sql).await.is_ok(), "the grant was not found again");
+        ensure!(count(stack, "select count(*) from ledger where id = 105").await? == 0, "it did not run");
+        ensure!(cards_of(stack, "where id = 105") == 1, "asked again, it must not get a second card");
+        wait_for_card_text(stack, &request, "approved, done").await?;
+        // Once: the next time is a new request.
+        let pending = hold_on(stack, session, sql).await?;
+        ensure!(pending.request != request, "a used grant was found again");
+        ensure!(pending.press(stack, "deny", "U0LEE", Some("enough")).await.ok, "the press was not taken");
+        ensure!(pending.ended().await?.1.is_err(), "it must be refused");
+        Ok(())
+    })
+}
+
+/// An agent that does not wait: an error with the request's id at once, and the same statement again once approved.
+#[test]
+fn an_agent_that_does_not_wait_comes_back() -> Result<()> {
+    on_shared(|stack| async move {
+        let ci = stack.principal("ci")?;
+        let ask = || async {
+            let mut psql = stack.gateway.psql(&ci.user, &ci.token)?;
+            psql.env("PGOPTIONS", "-c countersign.on_hold=return").args([
+                "-v",
+                "VERBOSITY=verbose",
+                "-c",
+                "delete from ledger where id = 104",
+            ]);
+            let output = psql.output().await?;
+            anyhow::Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+        };
+        let (ran, said) = ask().await?;
+        ensure!(!ran && said.contains("55000") && said.contains("send the same statement"), "{said}");
+        let card = stack.slack.wait_for_card(Duration::from_secs(60), |card| card.plain.contains("where id = 104")).await?;
+        let request = card.request.context("no request")?;
+        ensure!(said.contains(&request), "the error must name request {request}: {said}");
+        let (ran, said) = ask().await?;
+        ensure!(!ran && said.contains(&request), "asked again before anybody decided: {said}");
+        let press = Press { request, action: "approve".to_owned(), user: "U0DANA".to_owned(), reason: None };
+        ensure!(stack.slack.press(&press).await.ok, "the press was not taken");
+        let (ran, said) = ask().await?;
+        ensure!(ran, "{said}");
+        ensure!(count(stack, "select count(*) from ledger where id = 104").await? == 0, "it did not run");
+        ensure!(cards_of(stack, "where id = 104") == 1, "one request, one card");
         Ok(())
     })
 }
@@ -184,6 +236,18 @@ fn forged_decisions_in_the_store_open_nothing() -> Result<()> {
         other_principal.requester_subject = "dba".to_owned();
         let mut not_on_call = claims.clone();
         not_on_call.reviewer.groups = vec!["interns".to_owned()];
+        let mut other_facts = claims.clone();
+        other_facts.shown = "0".repeat(64);
+        let mut many_runs = claims.clone();
+        many_runs.runs = 100;
+        // The identity provider's key and tokens are good for signing in, and for nothing here.
+        let identity = |email: &str| {
+            let mut token = countersign_e2e::oidc::Claims::of(email, &["dba-oncall"]);
+            if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(&claims) {
+                token.more.extend(fields);
+            }
+            stack.issuer.mint_with(&token, jsonwebtoken::Algorithm::ES256)
+        };
         let own = forge::approval(&request, "casey", "T0BANK/U0CI")?;
         let mut own = own;
         own.reviewer.email = Some("ci@bank.example".to_owned());
@@ -198,6 +262,9 @@ fn forged_decisions_in_the_store_open_nothing() -> Result<()> {
             ("our key, another policy", forge::sign(&other_policy, &ours.pem, &ours.id)?),
             ("our key, another database", forge::sign(&other_database, &ours.pem, &ours.id)?),
             ("our key, another principal", forge::sign(&other_principal, &ours.pem, &ours.id)?),
+            ("our key, other facts than were placed", forge::sign(&other_facts, &ours.pem, &ours.id)?),
+            ("our key, more runs than the rule allows", forge::sign(&many_runs, &ours.pem, &ours.id)?),
+            ("an identity token that says all a decision says", identity("dana")?),
             ("our key, a reviewer of no right group", forge::sign(&not_on_call, &ours.pem, &ours.id)?),
             ("our key, the requester as reviewer", forge::sign(&own, &ours.pem, &ours.id)?),
             ("no token at all", "not a token".to_owned()),
@@ -206,6 +273,10 @@ fn forged_decisions_in_the_store_open_nothing() -> Result<()> {
         }
         pending.must_wait().await?;
         ensure!(count(stack, "select count(*) from ledger where id = 110").await? == 1, "a forged decision opened the hold");
+
+        // The other way round, a decision is nobody's password.
+        let decision = forge::sign(&claims, &ours.pem, &ours.id)?;
+        ensure!(stack.gateway.connect("ci", &decision).await.is_err(), "a decision let somebody in");
 
         // The harness's own oracle: a token signed as the bot signs does open it, so the ones above failed for what they say.
         forge::plant(approvals, &pending.request, &forge::sign(&claims, &ours.pem, &ours.id)?)?;

@@ -2,11 +2,13 @@
 //! follow which.
 //!
 //! Access patterns of the table (partition key `request_id`, no sort key, no index): the proxy puts (if absent), reads its pending
-//! items in batches, closes and finishes; the bot reads one item, appends decisions, and keeps the card's state. Every change is one
-//! conditional write on one item. The time to live is set only on finishing.
+//! items in batches, closes and finishes, and keeps a pointer from what is asked to the request that asks it; the bot reads one item,
+//! appends decisions, and keeps the card's state. Every change is one conditional write on one item. The time to live of a request is
+//! set only on finishing, that of pointers and presses when they are written.
 //!
 //! The directory store holds the same in files, each created exclusively and complete: `<id>/request.json`, `<id>/voters/<hash>.jws`,
-//! `<id>/decisions/<n>.jws`, `<id>/closed.json`, `<id>/finished.json`, `<id>/card.json`.
+//! `<id>/decisions/<n>.jws`, `<id>/closed.json`, `<id>/finished.json`, `<id>/card.json`, `<id>/left`, `<id>/questions/<n>.txt`,
+//! `.again/<hash>/<n>`.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -45,12 +47,32 @@ pub mod attribute {
     pub const CARD_CLAIM: &str = "card_claim";
     /// String: why the card could not be posted.
     pub const CARD_ERROR: &str = "card_error";
+    /// Number: since when no client waits for it, seconds since the epoch; absent while one does.
+    pub const LEFT_AT: &str = "left_at";
+    /// Number: runs of a grant for several that were used.
+    pub const USED: &str = "used";
+    /// List of strings: questions of reviewers, for the client.
+    pub const QUESTIONS: &str = "questions";
+    /// String, in a pointer: id of the request that asks for this already.
+    pub const POINTS_TO: &str = "points_to";
     /// Number: time to live, seconds since the epoch.
     pub const TTL: &str = "ttl";
 }
 
 /// Prefix of the keys under which presses are remembered so that none is taken twice.
 pub const PRESS_PREFIX: &str = "press#";
+
+/// Prefix of the keys under which a request is found that asks for the same.
+pub const AGAIN_PREFIX: &str = "again#";
+/// How many questions are kept for one request.
+pub const MAX_QUESTIONS: usize = 20;
+
+/// Name of the object that says that a grant's `run`th run was used. It lies where recordings lie, under their retention, and is written
+/// only if there is none of that name: whoever can write to the table cannot undo it.
+#[must_use]
+pub fn mark_name(id: &crate::RequestId, run: u32) -> String {
+    format!("grants/{id}/{run}.json")
+}
 
 /// Where a request stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -152,6 +174,14 @@ pub mod file {
     pub const FINISHED: &str = "finished.json";
     /// [`super::CardState`]; replaced whole, by the bot only.
     pub const CARD: &str = "card.json";
+    /// When the client left, seconds since the epoch; not there while one waits.
+    pub const LEFT: &str = "left";
+    /// How many runs were used.
+    pub const USED: &str = "used";
+    /// Folder of questions, `<n>.txt` from 0.
+    pub const QUESTIONS: &str = "questions";
+    /// Folder beside the requests: pointers, a folder for each key with `<n>` from 0, of which the last counts.
+    pub const AGAIN: &str = ".again";
     /// Folder beside the requests: presses that were taken.
     pub const PRESSES: &str = ".presses";
     /// Folder beside the requests: files that are being written.

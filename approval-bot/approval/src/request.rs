@@ -5,10 +5,12 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use crate::v1::RequestParameter;
-use crate::{Parameter, Request, StatementDigest};
+use crate::{Expectation, Parameter, Request, RequestId, StatementDigest};
 
 /// The largest request anyone parses: DynamoDB's item limit is 400 KB, of which decisions and card need a share.
 pub const MAX_REQUEST_BYTES: usize = 360_000;
+/// Label of the fact that says whether a transaction waits with the statement. It may differ when the statement is asked for again.
+pub const TRANSACTION_FACT: &str = "transaction";
 
 /// Bytes of a request as a store gave them; nothing in them is believed yet.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +70,62 @@ impl Request {
             value: value.as_deref(),
         });
         Ok(StatementDigest::compute(self.statement.as_bytes(), parameters))
+    }
+
+    /// SHA-256 of the canonical bytes, lower-case hex: what a decision says was shown.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        // Bytes that cannot be made are nobody's fingerprint.
+        self.to_bytes().map(|bytes| hex::encode(Sha256::digest(bytes))).unwrap_or_default()
+    }
+
+    /// What every decision on this request must say.
+    #[must_use]
+    pub fn expectation(&self) -> Expectation {
+        Expectation {
+            request: self.id.clone(),
+            environment: self.environment.clone(),
+            digest: self.digest,
+            shown: self.fingerprint(),
+            requester_issuer: self.requester.issuer.clone(),
+            requester_subject: self.requester.subject.clone(),
+            requester_email: self.requester.email.clone(),
+            database: self.database.clone(),
+            policy: self.policy.clone(),
+            rule: self.rule.clone(),
+            expires_at: self.expires_at,
+            reviewers: self.reviewers.clone(),
+            quorum: self.quorum,
+            runs: self.runs,
+            step_up: self.step_up,
+        }
+    }
+
+    /// The key under which the same request, asked again, is found: a digest over everything reviewers are shown but what belongs to the
+    /// one attempt (id, times, session, whether a transaction was open).
+    #[must_use]
+    pub fn sameness(&self) -> String {
+        let mut same = self.clone();
+        same.id = RequestId::from_bytes([0; 16]);
+        (same.created_at, same.expires_at) = (0, 0);
+        same.session.clear();
+        same.facts.retain(|(label, _)| label != TRANSACTION_FACT);
+        let mut hash = Sha256::new();
+        hash.update(b"countersign.again.v1\0");
+        hash.update(same.to_bytes().unwrap_or_default());
+        hex::encode(hash.finalize())
+    }
+
+    /// Whether `found`, which lies in an untrusted store, asks for exactly this, for no longer than this would, and may still be taken up.
+    #[must_use]
+    pub fn may_take_up(&self, found: &Self, now: u64) -> bool {
+        let life = |request: &Self| request.expires_at.checked_sub(request.created_at);
+        found.version == 1
+            && life(found).is_some()
+            && life(found) == life(self)
+            && found.created_at <= now.saturating_add(crate::verify::MAX_CLOCK_SKEW)
+            && now < found.expires_at
+            && found.sameness() == self.sameness()
     }
 }
 

@@ -135,6 +135,10 @@ pub struct Request {
     pub reviewers: Vec<String>,
     /// Distinct approvals needed.
     pub quorum: u32,
+    /// How many runs of the very same statement and parameters reviewers may approve at once; 1 for one.
+    pub runs: u32,
+    /// Whether an approval takes a fresh sign-in at the identity provider, beside the press in Slack.
+    pub step_up: bool,
     /// Facts for the card: kind, relations, notes; label to text.
     pub facts: Vec<(String, String)>,
     /// Recording session the statement belongs to.
@@ -167,6 +171,18 @@ pub struct Reviewer {
     pub subjects: Vec<String>,
 }
 
+/// A reviewer's fresh sign-in at the identity provider, for one decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepUp {
+    /// `iss` of the ID token.
+    pub issuer: String,
+    /// `sub` of the ID token.
+    pub subject: String,
+    /// When the person signed in, seconds since the epoch.
+    pub at: u64,
+}
+
 /// The claims of a signed decision. Carried as a compact JWS, ES256, `typ` `countersign-decision+jwt`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -179,6 +195,9 @@ pub struct Decision {
     pub environment: String,
     /// Digest the bot computed over the statement and parameters it showed.
     pub digest: StatementDigest,
+    /// SHA-256 over the whole request as it was shown, lower-case hex: facts, claims and reason are as much part of what a reviewer judges
+    /// as the statement.
+    pub shown: String,
     /// Issuer and subject of the requester.
     pub requester_issuer: String,
     /// Subject of the requester.
@@ -195,6 +214,10 @@ pub struct Decision {
     pub reviewer: Reviewer,
     /// The verdict.
     pub verdict: Verdict,
+    /// For how many runs, at most what the request allows.
+    pub runs: u32,
+    /// The sign-in, where the request demands one.
+    pub step_up: Option<StepUp>,
     /// Reason, required for a denial.
     pub reason: Option<String>,
     /// Seconds since the epoch.

@@ -20,6 +20,8 @@ pub struct Expectation {
     pub environment: String,
     /// Digest of the held statement.
     pub digest: StatementDigest,
+    /// Fingerprint of the whole request as placed.
+    pub shown: String,
     /// Requester issuer.
     pub requester_issuer: String,
     /// Requester subject.
@@ -38,6 +40,10 @@ pub struct Expectation {
     pub reviewers: Vec<String>,
     /// Distinct people needed.
     pub quorum: u32,
+    /// Most runs an approval may be for.
+    pub runs: u32,
+    /// Whether an approval needs a fresh sign-in.
+    pub step_up: bool,
 }
 
 /// Enough distinct, verified approvals for one held statement. Only [`quorum`] makes one.
@@ -46,6 +52,7 @@ pub struct VerifiedQuorum {
     request: RequestId,
     digest: StatementDigest,
     expires_at: u64,
+    runs: u32,
     decisions: Vec<Decision>,
 }
 
@@ -64,6 +71,11 @@ impl VerifiedQuorum {
     #[must_use]
     pub const fn expires_at(&self) -> u64 {
         self.expires_at
+    }
+    /// For how many runs: the least anyone approved.
+    #[must_use]
+    pub const fn runs(&self) -> u32 {
+        self.runs
     }
     /// The decisions, one for each person.
     #[must_use]
@@ -98,6 +110,12 @@ pub enum RejectionReason {
     /// The reviewer is the requester.
     #[error("reviewer is the requester")]
     SelfApproval,
+    /// Approved without the sign-in the request demands.
+    #[error("approved without the sign-in the request demands")]
+    NoStepUp,
+    /// For no runs, or for more than the request allows.
+    #[error("approved for {0} runs")]
+    Runs(u32),
     /// The reviewer is in none of the groups the rule names.
     #[error("reviewer is in none of the groups that may decide")]
     NotAReviewer,
@@ -145,8 +163,10 @@ pub fn quorum(expected: &Expectation, tokens: &[String], keys: &VerifyingKeys, n
     let mut approvals = Vec::new();
     let mut rejected = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
+        // More than anyone looks at: a denial may lie among the rest, so nothing is granted. Whoever floods the store stops the request.
         if index >= MAX_TOKENS {
             rejected.push(Rejection { index, why: RejectionReason::TooMany });
+            approvals.clear();
             break;
         }
         match one(expected, token, keys, now) {
@@ -169,7 +189,8 @@ pub fn quorum(expected: &Expectation, tokens: &[String], keys: &VerifyingKeys, n
     if found < needed {
         return Err(GrantError::Pending { found, needed, rejected });
     }
-    Ok(VerifiedQuorum { request: expected.request.clone(), digest: expected.digest, expires_at: expected.expires_at, decisions })
+    let runs = decisions.iter().map(|decision| decision.runs).min().unwrap_or(1);
+    Ok(VerifiedQuorum { request: expected.request.clone(), digest: expected.digest, expires_at: expected.expires_at, runs, decisions })
 }
 
 /// Verifies one token and every binding.
@@ -179,6 +200,7 @@ fn one(expected: &Expectation, token: &str, keys: &VerifyingKeys, now: u64) -> R
         ("request", decision.request == expected.request),
         ("environment", decision.environment == expected.environment),
         ("statement", decision.digest == expected.digest),
+        ("text, facts or claims", decision.shown == expected.shown),
         ("requester", decision.requester_issuer == expected.requester_issuer && decision.requester_subject == expected.requester_subject),
         ("database", decision.database == expected.database),
         ("policy", decision.policy == expected.policy),
@@ -203,6 +225,18 @@ fn one(expected: &Expectation, token: &str, keys: &VerifyingKeys, now: u64) -> R
     }
     if !decision.reviewer.groups.iter().any(|group| expected.reviewers.contains(group)) {
         return Err(RejectionReason::NotAReviewer);
+    }
+    if decision.verdict == Verdict::Approve {
+        if decision.runs == 0 || decision.runs > expected.runs.max(1) {
+            return Err(RejectionReason::Runs(decision.runs));
+        }
+        let Some(step_up) = &decision.step_up else {
+            return if expected.step_up { Err(RejectionReason::NoStepUp) } else { Ok(decision) };
+        };
+        // Whoever signed in is held against the requester as well, whatever the roster says.
+        if step_up.issuer == expected.requester_issuer && step_up.subject == expected.requester_subject {
+            return Err(RejectionReason::SelfApproval);
+        }
     }
     Ok(decision)
 }
@@ -268,5 +302,6 @@ fn identities(decision: &Decision) -> Vec<String> {
     let mut names = vec![format!("person:{}", reviewer.person), format!("slack:{}", reviewer.slack)];
     names.extend(reviewer.email.iter().map(|address| format!("email:{}", address.trim().to_lowercase())));
     names.extend(reviewer.subjects.iter().map(|subject| format!("subject:{subject}")));
+    names.extend(decision.step_up.iter().map(|step_up| format!("subject:{}|{}", step_up.issuer, step_up.subject)));
     names
 }

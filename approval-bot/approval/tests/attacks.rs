@@ -4,8 +4,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_approval::jws::{self, TokenError};
-use countersign_approval::v1::Reviewer;
-use countersign_approval::verify::{RejectionReason, quorum};
+use countersign_approval::v1::{Reviewer, StepUp};
+use countersign_approval::verify::{MAX_TOKENS, RejectionReason, quorum};
 use countersign_approval::{Decision, Expectation, GrantError, KeyId, Parameter, RequestId, StatementDigest, Verdict, VerifyingKeys};
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
@@ -50,6 +50,9 @@ fn expected(quorum: u32) -> Expectation {
         expires_at: NOW + 900,
         reviewers: vec!["dba".to_owned(), "oncall".to_owned()],
         quorum,
+        shown: "5a".repeat(32),
+        runs: 1,
+        step_up: false,
     }
 }
 
@@ -60,6 +63,7 @@ fn approval(person: &str) -> Decision {
         request: expected.request,
         environment: expected.environment,
         digest: expected.digest,
+        shown: expected.shown,
         requester_issuer: expected.requester_issuer,
         requester_subject: expected.requester_subject,
         database: expected.database,
@@ -74,6 +78,8 @@ fn approval(person: &str) -> Decision {
             subjects: vec![format!("https://issuer.example|{person}-sso")],
         },
         verdict: Verdict::Approve,
+        runs: 1,
+        step_up: None,
         reason: None,
         decided_at: NOW - 10,
     }
@@ -109,6 +115,8 @@ fn i2_a_decision_for_anything_else_does_not_count() {
         ("issuer", RejectionReason::Binding("requester"), |d| d.requester_issuer = "https://other.example".to_owned()),
         ("subject", RejectionReason::Binding("requester"), |d| d.requester_subject = "repo:bank/other".to_owned()),
         ("database", RejectionReason::Binding("database"), |d| d.database = "Bank".to_owned()),
+        ("what was shown", RejectionReason::Binding("text, facts or claims"), |d| d.shown = "5b".repeat(32)),
+        ("nothing shown", RejectionReason::Binding("text, facts or claims"), |d| d.shown.clear()),
         ("policy", RejectionReason::Binding("policy"), |d| d.policy = "cd".repeat(32)),
         ("rule", RejectionReason::Binding("rule"), |d| d.rule = "ci-reads".to_owned()),
         ("longer expiry", RejectionReason::Binding("expiry"), |d| d.expires_at += 3600),
@@ -126,6 +134,59 @@ fn i2_a_decision_for_anything_else_does_not_count() {
         decision.verdict = Verdict::Deny;
         assert_eq!(rejection(&[sign(&signers.decision, &signers.kid, &decision)]), why, "{name}, denied");
     }
+}
+
+#[test]
+fn approvals_are_for_as_many_runs_as_the_request_allows() {
+    let signers = signers();
+    let sign = |person: &str, runs: u32| {
+        let mut decision = approval(person);
+        decision.runs = runs;
+        sign(&signers.decision, &signers.kid, &decision)
+    };
+    for runs in [0, 2, u32::MAX] {
+        assert_eq!(rejection(&[sign("dana", runs)]), RejectionReason::Runs(runs));
+    }
+    let mut five = expected(2);
+    five.runs = 5;
+    // The least anyone approved counts, in either order.
+    for tokens in [[sign("dana", 5), sign("erin", 2)], [sign("erin", 2), sign("dana", 5)]] {
+        assert_eq!(quorum(&five, &tokens, &signers.keys, NOW).unwrap().runs(), 2);
+    }
+    assert!(matches!(quorum(&five, &[sign("dana", 5), sign("erin", 6)], &signers.keys, NOW), Err(GrantError::Pending { found: 1, .. })));
+    // A request that says 0 allows one.
+    five.runs = 0;
+    assert_eq!(quorum(&five, &[sign("dana", 1), sign("erin", 1)], &signers.keys, NOW).unwrap().runs(), 1);
+}
+
+#[test]
+fn where_a_sign_in_is_demanded_a_press_alone_is_nothing() {
+    let signers = signers();
+    let sign = |decision: &Decision| sign(&signers.decision, &signers.kid, decision);
+    let signed_in = |person: &str, subject: &str| {
+        let mut decision = approval(person);
+        let at = NOW - 20;
+        decision.step_up = Some(StepUp { issuer: "https://issuer.example".to_owned(), subject: subject.to_owned(), at });
+        decision
+    };
+    let mut top = expected(2);
+    top.step_up = true;
+    let missing = |tokens: &[String]| match quorum(&top, tokens, &signers.keys, NOW) {
+        Err(GrantError::Pending { found, rejected, .. }) => (found, rejected.into_iter().map(|rejection| rejection.why).collect()),
+        other => panic!("{other:?}"),
+    };
+    let erin = sign(&signed_in("erin", "erin-sso"));
+    assert_eq!(missing(&[sign(&approval("dana")), erin.clone()]), (1, vec![RejectionReason::NoStepUp]));
+    // Whoever asked signs in at the reviewer's screen.
+    let own = sign(&signed_in("dana", "repo:bank/ledger"));
+    assert_eq!(missing(&[own, erin.clone()]), (1, vec![RejectionReason::SelfApproval]));
+    // One person signs in for two accounts.
+    assert_eq!(missing(&[sign(&signed_in("dana", "erin-sso")), erin.clone()]), (1, vec![]));
+    assert!(quorum(&top, &[sign(&signed_in("dana", "dana-sso")), erin], &signers.keys, NOW).is_ok());
+    // A denial takes none: stopping is never made harder.
+    let mut denial = approval("dana");
+    (denial.verdict, denial.reason) = (Verdict::Deny, Some("no".to_owned()));
+    assert!(matches!(quorum(&top, &[sign(&denial)], &signers.keys, NOW), Err(GrantError::Denied { .. })));
 }
 
 #[test]
@@ -304,6 +365,14 @@ fn floods_are_bounded() {
         }
         other => panic!("{other:?}"),
     }
+    // A denial pushed out of sight by rubbish: what cannot be read whole is not granted.
+    let mut denial = approval("erin");
+    (denial.verdict, denial.reason) = (Verdict::Deny, Some("no".to_owned()));
+    let mut tokens = vec![sign(&signers.decision, &signers.kid, &approval("dana"))];
+    tokens.resize(MAX_TOKENS, "x".to_owned());
+    assert!(quorum(&expected(1), &tokens, &signers.keys, NOW).is_ok());
+    tokens.push(sign(&signers.decision, &signers.kid, &denial));
+    assert!(matches!(quorum(&expected(1), &tokens, &signers.keys, NOW), Err(GrantError::Pending { found: 0, .. })));
 }
 
 proptest! {

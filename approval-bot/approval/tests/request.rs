@@ -31,6 +31,8 @@ fn request() -> Request {
         reason: "writes from CI".to_owned(),
         reviewers: vec!["dba".to_owned()],
         quorum: 1,
+        runs: 1,
+        step_up: false,
         facts: vec![("kind".to_owned(), "write".to_owned())],
         session: "0190f3c2-7b1e-7000-8000-000000000001".to_owned(),
     };
@@ -69,6 +71,59 @@ fn altered_requests_are_refused() {
         assert_ne!(bytes, golden, "{name} changes nothing");
         let error = UnverifiedRequest::new(bytes.as_bytes()).parse().unwrap_err();
         assert!(fits(&error), "{name}: {error}");
+    }
+}
+
+/// Asked again: what one attempt owns may differ, nothing that reviewers judge may.
+#[test]
+fn only_the_very_same_request_is_taken_up_again() {
+    let own = request();
+    let now = own.created_at + 60;
+    let mut again = own.clone();
+    again.id = RequestId::from_bytes([9; 16]);
+    (again.created_at, again.expires_at) = (own.created_at + 50, own.expires_at + 50);
+    again.session = "another".to_owned();
+    again.facts.push(("transaction".to_owned(), "open".to_owned()));
+    assert!(again.may_take_up(&own, now));
+    assert!(own.may_take_up(&again, now));
+    type Change = fn(&mut Request);
+    let cases: [(&str, Change); 19] = [
+        ("version", |r| r.version = 2),
+        ("environment", |r| r.environment.push('x')),
+        ("statement", |r| r.statement.push(' ')),
+        ("parameters", |r| r.parameters.clear()),
+        ("digest", |r| r.digest = StatementDigest::compute(b"", [].into_iter())),
+        ("issuer", |r| r.requester.issuer.push('x')),
+        ("subject", |r| r.requester.subject.push('x')),
+        ("e-mail", |r| r.requester.email = Some("x".to_owned())),
+        ("groups", |r| r.requester.groups.clear()),
+        ("claims", |r| r.requester.claims.clear()),
+        ("database", |r| r.database.push('x')),
+        ("policy", |r| r.policy = "cd".repeat(32)),
+        ("rule", |r| r.rule.push('x')),
+        ("reason", |r| r.reason.push('x')),
+        ("reviewers", |r| r.reviewers.push("interns".to_owned())),
+        ("quorum", |r| r.quorum = 0),
+        ("runs", |r| r.runs = 9),
+        ("step-up", |r| r.step_up = true),
+        ("facts", |r| r.facts.push(("note".to_owned(), "harmless".to_owned()))),
+    ];
+    for (name, change) in cases {
+        let mut found = own.clone();
+        change(&mut found);
+        assert!(!again.may_take_up(&found, now), "{name}");
+        assert_ne!(found.fingerprint(), own.fingerprint(), "{name}");
+    }
+    // A life longer than the rule gives, made in the future, over, or turned round.
+    for (created_at, expires_at) in [
+        (own.created_at, own.expires_at + 1),
+        (own.created_at + 86_400, own.expires_at + 86_400),
+        (own.created_at - 900, own.expires_at - 900),
+        (own.expires_at, own.created_at),
+    ] {
+        let mut found = own.clone();
+        (found.created_at, found.expires_at) = (created_at, expires_at);
+        assert!(!again.may_take_up(&found, now), "{created_at} to {expires_at}");
     }
 }
 

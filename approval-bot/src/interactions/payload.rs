@@ -70,6 +70,13 @@ struct View {
     state: State,
 }
 
+impl View {
+    /// What was written into a field, by the id of its block and action.
+    fn field(&self, name: &str) -> &str {
+        self.state.values.get(name).and_then(|block| block.get(name)).and_then(|field| field.value.as_deref()).unwrap_or_default()
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 struct State {
     #[serde(default)]
@@ -87,6 +94,17 @@ struct Field {
 pub(super) enum Action<'a> {
     /// The Approve button.
     Approve(&'a str),
+    /// The button that approves as many runs as may be.
+    ApproveRuns(&'a str),
+    /// The Ask button.
+    AskQuestion(&'a str),
+    /// The form with the question.
+    Question {
+        /// What is asked about.
+        reference: &'a str,
+        /// What is asked.
+        question: &'a str,
+    },
     /// The Deny button.
     AskReason(&'a str),
     /// The form with the reason.
@@ -119,14 +137,17 @@ impl Payload {
         match (self.kind.as_str(), self.actions.as_slice(), &self.view) {
             ("block_actions", [pressed], _) => match pressed.action_id.as_str() {
                 action::APPROVE => Action::Approve(&pressed.value),
+                action::APPROVE_RUNS => Action::ApproveRuns(&pressed.value),
+                action::ASK => Action::AskQuestion(&pressed.value),
                 action::DENY => Action::AskReason(&pressed.value),
                 action::READ => Action::Read(&pressed.value),
                 _ => Action::Other,
             },
             ("view_submission", _, Some(view)) if view.callback_id == action::REASON => {
-                let field = view.state.values.get(action::REASON).and_then(|block| block.get(action::REASON));
-                let reason = field.and_then(|field| field.value.as_deref()).unwrap_or_default();
-                Action::Deny { reference: &view.private_metadata, reason }
+                Action::Deny { reference: &view.private_metadata, reason: view.field(action::REASON) }
+            }
+            ("view_submission", _, Some(view)) if view.callback_id == action::QUESTION => {
+                Action::Question { reference: &view.private_metadata, question: view.field(action::QUESTION) }
             }
             _ => Action::Other,
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use countersign_approval::RequestId;
-use countersign_approval::item::{CardState, Closed, Finished, PRESS_PREFIX, Status, file, voter_file};
+use countersign_approval::item::{CardState, Closed, Finished, MAX_QUESTIONS, PRESS_PREFIX, Status, file, voter_file};
 use countersign_approval::verify::MAX_TOKENS;
 use serde::de::DeserializeOwned;
 
@@ -15,8 +15,8 @@ use super::{Appended, Store, StoreError, Stored, Vote};
 
 /// The largest file anyone reads here.
 const MAX_FILE: u64 = 1 << 20;
-/// How long a press is remembered: longer than its signature is good.
-const PRESS_MEMORY: Duration = Duration::from_secs(900);
+/// How long what happens once is remembered: longer than any request lives.
+const PRESS_MEMORY: Duration = Duration::from_secs(8 * 86_400);
 /// File that claims the posting of a card; holds the second until which.
 const CLAIM: &str = "card.claim";
 
@@ -87,6 +87,16 @@ impl Directory {
             }
         }
         Ok(tokens)
+    }
+
+    fn questions(folder: &Path) -> std::io::Result<Vec<String>> {
+        let mut questions = Vec::new();
+        while questions.len() < MAX_QUESTIONS
+            && let Some(content) = Self::read(&folder.join(file::QUESTIONS).join(format!("{}.txt", questions.len())))?
+        {
+            questions.push(String::from_utf8_lossy(&content).into_owned());
+        }
+        Ok(questions)
     }
 
     fn append_now(&self, id: &RequestId, token: &str, voters: &[String; 2], close: Option<&Closed>) -> std::io::Result<Appended> {
@@ -169,6 +179,9 @@ impl Store for Directory {
                 why: closed.map(|closed| closed.why),
                 outcome: finished.map(|finished| finished.outcome),
                 tokens: Self::decisions(&folder)?,
+                left_at: Self::json(&folder.join(file::LEFT))?,
+                used: Self::json(&folder.join(file::USED))?,
+                questions: Self::questions(&folder)?,
                 card: Self::json(&folder.join(file::CARD))?.unwrap_or_default(),
             }))
         })
@@ -187,6 +200,16 @@ impl Store for Directory {
         .await
     }
 
+    async fn unsettled(&self) -> Result<Vec<RequestId>, StoreError> {
+        let mut ids = Vec::new();
+        for id in self.list().await? {
+            if self.get(&id).await?.is_some_and(|stored| stored.status == Status::Open) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+
     async fn append(&self, id: &RequestId, vote: &Vote<'_>) -> Result<Appended, StoreError> {
         let (id, token, voters, close) = (id.clone(), vote.token.to_owned(), vote.voters.clone(), vote.close.clone());
         self.blocking(move |own| own.append_now(&id, &token, &voters, close.as_ref())).await
@@ -197,9 +220,28 @@ impl Store for Directory {
         self.blocking(move |own| own.create(&own.folder(&id).join(file::CLOSED), &serde_json::to_vec(&closed)?)).await
     }
 
-    async fn take_press(&self, key: &str, _now: u64) -> Result<bool, StoreError> {
+    async fn take_once(&self, key: &str, _forget_at: u64) -> Result<bool, StoreError> {
         let name = voter_file(&format!("{PRESS_PREFIX}{key}"));
         self.blocking(move |own| own.create(&own.root.join(file::PRESSES).join(name), b"")).await
+    }
+
+    async fn ask(&self, id: &RequestId, question: &str) -> Result<bool, StoreError> {
+        let (id, question) = (id.clone(), question.to_owned());
+        self.blocking(move |own| {
+            let folder = own.folder(&id);
+            if Self::read(&folder.join(file::REQUEST))?.is_none() || Self::read(&folder.join(file::CLOSED))?.is_some() {
+                return Ok(false);
+            }
+            let questions = folder.join(file::QUESTIONS);
+            fs::create_dir_all(&questions)?;
+            for n in 0..MAX_QUESTIONS {
+                if own.create(&questions.join(format!("{n}.txt")), question.as_bytes())? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
     }
 
     async fn claim_card(&self, id: &RequestId, now: u64, until: u64) -> Result<bool, StoreError> {

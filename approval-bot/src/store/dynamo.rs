@@ -4,17 +4,15 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::scan::builders::ScanFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use countersign_approval::RequestId;
-use countersign_approval::item::{CardState, Closed, PRESS_PREFIX, Status, attribute};
+use countersign_approval::item::{CardState, Closed, MAX_QUESTIONS, PRESS_PREFIX, Status, attribute};
 
 use super::{Appended, Store, StoreError, Stored, Vote};
-
-/// How long a press is remembered, in seconds: longer than its signature is good.
-const PRESS_MEMORY: u64 = 900;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -32,8 +30,18 @@ impl Dynamo {
         Self { client, table }
     }
 
-    fn fault(&self, call: &str, error: &(impl std::error::Error + 'static)) -> StoreError {
-        StoreError { place: format!("table {}", self.table), why: format!("{call}: {}", DisplayErrorContext(error)) }
+    fn fault(&self, call: &str, why: &str) -> StoreError {
+        StoreError { place: format!("table {}", self.table), why: format!("{call}: {why}") }
+    }
+
+    async fn ids(&self, scan: ScanFluentBuilder) -> Result<Vec<RequestId>, StoreError> {
+        let mut pages = scan.into_paginator().items().send();
+        let mut ids = Vec::new();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|error| self.fault("Scan", &countersign_aws_error::line(&error)))?;
+            ids.extend(string(&item, attribute::ID).and_then(|id| RequestId::parse(id).ok()));
+        }
+        Ok(ids)
     }
 
     fn update(&self, id: &RequestId) -> UpdateItemFluentBuilder {
@@ -47,9 +55,9 @@ impl Dynamo {
             Ok(_) => Ok(Ok(())),
             Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => match error.into_err() {
                 UpdateItemError::ConditionalCheckFailedException(failed) => Ok(Err(failed.item().cloned())),
-                other => Err(self.fault("UpdateItem", &other)),
+                other => Err(self.fault("UpdateItem", &countersign_aws_error::service(&other))),
             },
-            Err(error) => Err(self.fault("UpdateItem", &error)),
+            Err(error) => Err(self.fault("UpdateItem", &countersign_aws_error::line(&error))),
         }
     }
 }
@@ -59,7 +67,7 @@ impl Store for Dynamo {
     async fn check(&self) -> Result<(), StoreError> {
         // The bot's role may read and update items, not describe the table.
         let probe = self.client.get_item().table_name(&self.table).key(attribute::ID, text("probe")).send().await;
-        probe.map(|_| ()).map_err(|error| self.fault("GetItem", &error))
+        probe.map(|_| ()).map_err(|error| self.fault("GetItem", &countersign_aws_error::line(&error)))
     }
 
     async fn get(&self, id: &RequestId) -> Result<Option<Stored>, StoreError> {
@@ -71,28 +79,33 @@ impl Store for Dynamo {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| self.fault("GetItem", &error))?;
+            .map_err(|error| self.fault("GetItem", &countersign_aws_error::line(&error)))?;
         Ok(answer.item().and_then(stored))
     }
 
     async fn list(&self) -> Result<Vec<RequestId>, StoreError> {
-        let mut pages = self
+        let scan = self
             .client
             .scan()
             .table_name(&self.table)
             .filter_expression("attribute_exists(#request)")
             .projection_expression("#id")
             .expression_attribute_names("#request", attribute::REQUEST)
+            .expression_attribute_names("#id", attribute::ID);
+        self.ids(scan).await
+    }
+
+    async fn unsettled(&self) -> Result<Vec<RequestId>, StoreError> {
+        let scan = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .filter_expression("#status = :open")
+            .projection_expression("#id")
+            .expression_attribute_names("#status", attribute::STATUS)
             .expression_attribute_names("#id", attribute::ID)
-            .into_paginator()
-            .items()
-            .send();
-        let mut ids = Vec::new();
-        while let Some(item) = pages.next().await {
-            let item = item.map_err(|error| self.fault("Scan", &error))?;
-            ids.extend(string(&item, attribute::ID).and_then(|id| RequestId::parse(id).ok()));
-        }
-        Ok(ids)
+            .expression_attribute_values(":open", text(Status::Open.as_str()));
+        self.ids(scan).await
     }
 
     async fn append(&self, id: &RequestId, vote: &Vote<'_>) -> Result<Appended, StoreError> {
@@ -129,7 +142,7 @@ impl Store for Dynamo {
         };
         let Some(item) = item else { return Ok(Appended::NotOpen) };
         // The SDK repeats a write whose answer was lost: finding this very token means that it got through.
-        if tokens(&item).iter().any(|token| token == vote.token) {
+        if strings(&item, attribute::DECISIONS).iter().any(|token| token == vote.token) {
             return Ok(Appended::Done);
         }
         let voted = item.get(attribute::VOTERS).and_then(|voters| voters.as_ss().ok());
@@ -154,20 +167,34 @@ impl Store for Dynamo {
         Ok(self.send(update).await?.is_ok())
     }
 
-    async fn take_press(&self, key: &str, now: u64) -> Result<bool, StoreError> {
+    async fn take_once(&self, key: &str, forget_at: u64) -> Result<bool, StoreError> {
         let put = self
             .client
             .put_item()
             .table_name(&self.table)
             .item(attribute::ID, text(&format!("{PRESS_PREFIX}{key}")))
-            .item(attribute::TTL, number(now.saturating_add(PRESS_MEMORY)))
+            .item(attribute::TTL, number(forget_at))
             .condition_expression("attribute_not_exists(#id)")
             .expression_attribute_names("#id", attribute::ID);
         match put.send().await {
             Ok(_) => Ok(true),
             Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(false),
-            Err(error) => Err(self.fault("PutItem", &error)),
+            Err(error) => Err(self.fault("PutItem", &countersign_aws_error::line(&error))),
         }
+    }
+
+    async fn ask(&self, id: &RequestId, question: &str) -> Result<bool, StoreError> {
+        let update = self
+            .update(id)
+            .update_expression("SET #questions = list_append(if_not_exists(#questions, :none), :question)")
+            .condition_expression("#status = :open AND (attribute_not_exists(#questions) OR size(#questions) < :most)")
+            .expression_attribute_names("#questions", attribute::QUESTIONS)
+            .expression_attribute_names("#status", attribute::STATUS)
+            .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
+            .expression_attribute_values(":question", AttributeValue::L(vec![text(question)]))
+            .expression_attribute_values(":open", text(Status::Open.as_str()))
+            .expression_attribute_values(":most", AttributeValue::N(MAX_QUESTIONS.to_string()));
+        Ok(self.send(update).await?.is_ok())
     }
 
     async fn claim_card(&self, id: &RequestId, now: u64, until: u64) -> Result<bool, StoreError> {
@@ -222,7 +249,10 @@ fn stored(item: &Item) -> Option<Stored> {
         status: string(item, attribute::STATUS).and_then(Status::parse)?,
         why: own(attribute::WHY),
         outcome: own(attribute::OUTCOME),
-        tokens: tokens(item),
+        tokens: strings(item, attribute::DECISIONS),
+        left_at: integer(item, attribute::LEFT_AT),
+        used: integer(item, attribute::USED).and_then(|used| used.try_into().ok()),
+        questions: strings(item, attribute::QUESTIONS),
         card: CardState {
             channel: own(attribute::CARD_CHANNEL),
             ts: own(attribute::CARD_TS),
@@ -232,8 +262,12 @@ fn stored(item: &Item) -> Option<Stored> {
     })
 }
 
-fn tokens(item: &Item) -> Vec<String> {
-    match item.get(attribute::DECISIONS) {
+fn integer(item: &Item, name: &str) -> Option<u64> {
+    item.get(name)?.as_n().ok()?.parse().ok()
+}
+
+fn strings(item: &Item, name: &str) -> Vec<String> {
+    match item.get(name) {
         Some(AttributeValue::L(list)) => list.iter().filter_map(|token| token.as_s().ok().cloned()).collect(),
         _ => Vec::new(),
     }

@@ -61,6 +61,19 @@ name = "writes"
 what = { kinds = ["write"] }
 action = "hold"
 hold = { reviewers = ["dba"], quorum = 1, expiry = "15m", reason = "writes from CI" }
+
+[[rules]]
+name = "routed"
+what = { kinds = ["ddl"] }
+action = "hold"
+[rules.hold]
+reviewers = ["dba"]
+quorum = 2
+expiry = "15m"
+channel = "C0LEDGER"
+mention = "S0DBA"
+remind = "5m"
+escalate = { after = "3m", mention = "S0CHIEFS" }
 "#;
 
 /// What the stand-in was told: method and body.
@@ -109,6 +122,7 @@ impl World {
                 "SLACK_TEAM_ID" => TEAM.to_owned(),
                 "SLACK_APP_ID" => APP.to_owned(),
                 "SLACK_CHANNEL" => "C0APPROVE".to_owned(),
+                "COUNTERSIGN_RECORDINGS" => format!("directory:{}", folder.path().join("recordings").display()),
                 "COUNTERSIGN_PUBLIC_URL" => "http://bot.example".to_owned(),
                 _ => return None,
             })
@@ -242,6 +256,8 @@ pub(crate) fn request(statement: &str, quorum: u32) -> Request {
         reason: "writes from CI".to_owned(),
         reviewers: vec!["dba".to_owned()],
         quorum,
+        runs: 1,
+        step_up: false,
         facts: vec![("kind".to_owned(), "write".to_owned())],
         session: "0190f3c2-7b1e-7000-8000-000000000001".to_owned(),
     };
@@ -298,7 +314,9 @@ async fn call(
     told.calls.push((method.clone(), body));
     let number = told.calls.len();
     axum::Json(match method.as_str() {
-        "chat.postMessage" => json!({"ok": true, "channel": "C0APPROVE", "ts": format!("17.{number:06}"), "message": {}}),
+        "chat.postMessage" => {
+            json!({"ok": true, "channel": told.calls[number - 1].1["channel"], "ts": format!("17.{number:06}"), "message": {}})
+        }
         _ => json!({"ok": true}),
     })
     .into_response()
@@ -318,6 +336,7 @@ fn check_blocks(blocks: &[Value]) -> Result<(), &'static str> {
             "header" => (1..=150).contains(&length(&block["text"])),
             "section" => (1..=3_000).contains(&length(&block["text"])),
             "context" => block["elements"].as_array().unwrap().iter().all(|text| (1..=2_000).contains(&length(text))),
+            "divider" => true,
             "actions" => block["elements"].as_array().unwrap().iter().all(|button| {
                 length(&button["text"]) <= 75
                     && button["value"].as_str().unwrap().len() <= 2_000

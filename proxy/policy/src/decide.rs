@@ -8,7 +8,7 @@ use crate::facts::{RelationName, SessionAction};
 use crate::grammar::{self, Refusal};
 use crate::masks::Protection;
 use crate::pattern::NamePattern;
-use crate::rule::{Action, Hold, Rule};
+use crate::rule::{Action, Hold, OnHold, Rule};
 use crate::{Denial, HoldTerms, JudgeRequest, Judgement, StatementFacts, StatementKind, Verdict, second};
 
 mod time;
@@ -210,6 +210,9 @@ fn strictest(known: Verdict, new: Verdict, first: bool) -> (Verdict, bool) {
                         reviewers: a.reviewers,
                         quorum: a.quorum.max(b.quorum),
                         expiry: a.expiry.min(b.expiry),
+                        on_hold: if a.on_hold == b.on_hold { a.on_hold } else { OnHold::Return },
+                        runs: a.runs.min(b.runs),
+                        step_up: a.step_up || b.step_up,
                     }),
                     replaced,
                 )
@@ -307,6 +310,9 @@ fn terms(hold: &Hold, why: &str) -> HoldTerms {
         reviewers: hold.reviewers.clone(),
         quorum: hold.quorum,
         expiry: if hold.expiry.is_zero() { Duration::from_secs(60) } else { hold.expiry },
+        on_hold: hold.on_hold,
+        runs: hold.runs.max(1),
+        step_up: hold.step_up,
     }
 }
 

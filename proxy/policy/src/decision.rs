@@ -7,6 +7,7 @@ use countersign_masking::{CopyLayout, CopyMasker, RowMasker};
 use pg_query::Node;
 use serde::{Deserialize, Serialize};
 
+use crate::rule::OnHold;
 use crate::state::SearchPath;
 use crate::state::changes::Change;
 use crate::{PolicyDigest, StatementFacts};
@@ -196,6 +197,19 @@ pub struct HoldTerms {
     pub quorum: u32,
     /// How long the request stays open.
     pub expiry: Duration,
+    /// What the client does meanwhile.
+    #[serde(default)]
+    pub on_hold: OnHold,
+    /// Identical runs that may be approved at once.
+    #[serde(default = "one")]
+    pub runs: u32,
+    /// Whether an approval takes a fresh sign-in.
+    #[serde(default)]
+    pub step_up: bool,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 /// A column of a result, from `RowDescription`.

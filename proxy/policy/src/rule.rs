@@ -106,6 +106,27 @@ pub struct Hold {
     pub expiry: Duration,
     /// Shown to reviewers.
     pub reason: String,
+    /// What the client does meanwhile.
+    pub on_hold: OnHold,
+    /// Identical runs that may be approved at once.
+    pub runs: u32,
+    /// Whether an approval takes a fresh sign-in.
+    pub step_up: bool,
+    /// Where the card goes and who is called.
+    pub route: Route,
+}
+
+/// Where a hold's card goes and who is called. For the bot; nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Route {
+    /// Slack channel, `C…` or `G…`.
+    pub channel: Option<String>,
+    /// Slack user group to mention, `S…`.
+    pub mention: Option<String>,
+    /// How long before the expiry reviewers are reminded.
+    pub remind: Option<Duration>,
+    /// After how long which Slack user group is called.
+    pub escalate: Option<(Duration, String)>,
 }
 
 /// A mask over columns.
@@ -145,7 +166,7 @@ pub enum MaskKind {
     Token,
 }
 
-pub use crate::document::source::TimeUnit;
+pub use crate::document::source::{OnHold, TimeUnit};
 
 /// What happens to uses of protected columns that no mask can cover.
 #[derive(Debug, Clone)]

@@ -37,6 +37,17 @@ fn faults_have_a_place_and_words() {
         (hold("reviewers = [\"dba\"], quorum = 2, expiry = \"1m\""), 8, 40, "a quorum of 2 can never be met"),
         (hold("reviewers = [\"dba\"], quorum = 0, expiry = \"1m\""), 8, 40, "a quorum of 0 approves itself"),
         (hold("reviewers = [\"dba\"], expiry = \"soon\""), 8, 40, "`soon` is not an expiry"),
+        (hold("reviewers = [\"dba\"], expiry = \"1m\", runs = 0"), 8, 55, "0 runs cannot be approved at once"),
+        (hold("reviewers = [\"dba\"], expiry = \"1m\", runs = 101"), 8, 55, "101 runs cannot be approved at once"),
+        (hold("reviewers = [\"dba\"], expiry = \"1m\", remind = \"1m\""), 8, 57, "`1m` is not a time within the expiry"),
+        (
+            hold("reviewers = [\"dba\"], expiry = \"1m\", mention = \"S1> <!here\""),
+            8,
+            58,
+            "`S1> <!here` is not the id of a Slack user group",
+        ),
+        (hold("reviewers = [\"dba\"], expiry = \"1m\", channel = \"general\""), 8, 58, "`general` is not the id of a Slack channel"),
+        (hold("reviewers = [\"dba\"], expiry = \"1m\", on_hold = \"run\""), 8, 58, "unknown variant `run`"),
         (format!("version = 1\n{roster}{roster}"), 6, 10, "two reviewers are named `dana`"),
         (
             "version = 1\n[[masks]]\ncolumns = [\"ssn\"]\nmask = { kind = \"full\" }".to_owned(),

@@ -23,6 +23,8 @@ pub enum Effect {
         request: String,
         /// Digest of what is held.
         digest: StatementDigest,
+        /// For how many runs the grant is.
+        runs: u32,
     },
     /// The request is void: nobody waits for it any more.
     CancelHold {
@@ -31,11 +33,16 @@ pub enum Effect {
         /// Why.
         why: &'static str,
     },
-    /// The approved statement ended.
+    /// Nobody waits for the request any more, but it stays open: the same statement, asked again, finds it.
+    LeaveHold {
+        /// Request id.
+        request: String,
+    },
+    /// The held statement ended, one way or another.
     FinishHold {
         /// Request id.
         request: String,
-        /// Command tag or SQLSTATE.
+        /// Command tag, SQLSTATE, or why it did not run.
         outcome: String,
     },
     /// Load catalog facts newer than `generation`, then call [`Session::catalog`](crate::Session::catalog).

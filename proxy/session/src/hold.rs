@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use countersign_approval::{StatementDigest, VerifiedQuorum};
 use countersign_policy::HoldTerms;
+use countersign_policy::rule::OnHold;
 use countersign_recording::Event;
 use countersign_recording::v1::event::Parameter;
 use countersign_wire::{ErrorFields, ReadyStatus, Target, fe};
@@ -70,6 +71,11 @@ impl Held {
         }
     }
 
+    /// Whether the grant is being used up now.
+    pub(crate) const fn is_consuming(&self) -> bool {
+        matches!(self.phase, Phase::Consuming(..))
+    }
+
     /// Statement number, 0 before it has one.
     pub(crate) const fn statement(&self) -> u64 {
         match &self.phase {
@@ -122,8 +128,9 @@ impl Session {
         self.intake = Intake::Held(held);
     }
 
-    /// The request lies in the store under this id, with this body; the client hears of it.
-    pub fn hold_placed(&mut self, request: &str, body: String, expires: &str) {
+    /// The request lies in the store under this id, with this body; the client hears of it. `again`: it was found there, still open or
+    /// granted, since the same statement had been asked before.
+    pub fn hold_placed(&mut self, request: &str, body: String, expires: &str, again: bool) {
         let Intake::Held(held) = &mut self.intake else { return };
         let Phase::Placing(placed) = &held.phase else { return };
         let placed = placed.clone();
@@ -132,25 +139,54 @@ impl Session {
         let quorum = held.terms.quorum;
         held.phase = Phase::Waiting(placed, request.to_owned());
         self.record(Event::Hold { statement, request: request.to_owned(), body });
+        if !self.holding.notices {
+            return;
+        }
+        let how = if again { "asked again, taken up under request" } else { "held for approval, request" };
         self.notice(&errors::notice(
-            &format!("countersign: statement held for approval, request {request}"),
+            &format!("countersign: statement {how} {request}"),
             Some(format!("{quorum} approval(s) needed from {reviewers}; the request expires at {expires}")),
         ));
     }
 
-    /// The request could not be placed.
-    pub fn hold_failed(&mut self, why: &str) {
+    /// Whether the client wants its answer now, held or not.
+    #[must_use]
+    pub fn hold_returns(&self) -> bool {
+        matches!(&self.intake, Intake::Held(held) if self.holding.returns || held.terms.on_hold == OnHold::Return)
+    }
+
+    /// The client is sent away with the request's id; the request stays open.
+    pub fn hold_pending(&mut self, expires: &str) {
+        let Some(request) = self.held_request() else { return };
+        let Intake::Held(held) = &self.intake else { return };
+        let needed = format!("{} approval(s) needed from {}", held.terms.quorum, held.terms.reviewers.join(", "));
         let error = errors::with(
-            errors::error("58030", "the statement needs approval, but the request could not be placed"),
-            Some(why.to_owned()),
-            Some("nothing was run; try again later".to_owned()),
+            errors::error("55000", &format!("the statement needs approval: request {request} is open")),
+            Some(format!("{needed}; the request expires at {expires}")),
+            Some("nothing was run; once approved, send the same statement with the same parameters again".to_owned()),
         );
-        self.hold_ends("failed", Vec::new(), error);
+        self.effects.push_back(Effect::LeaveHold { request });
+        self.hold_stops("left", Vec::new(), error);
+    }
+
+    /// The request could not be placed, or was closed by somebody else than a reviewer.
+    pub fn hold_failed(&mut self, why: &str) {
+        let (error, hint) = match self.held_request() {
+            Some(request) => (
+                errors::error("42501", &format!("request {request} can no longer be approved")),
+                "nothing was run; submit the statement again",
+            ),
+            None => (
+                errors::error("58030", "the statement needs approval, but the request could not be placed"),
+                "nothing was run; try again later",
+            ),
+        };
+        self.hold_ends("failed", Vec::new(), errors::with(error, Some(why.to_owned()), Some(hint.to_owned())));
     }
 
     /// Something reviewers or the store said while the statement is held.
     pub fn hold_notice(&mut self, message: &str) {
-        if self.is_held() {
+        if self.is_held() && self.holding.notices {
             self.notice(&errors::notice(&format!("countersign: {message}"), None));
         }
     }
@@ -167,13 +203,15 @@ impl Session {
                 None,
                 Some("submit the statement again".to_owned()),
             );
+            self.effects.push_back(Effect::CancelHold { request, why: "the policy changed" });
             self.hold_ends("failed", tokens, error);
             return;
         }
         let statement = placed.statement;
+        let runs = quorum.runs();
         held.phase = Phase::Consuming(placed.clone(), request.clone(), Box::new(quorum));
         self.record(Event::Approval { statement, request: request.clone(), outcome: "granted".to_owned(), decisions: tokens });
-        self.effects.push_back(Effect::Consume { request, digest: placed.digest });
+        self.effects.push_back(Effect::Consume { request, digest: placed.digest, runs });
     }
 
     /// The grant was consumed (`Ok(true)`), had been consumed before (`Ok(false)`), or the store did not say.
@@ -184,8 +222,13 @@ impl Session {
         match outcome {
             Ok(true) => self.release(),
             Ok(false) => {
-                let error = errors::error("42501", &format!("the approval of request {request} was used already"));
-                self.hold_ends("failed", Vec::new(), error);
+                let error = errors::with(
+                    errors::error("42501", &format!("the approval of request {request} was used already")),
+                    Some("the same statement ran once under it, or the request was closed in the same moment".to_owned()),
+                    Some("nothing was run; submit the statement again to ask for another approval".to_owned()),
+                );
+                // Somebody else may have used it: how that ended is not this session's to note.
+                self.hold_stops("failed", Vec::new(), error);
             }
             Err(why) => {
                 let error = errors::with(
@@ -193,7 +236,7 @@ impl Session {
                     Some(why),
                     Some("try again later".to_owned()),
                 );
-                self.hold_ends("failed", Vec::new(), error);
+                self.hold_stops("failed", Vec::new(), error);
             }
         }
     }
@@ -253,9 +296,16 @@ impl Session {
         };
         self.record(Event::Cancel { statement });
         if let Some(request) = request {
+            let error = errors::with(
+                errors::error("57014", "canceling statement due to user request"),
+                Some(format!("request {request} is cancelled; nothing was run")),
+                None,
+            );
             self.effects.push_back(Effect::CancelHold { request, why: "the client cancelled" });
+            self.hold_ends("cancelled", Vec::new(), error);
+        } else {
+            self.hold_ends("cancelled", Vec::new(), errors::error("57014", "canceling statement due to user request"));
         }
-        self.hold_ends("cancelled", Vec::new(), errors::error("57014", "canceling statement due to user request"));
         true
     }
 
@@ -266,8 +316,16 @@ impl Session {
         }
     }
 
-    /// The hold ends without a release.
+    /// The hold ends without a release, and so does its request.
     fn hold_ends(&mut self, outcome: &str, tokens: Vec<String>, error: ErrorFields) {
+        let request = self.held_request();
+        self.hold_stops(outcome, tokens, error);
+        // Behind the record of it: from then on the store may forget the request.
+        self.effects.extend(request.map(|request| Effect::FinishHold { request, outcome: format!("not run: {outcome}") }));
+    }
+
+    /// The hold ends without a release.
+    fn hold_stops(&mut self, outcome: &str, tokens: Vec<String>, error: ErrorFields) {
         let Intake::Held(held) = std::mem::replace(&mut self.intake, Intake::Open) else { return };
         let statement = held.statement();
         if let Some(request) = held.request_id() {

@@ -30,4 +30,4 @@ mod texts;
 
 pub use effect::{Effect, End, HoldRequest};
 pub use outbox::Outbox;
-pub use session::{Limits, Session, Setup};
+pub use session::{Holding, Limits, Session, Setup};

@@ -51,6 +51,23 @@ impl Default for Limits {
     }
 }
 
+/// How a session behaves while a statement of it is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holding {
+    /// The client never waits: it gets an error with the request's id at once, and asks again later.
+    pub returns: bool,
+    /// A request stays open when its client goes away, and is found when the same statement is asked again.
+    pub resumes: bool,
+    /// The client is told by NOTICE how its request fares.
+    pub notices: bool,
+}
+
+impl Default for Holding {
+    fn default() -> Self {
+        Self { returns: false, resumes: true, notices: true }
+    }
+}
+
 /// Everything a session starts from. Both logins are done.
 #[derive(Debug)]
 pub struct Setup {
@@ -72,6 +89,8 @@ pub struct Setup {
     pub strict: bool,
     /// Bounds.
     pub limits: Limits,
+    /// Behaviour while held.
+    pub holding: Holding,
     /// The server's ParameterStatus values at login.
     pub parameters: Vec<(String, String)>,
     /// The proxy's own cancel key: process id and secret.
@@ -123,6 +142,7 @@ pub struct Session {
     pub(crate) mask_key: MaskKey,
     pub(crate) strict: bool,
     pub(crate) limits: Limits,
+    pub(crate) holding: Holding,
     pub(crate) state: SessionState,
     pub(crate) cache: JudgementCache,
 
@@ -204,6 +224,7 @@ impl Session {
             mask_key,
             strict,
             limits,
+            holding,
             parameters,
             cancel_key,
             now_us,
@@ -223,6 +244,7 @@ impl Session {
             mask_key,
             strict,
             limits,
+            holding,
             state,
             cache: JudgementCache::default(),
             intake: Intake::Open,
@@ -439,8 +461,17 @@ impl Session {
             && let Some(request) = held.request_id()
         {
             let statement = held.statement();
-            self.record(Event::Approval { statement, request: request.clone(), outcome: "cancelled".to_owned(), decisions: Vec::new() });
-            self.effects.push_back(Effect::CancelHold { request, why: "the session ended" });
+            let outcome = if self.holding.resumes { "left" } else { "cancelled" };
+            self.record(Event::Approval { statement, request: request.clone(), outcome: outcome.to_owned(), decisions: Vec::new() });
+            if self.holding.resumes {
+                self.effects.push_back(Effect::LeaveHold { request: request.clone() });
+            } else {
+                self.effects.push_back(Effect::CancelHold { request: request.clone(), why: "the session ended" });
+            }
+            // While the grant is being used up, who used it is not known here.
+            if !self.holding.resumes && !held.is_consuming() {
+                self.effects.push_back(Effect::FinishHold { request, outcome: "not run: the session ended".to_owned() });
+            }
         }
         self.to_server.clear();
         if let Some(error) = &end.error {

@@ -210,7 +210,7 @@ fn i2_a_held_statement_stays_until_the_hold_ends() {
         assert_eq!(bench.tags(), "1", "Parse is answered, Bind waits");
         assert_eq!(bench.holds.len(), 1);
         assert_eq!(bench.server.executed, 0);
-        bench.session.hold_placed("r-1", "{}".into(), "soon");
+        bench.session.hold_placed("r-1", "{}".into(), "soon", false);
         bench.settle();
         assert_eq!(bench.tags(), "N");
         bench.session.hold_denied("dana", "not today", vec![]);
@@ -230,7 +230,7 @@ fn cancelling_a_hold_is_57014() {
     on_big_stack(|| {
         let mut bench = started(true);
         bench.send(|out| wire::put_query(out, HELD.as_bytes()));
-        bench.session.hold_placed("r-1", "{}".into(), "soon");
+        bench.session.hold_placed("r-1", "{}".into(), "soon", false);
         assert!(bench.session.cancel());
         bench.settle();
         assert_eq!(codes(&mut bench), ["57014"]);
@@ -240,16 +240,51 @@ fn cancelling_a_hold_is_57014() {
 }
 
 #[test]
-fn a_client_that_leaves_ends_its_hold() {
+fn a_client_that_leaves_leaves_its_request_open() {
     on_big_stack(|| {
         let mut bench = started(true);
         bench.send(|out| wire::put_query(out, HELD.as_bytes()));
-        bench.session.hold_placed("r-1", "{}".into(), "soon");
+        bench.session.hold_placed("r-1", "{}".into(), "soon", false);
         bench.session.client_gone();
         bench.settle();
-        assert_eq!(bench.cancelled, ["r-1"]);
+        assert!(bench.cancelled.is_empty());
+        assert_eq!((bench.left.as_slice(), bench.server.executed), (["r-1".to_owned()].as_slice(), 0));
         assert!(matches!(bench.events.last(), Some(Event::SessionEnd { reason }) if reason == "client gone"));
         assert!(bench.server.terminated);
+    });
+}
+
+/// A client that does not wait: the answer is an error with the id, in both protocols, and the session goes on.
+#[test]
+fn a_held_statement_can_be_returned_at_once() {
+    on_big_stack(|| {
+        for simple in [true, false] {
+            let mut bench = started(true);
+            bench.send(|out| {
+                if simple {
+                    wire::put_query(out, HELD.as_bytes());
+                } else {
+                    extended(out, HELD);
+                    wire::put_empty(out, fe::SYNC);
+                }
+            });
+            bench.session.hold_placed("r-1", "{}".into(), "soon", true);
+            assert!(!bench.session.hold_returns(), "by default a client waits");
+            bench.session.hold_pending("soon");
+            bench.settle();
+            let frames = frames(&bench.received.split());
+            let error = frames.iter().find(|(tag, _)| *tag == b'E').unwrap();
+            let fields = wire::notice_fields(&error.1).unwrap();
+            assert_eq!(fields.code(), "55000");
+            assert!(fields.get(b'M').contains("r-1") && fields.get(b'H').contains("again"), "{fields:?}");
+            assert_eq!((bench.left.as_slice(), bench.server.executed), (["r-1".to_owned()].as_slice(), 0));
+            assert!(!bench.session.is_held());
+            // What comes too late changes nothing.
+            bench.session.hold_denied("dana", "no", vec![]);
+            bench.session.consumed(Ok(true));
+            bench.send(|out| wire::put_query(out, ROW.as_bytes()));
+            assert_eq!(bench.tags(), "TDCZ");
+        }
     });
 }
 

@@ -9,12 +9,11 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use countersign_approval::item::{CardState, Closed, Finished, Status, file};
+use countersign_approval::item::{CardState, Closed, Finished, MAX_QUESTIONS, Status, file};
 use countersign_approval::{Request, RequestId, StatementDigest, UnverifiedRequest};
 use serde::de::DeserializeOwned;
 
-use super::clock;
-use super::store::{Snapshot, Store, StoreError};
+use super::store::{Listed, Snapshot, Store, StoreError};
 
 /// The largest file anyone reads here.
 const MAX_FILE: u64 = 1 << 20;
@@ -87,6 +86,82 @@ impl Store for Directory {
         .await
     }
 
+    async fn fetch(&self, id: &RequestId) -> Result<Option<(Vec<u8>, Snapshot)>, StoreError> {
+        let id = id.clone();
+        self.blocking(move |files| {
+            let Some(bytes) = files.read(&files.folder(&id).join(file::REQUEST))? else { return Ok(None) };
+            Ok(files.snapshot(&id)?.map(|snapshot| (bytes, snapshot)))
+        })
+        .await
+    }
+
+    async fn open(&self, now: u64) -> Result<Vec<Listed>, StoreError> {
+        self.blocking(move |files| {
+            let mut open = Vec::new();
+            for entry in fs::read_dir(&files.root)? {
+                let Some(id) = entry?.file_name().to_str().and_then(|name| RequestId::parse(name).ok()) else { continue };
+                let folder = files.folder(&id);
+                let Some(request) = files.read(&folder.join(file::REQUEST))? else { continue };
+                let lives = UnverifiedRequest::new(&request).parse().is_ok_and(|request| now < request.expires_at);
+                if lives && files.read(&folder.join(file::CLOSED))?.is_none() {
+                    let attended = files.read(&folder.join(file::LEFT))?.is_none();
+                    open.push(Listed { request, attended, tokens: files.decisions(&folder)? });
+                }
+            }
+            Ok(open)
+        })
+        .await
+    }
+
+    async fn pointer(&self, key: &str) -> Result<Option<RequestId>, StoreError> {
+        let folder = self.root.join(file::AGAIN).join(key);
+        self.blocking(move |files| Ok(files.last_pointer(&folder)?.1)).await
+    }
+
+    async fn point(&self, key: &str, from: Option<&RequestId>, to: &RequestId, _forget_at: u64) -> Result<bool, StoreError> {
+        let folder = self.root.join(file::AGAIN).join(key);
+        let (from, to) = (from.cloned(), to.clone());
+        self.blocking(move |files| {
+            fs::create_dir_all(&folder)?;
+            let (next, last) = files.last_pointer(&folder)?;
+            // The name of the next one is free for exactly one of those who saw the same last one.
+            Ok(last == from && files.create(&folder.join(next.to_string()), to.as_str().as_bytes())?)
+        })
+        .await
+    }
+
+    async fn attend(&self, id: &RequestId, left_at: Option<u64>) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.blocking(move |files| {
+            let left = files.folder(&id).join(file::LEFT);
+            match left_at {
+                Some(at) => files.create(&left, at.to_string().as_bytes()).map(|_| ()),
+                None => match fs::remove_file(&left) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                },
+            }
+        })
+        .await
+    }
+
+    async fn note_run(&self, id: &RequestId, digest: &StatementDigest, run: u32, now: u64) -> Result<bool, StoreError> {
+        let (id, digest) = (id.clone(), *digest);
+        self.blocking(move |files| {
+            let folder = files.folder(&id);
+            let Some(bytes) = files.read(&folder.join(file::REQUEST))? else { return Ok(false) };
+            let fits = UnverifiedRequest::new(&bytes).parse().is_ok_and(|request| request.digest == digest && now < request.expires_at);
+            if !fits || files.read(&folder.join(file::CLOSED))?.is_some() {
+                return Ok(false);
+            }
+            // A number for people; what was used is said by the marks.
+            let part = files.aside(run.to_string().as_bytes())?;
+            fs::rename(part, folder.join(file::USED))?;
+            Ok(true)
+        })
+        .await
+    }
+
     async fn close(&self, id: &RequestId, digest: Option<&StatementDigest>, closed: &Closed) -> Result<bool, StoreError> {
         let (id, digest) = (id.clone(), digest.copied());
         let closed = closed.clone();
@@ -94,9 +169,8 @@ impl Store for Directory {
             let folder = files.folder(&id);
             let Some(bytes) = files.read(&folder.join(file::REQUEST))? else { return Ok(false) };
             if let Some(digest) = digest {
-                let matches = UnverifiedRequest::new(&bytes)
-                    .parse()
-                    .is_ok_and(|request| request.digest == digest && clock::now() < request.expires_at);
+                let matches =
+                    UnverifiedRequest::new(&bytes).parse().is_ok_and(|request| request.digest == digest && closed.at < request.expires_at);
                 if !matches {
                     return Ok(false);
                 }
@@ -130,16 +204,39 @@ impl Files {
         self.root.join(id.as_str())
     }
 
-    /// Creates a file with this content, durably, unless the name is taken. True when created.
-    fn create(&self, target: &Path, content: &[u8]) -> std::io::Result<bool> {
+    /// Writes a file aside, durably.
+    fn aside(&self, content: &[u8]) -> std::io::Result<PathBuf> {
         let part = self.root.join(file::PARTS).join(uuid::Uuid::new_v4().to_string());
         let mut aside = File::create_new(&part)?;
-        let written = aside.write_all(content).and_then(|()| aside.sync_all());
-        let linked = written.and_then(|()| match fs::hard_link(&part, target) {
+        aside.write_all(content)?;
+        aside.sync_all()?;
+        Ok(part)
+    }
+
+    /// The number of the next pointer in a folder, and where the last one leads.
+    fn last_pointer(&self, folder: &Path) -> std::io::Result<(u32, Option<RequestId>)> {
+        let names = match fs::read_dir(folder) {
+            Ok(names) => names,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok((0, None)),
+            Err(error) => return Err(error),
+        };
+        let mut last: Option<u32> = None;
+        for name in names {
+            last = last.max(name?.file_name().to_str().and_then(|name| name.parse().ok()));
+        }
+        let Some(last) = last else { return Ok((0, None)) };
+        let content = self.read(&folder.join(last.to_string()))?.unwrap_or_default();
+        Ok((last.saturating_add(1), std::str::from_utf8(&content).ok().and_then(|id| RequestId::parse(id).ok())))
+    }
+
+    /// Creates a file with this content, durably, unless the name is taken. True when created.
+    fn create(&self, target: &Path, content: &[u8]) -> std::io::Result<bool> {
+        let part = self.aside(content)?;
+        let linked = match fs::hard_link(&part, target) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(error),
-        });
+        };
         fs::remove_file(&part)?;
         if let (Ok(true), Some(folder)) = (&linked, target.parent()) {
             File::open(folder)?.sync_all()?;
@@ -175,7 +272,18 @@ impl Files {
             status: Some(status),
             why: closed.map(|closed| closed.why),
             card_error: card.error,
+            questions: self.questions(&folder)?,
         }))
+    }
+
+    fn questions(&self, folder: &Path) -> std::io::Result<Vec<String>> {
+        let mut questions = Vec::new();
+        while questions.len() < MAX_QUESTIONS
+            && let Some(content) = self.read(&folder.join(file::QUESTIONS).join(format!("{}.txt", questions.len())))?
+        {
+            questions.push(String::from_utf8_lossy(&content).into_owned());
+        }
+        Ok(questions)
     }
 
     fn decisions(&self, folder: &Path) -> std::io::Result<Vec<String>> {

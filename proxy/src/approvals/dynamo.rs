@@ -13,12 +13,11 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, KeyType, KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
-use countersign_approval::item::{Closed, Status, attribute};
+use countersign_approval::item::{AGAIN_PREFIX, Closed, MAX_QUESTIONS, Status, attribute};
 use countersign_approval::{Request, RequestId, StatementDigest};
 
-use super::clock;
-use super::store::{Snapshot, Store, StoreError};
-use crate::aws_error;
+use super::store::{Listed, Snapshot, Store, StoreError};
+use countersign_aws_error as aws_error;
 
 /// Keys in one BatchGetItem, by the service's limit.
 const BATCH: usize = 100;
@@ -70,12 +69,12 @@ impl Dynamo {
         for id in ids {
             keys = keys.keys(HashMap::from([(attribute::ID.to_owned(), text(id.as_str()))]));
         }
-        let names = [attribute::ID, attribute::STATUS, attribute::DECISIONS, attribute::WHY, attribute::CARD_ERROR];
-        for (place, name) in ["#a", "#b", "#c", "#d", "#e"].into_iter().zip(names) {
+        let names = [attribute::ID, attribute::STATUS, attribute::DECISIONS, attribute::WHY, attribute::CARD_ERROR, attribute::QUESTIONS];
+        for (place, name) in ["#a", "#b", "#c", "#d", "#e", "#f"].into_iter().zip(names) {
             keys = keys.expression_attribute_names(place, name);
         }
         let keys = keys
-            .projection_expression("#a, #b, #c, #d, #e")
+            .projection_expression("#a, #b, #c, #d, #e, #f")
             .build()
             .map_err(|error| self.unavailable("BatchGetItem", &error.to_string()))?;
         let mut ask = Some(HashMap::from([(self.table.clone(), keys)]));
@@ -156,6 +155,103 @@ impl Store for Dynamo {
         Ok(found)
     }
 
+    async fn fetch(&self, id: &RequestId) -> Result<Option<(Vec<u8>, Snapshot)>, StoreError> {
+        let get = self.client.get_item().table_name(&self.table).key(attribute::ID, text(id.as_str())).consistent_read(true);
+        let answer = within(get.send()).await?.map_err(|error| self.unavailable("GetItem", &aws_error::line(&error)))?;
+        Ok(answer.item().and_then(|item| Some((string(item, attribute::REQUEST)?.as_bytes().to_vec(), snapshot(item)))))
+    }
+
+    async fn open(&self, now: u64) -> Result<Vec<Listed>, StoreError> {
+        let mut pages = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .filter_expression("#status = :open AND #expires > :now")
+            .expression_attribute_names("#status", attribute::STATUS)
+            .expression_attribute_names("#expires", attribute::EXPIRES_AT)
+            .expression_attribute_values(":open", text(Status::Open.as_str()))
+            .expression_attribute_values(":now", number(now))
+            .into_paginator()
+            .items()
+            .send();
+        let mut open = Vec::new();
+        while let Some(item) = within(pages.next()).await? {
+            let item = item.map_err(|error| self.unavailable("Scan", &aws_error::line(&error)))?;
+            open.extend(string(&item, attribute::REQUEST).map(|request| Listed {
+                request: request.as_bytes().to_vec(),
+                attended: !item.contains_key(attribute::LEFT_AT),
+                tokens: strings(&item, attribute::DECISIONS),
+            }));
+        }
+        Ok(open)
+    }
+
+    async fn pointer(&self, key: &str) -> Result<Option<RequestId>, StoreError> {
+        let id = text(&format!("{AGAIN_PREFIX}{key}"));
+        let get = self.client.get_item().table_name(&self.table).key(attribute::ID, id).consistent_read(true);
+        let answer = within(get.send()).await?.map_err(|error| self.unavailable("GetItem", &aws_error::line(&error)))?;
+        Ok(answer.item().and_then(|item| string(item, attribute::POINTS_TO)).and_then(|id| RequestId::parse(id).ok()))
+    }
+
+    async fn point(&self, key: &str, from: Option<&RequestId>, to: &RequestId, forget_at: u64) -> Result<bool, StoreError> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item(attribute::ID, text(&format!("{AGAIN_PREFIX}{key}")))
+            .item(attribute::POINTS_TO, text(to.as_str()))
+            .item(attribute::TTL, number(forget_at))
+            .expression_attribute_names("#to", attribute::POINTS_TO)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let put = match from {
+            // What is no id counts as no pointer, or rubbish would stand in the way for ever.
+            None => {
+                put.condition_expression("attribute_not_exists(#to) OR size(#to) <> :uuid").expression_attribute_values(":uuid", number(36))
+            }
+            Some(from) => put.condition_expression("#to = :from").expression_attribute_values(":from", text(from.as_str())),
+        };
+        match within(put.send()).await? {
+            Ok(_) => Ok(true),
+            Err(SdkError::ServiceError(error)) => match error.into_err() {
+                // Ids are unique to the attempt: finding ours means that an earlier try of this very call got through.
+                PutItemError::ConditionalCheckFailedException(failed) => {
+                    Ok(failed.item().and_then(|item| string(item, attribute::POINTS_TO)) == Some(to.as_str()))
+                }
+                other => Err(self.unavailable("PutItem", &aws_error::service(&other))),
+            },
+            Err(error) => Err(self.unavailable("PutItem", &aws_error::line(&error))),
+        }
+    }
+
+    async fn attend(&self, id: &RequestId, left_at: Option<u64>) -> Result<(), StoreError> {
+        let update = self
+            .update(id)
+            .condition_expression("#status = :open")
+            .expression_attribute_names("#left", attribute::LEFT_AT)
+            .expression_attribute_values(":open", text(Status::Open.as_str()));
+        let update = match left_at {
+            Some(at) => update.update_expression("SET #left = :left").expression_attribute_values(":left", number(at)),
+            None => update.update_expression("REMOVE #left"),
+        };
+        // A request that is closed meanwhile needs no note.
+        self.send(update).await.map(|_| ())
+    }
+
+    async fn note_run(&self, id: &RequestId, digest: &StatementDigest, run: u32, now: u64) -> Result<bool, StoreError> {
+        let update = self
+            .update(id)
+            .update_expression("SET #used = :run")
+            .condition_expression("#status = :open AND #digest = :digest AND #expires > :now")
+            .expression_attribute_names("#used", attribute::USED)
+            .expression_attribute_names("#digest", attribute::DIGEST)
+            .expression_attribute_names("#expires", attribute::EXPIRES_AT)
+            .expression_attribute_values(":open", text(Status::Open.as_str()))
+            .expression_attribute_values(":run", number(u64::from(run)))
+            .expression_attribute_values(":digest", text(&digest.to_hex()))
+            .expression_attribute_values(":now", number(now));
+        Ok(self.send(update).await?.is_ok())
+    }
+
     async fn close(&self, id: &RequestId, digest: Option<&StatementDigest>, closed: &Closed) -> Result<bool, StoreError> {
         let mut update = self
             .update(id)
@@ -175,7 +271,7 @@ impl Store for Dynamo {
                 .expression_attribute_names("#digest", attribute::DIGEST)
                 .expression_attribute_names("#expires", attribute::EXPIRES_AT)
                 .expression_attribute_values(":digest", text(&digest.to_hex()))
-                .expression_attribute_values(":now", number(clock::now())),
+                .expression_attribute_values(":now", number(closed.at)),
         };
         Ok(match self.send(update).await? {
             Ok(()) => true,
@@ -216,15 +312,21 @@ async fn within<T>(call: impl Future<Output = T>) -> Result<T, StoreError> {
 }
 
 fn snapshot(item: &Item) -> Snapshot {
-    let tokens = match item.get(attribute::DECISIONS) {
-        Some(AttributeValue::L(list)) => list.iter().filter_map(|token| token.as_s().ok().cloned()).collect(),
-        _ => Vec::new(),
-    };
+    let mut questions = strings(item, attribute::QUESTIONS);
+    questions.truncate(MAX_QUESTIONS);
     Snapshot {
-        tokens,
+        tokens: strings(item, attribute::DECISIONS),
+        questions,
         status: string(item, attribute::STATUS).and_then(Status::parse),
         why: string(item, attribute::WHY).map(ToOwned::to_owned),
         card_error: string(item, attribute::CARD_ERROR).map(ToOwned::to_owned),
+    }
+}
+
+fn strings(item: &Item, name: &str) -> Vec<String> {
+    match item.get(name) {
+        Some(AttributeValue::L(list)) => list.iter().filter_map(|text| text.as_s().ok().cloned()).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use countersign_approval::VerifyingKeys;
 
 use super::StartError;
-use crate::aws_error;
+use countersign_aws_error as aws_error;
 
 /// Adds the keys of SPKI PEM files.
 pub(super) async fn from_files(keys: &mut VerifyingKeys, paths: &[PathBuf]) -> Result<(), StartError> {

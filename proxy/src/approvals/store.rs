@@ -41,6 +41,19 @@ pub(super) struct Snapshot {
     pub(super) why: Option<String>,
     /// Why reviewers cannot see it.
     pub(super) card_error: Option<String>,
+    /// What reviewers ask.
+    pub(super) questions: Vec<String>,
+}
+
+/// A request as `countersign-proxy pending` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The request's bytes; not believed before they are parsed.
+    pub request: Vec<u8>,
+    /// Whether a client waits for it.
+    pub attended: bool,
+    /// Decision tokens.
+    pub tokens: Vec<String>,
 }
 
 /// A store. Each change is one conditional write; a write whose answer was lost may be repeated by the store itself.
@@ -52,6 +65,18 @@ pub(super) trait Store: Send + Sync + std::fmt::Debug {
     async fn place(&self, request: &Request, bytes: &[u8]) -> Result<(), StoreError>;
     /// Reads many requests at once. Those that are not there are left out.
     async fn read(&self, ids: &[RequestId]) -> Result<HashMap<RequestId, Snapshot>, StoreError>;
+    /// Reads one request, its bytes included.
+    async fn fetch(&self, id: &RequestId) -> Result<Option<(Vec<u8>, Snapshot)>, StoreError>;
+    /// Requests that are open at this time.
+    async fn open(&self, now: u64) -> Result<Vec<Listed>, StoreError>;
+    /// Which request asks for this already.
+    async fn pointer(&self, key: &str) -> Result<Option<RequestId>, StoreError>;
+    /// Makes the pointer lead to `to`, if it still leads to `from`. True when it does.
+    async fn point(&self, key: &str, from: Option<&RequestId>, to: &RequestId, forget_at: u64) -> Result<bool, StoreError>;
+    /// Notes that no client waits (since when), or that one does again.
+    async fn attend(&self, id: &RequestId, left_at: Option<u64>) -> Result<(), StoreError>;
+    /// Notes that a run of a grant for several is used, if the request is still open, has that digest and has not expired. True when it is.
+    async fn note_run(&self, id: &RequestId, digest: &StatementDigest, run: u32, now: u64) -> Result<bool, StoreError>;
     /// Closes an open request; with a digest only if the request has that digest and has not expired. True for exactly one caller.
     async fn close(&self, id: &RequestId, digest: Option<&StatementDigest>, closed: &Closed) -> Result<bool, StoreError>;
     /// Notes the outcome of a closed request and lets the store forget it from `forget_at` on.

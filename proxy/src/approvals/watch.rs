@@ -7,9 +7,9 @@ use countersign_approval::item::Status;
 use countersign_approval::{Expectation, GrantError, UnverifiedDecision, VerifiedQuorum, VerifyingKeys, verify};
 use tokio::sync::watch;
 
+use super::Approvals;
 use super::poller::Observed;
 use super::store::Snapshot;
-use super::{Approvals, clock};
 
 /// How long before the expiry the client is warned, when the request stays open for at least twice as long.
 const EXPIRY_WARNING: u64 = 60;
@@ -59,13 +59,14 @@ pub struct Watch {
     card_warned: bool,
     outage_warned: bool,
     rejected_logged: usize,
+    questions: usize,
     warn_at: Option<u64>,
     over: bool,
 }
 
 impl Watch {
     pub(super) fn new(approvals: Approvals, expectation: Expectation, observed: watch::Receiver<Observed>) -> Self {
-        let remaining = expectation.expires_at.saturating_sub(clock::now());
+        let remaining = expectation.expires_at.saturating_sub(approvals.inner.clock.now());
         let warn_at = (remaining >= 2 * EXPIRY_WARNING).then(|| expectation.expires_at.saturating_sub(EXPIRY_WARNING));
         Self {
             approvals,
@@ -76,9 +77,15 @@ impl Watch {
             card_warned: false,
             outage_warned: false,
             rejected_logged: 0,
+            questions: 0,
             warn_at,
             over: false,
         }
+    }
+
+    /// The client went away: the request stays open without it.
+    pub fn leave(self) {
+        self.approvals.leave(&self.expectation.request, self.expectation.expires_at);
     }
 
     /// The next event. After `Granted`, `Denied`, `Expired` or `Failed` there is none, and this never resolves.
@@ -94,7 +101,8 @@ impl Watch {
                 self.over = !matches!(event, HoldEvent::Progress { .. } | HoldEvent::Warning(_));
                 return event;
             }
-            let until = self.warn_at.unwrap_or(self.expectation.expires_at).saturating_sub(clock::now());
+            let now = self.approvals.inner.clock.now();
+            let until = self.warn_at.unwrap_or(self.expectation.expires_at).saturating_sub(now);
             tokio::select! {
                 changed = self.observed.changed() => if changed.is_err() {
                     self.over = true;
@@ -107,7 +115,7 @@ impl Watch {
     }
 
     fn judge(&mut self, observed: Observed) -> Option<HoldEvent> {
-        let now = clock::now();
+        let now = self.approvals.inner.clock.now();
         let snapshot = observed.snapshot.unwrap_or_default();
         let changed = self.seen.as_ref() != Some(&snapshot);
         if changed || now >= self.expectation.expires_at {
@@ -128,6 +136,10 @@ impl Watch {
         if let (Some(outage), false) = (observed.outage, self.outage_warned) {
             self.outage_warned = true;
             return Some(HoldEvent::Warning(outage));
+        }
+        if let Some(question) = snapshot.questions.get(self.questions) {
+            self.questions = self.questions.saturating_add(1);
+            return Some(HoldEvent::Warning(format!("a reviewer of request {} asks: {}", self.expectation.request, plain(question))));
         }
         if self.warn_at.is_some_and(|at| now >= at) {
             self.warn_at = None;
@@ -188,7 +200,7 @@ fn plain(text: &str) -> String {
 }
 
 /// Tokens whose signature is good: worth keeping as evidence, unlike whatever else lies in the store.
-fn signed(tokens: &[String], keys: &VerifyingKeys) -> Vec<String> {
+pub(super) fn signed(tokens: &[String], keys: &VerifyingKeys) -> Vec<String> {
     tokens.iter().take(verify::MAX_TOKENS).filter(|token| UnverifiedDecision::new(token).verify(keys).is_ok()).cloned().collect()
 }
 

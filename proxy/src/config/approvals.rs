@@ -36,6 +36,7 @@ pub(super) fn from_raw(section: &toml::Spanned<raw::Approvals>, place: &Place<'_
         keys,
         kms_keys,
         poll_interval_ms: place.number("approvals.poll_interval_ms", raw.poll_interval_ms.as_ref(), default_poll, 10..=60_000)?,
+        resume: raw.resume.unwrap_or(true),
         keep_finished_days: place.number("approvals.keep_finished_days", raw.keep_finished_days.as_ref(), 7, 1..=3_650)?,
     })
 }

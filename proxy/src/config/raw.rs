@@ -103,6 +103,7 @@ pub(super) struct Approvals {
     pub(super) keys: Option<Vec<Spanned<PathBuf>>>,
     pub(super) kms_keys: Option<Vec<Spanned<String>>>,
     pub(super) poll_interval_ms: Option<Spanned<u64>>,
+    pub(super) resume: Option<bool>,
     pub(super) keep_finished_days: Option<Spanned<u64>>,
 }
 

@@ -102,7 +102,7 @@ async fn secrets_manager(id: &str, key: Option<&str>, aws: &Aws) -> Result<Strin
     let fault = |error: String| SecretError::SecretsManager { id: id.to_owned(), error };
     let client = aws_sdk_secretsmanager::Client::new(&aws.sdk_config().await);
     let answer = client.get_secret_value().secret_id(id).send().await;
-    let answer = answer.map_err(|error| fault(crate::aws_error::line(&error)))?;
+    let answer = answer.map_err(|error| fault(countersign_aws_error::line(&error)))?;
     let text = answer.secret_string().ok_or_else(|| fault("it is binary, not text".to_owned()))?;
     let Some(key) = key else { return Ok(text.to_owned()) };
     let object: serde_json::Value =

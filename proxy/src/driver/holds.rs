@@ -5,15 +5,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use countersign_approval::request::TRANSACTION_FACT;
 use countersign_approval::v1::{RequestParameter, Requester};
-use countersign_approval::{Expectation, Request, RequestId};
+use countersign_approval::{Request, RequestId};
 use countersign_policy::{Principal, StatementFacts};
 use countersign_session::HoldRequest;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::oneshot;
 
-use crate::approvals::Approvals;
+use crate::approvals::{Approvals, Placed};
 
 /// What every request of a session says of it.
 #[derive(Debug, Clone)]
@@ -27,21 +28,22 @@ pub(super) struct Who {
 /// A request that lies in the store.
 #[derive(Debug)]
 pub(super) struct PlacedHold {
-    pub(super) expectation: Expectation,
-    pub(super) body: String,
+    pub(super) placed: Placed,
     pub(super) expires: String,
 }
 
 /// Places a request in a task of its own: when nobody waits for the outcome any more (the client cancelled or left meanwhile), a request
-/// that was placed all the same is cancelled again.
+/// that was placed all the same is cancelled again, or left for the client to come back.
 pub(super) fn place_or_cancel(who: Who, hold: HoldRequest, approvals: Approvals) -> oneshot::Receiver<Result<PlacedHold, String>> {
     let (sender, receiver) = oneshot::channel();
     tokio::spawn(async move {
         let outcome = place(who, hold, approvals.clone()).await;
-        if let Err(Ok(placed)) = sender.send(outcome)
-            && let Err(error) = approvals.cancel(&placed.expectation.request, "the client went away").await
-        {
-            tracing::warn!(approval.request = %placed.expectation.request, error = %error, "a request could not be cancelled; it stays open until it expires");
+        let Err(Ok(PlacedHold { placed, .. })) = sender.send(outcome) else { return };
+        let id = &placed.request.id;
+        if approvals.resumes() {
+            approvals.leave(id, placed.request.expires_at);
+        } else if let Err(error) = approvals.cancel(id, "the client went away").await {
+            tracing::warn!(approval.request = %id, error = %error, "a request could not be cancelled; it stays open until it expires");
         }
     });
     receiver
@@ -52,15 +54,14 @@ async fn place(who: Who, hold: HoldRequest, approvals: Approvals) -> Result<Plac
     let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?.as_secs();
     let request = request(id, &who, &hold, now)?;
-    let body = request.to_bytes().map_err(|error| error.to_string())?;
-    let body = String::from_utf8(body).map_err(|error| error.to_string())?;
-    approvals.place(&request).await.map_err(|error| error.to_string())?;
-    let expires = i64::try_from(request.expires_at)
+    let placed = approvals.place_or_take_up(request).await.map_err(|error| error.to_string())?;
+    let expires_at = placed.request.expires_at;
+    let expires = i64::try_from(expires_at)
         .ok()
         .and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok())
         .and_then(|at| at.format(&Rfc3339).ok())
-        .unwrap_or_else(|| request.expires_at.to_string());
-    Ok(PlacedHold { expectation: expectation(request), body, expires })
+        .unwrap_or_else(|| expires_at.to_string());
+    Ok(PlacedHold { placed, expires })
 }
 
 fn request(id: RequestId, who: &Who, hold: &HoldRequest, now: u64) -> Result<Request, String> {
@@ -96,6 +97,8 @@ fn request(id: RequestId, who: &Who, hold: &HoldRequest, now: u64) -> Result<Req
         reason: hold.terms.reason.clone(),
         reviewers: hold.terms.reviewers.clone(),
         quorum: hold.terms.quorum,
+        runs: hold.terms.runs,
+        step_up: hold.terms.step_up,
         facts: facts(&hold.facts, hold.in_transaction),
         session: who.session.clone(),
     })
@@ -126,25 +129,7 @@ fn facts(statements: &[StatementFacts], in_transaction: bool) -> Vec<(String, St
         }
     }
     if in_transaction {
-        facts.push(("transaction".to_owned(), "open: locks taken so far are held while this waits".to_owned()));
+        facts.push((TRANSACTION_FACT.to_owned(), "open: locks taken so far are held while this waits".to_owned()));
     }
     facts
-}
-
-/// What every decision on the request must say.
-fn expectation(request: Request) -> Expectation {
-    Expectation {
-        request: request.id,
-        environment: request.environment,
-        digest: request.digest,
-        requester_issuer: request.requester.issuer,
-        requester_subject: request.requester.subject,
-        requester_email: request.requester.email,
-        database: request.database,
-        policy: request.policy,
-        rule: request.rule,
-        expires_at: request.expires_at,
-        reviewers: request.reviewers,
-        quorum: request.quorum,
-    }
 }

@@ -18,8 +18,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::StartError;
 use super::store::{PutError, Store};
-use crate::aws_error;
 use crate::config::{RecordingStore, RetentionMode};
+use countersign_aws_error as aws_error;
 
 /// How long a look at the bucket may take.
 const LOOK: Duration = Duration::from_secs(15);

@@ -11,8 +11,8 @@ use countersign_recording::v1::keys::{KeyError, signature_from_der};
 use countersign_recording::{KeyId, Keys, Unsigned};
 
 use super::StartError;
-use crate::aws_error;
 use crate::config::SigningKey;
+use countersign_aws_error as aws_error;
 
 /// Signs by ES256.
 #[async_trait]

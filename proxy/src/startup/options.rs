@@ -12,6 +12,10 @@ pub(super) enum Setting {
     Application,
     /// The gateway has fixed it to this value already.
     Fixed,
+    /// `countersign.on_hold`: the gateway's own, whether a held statement comes back at once.
+    Returns(bool),
+    /// `countersign.notices`: the gateway's own, whether the client is told how its request fares.
+    Notices(bool),
     /// Goes to the server under this name.
     Pass(&'static str),
 }
@@ -39,6 +43,7 @@ pub(super) fn judge(name: &str, value: &str) -> Result<Setting, ClientError> {
     let lower = name.to_ascii_lowercase();
     match lower.as_str() {
         "application_name" => Ok(Setting::Application),
+        "countersign.on_hold" | "countersign.notices" => own(&lower, value),
         "client_encoding" if is_utf8(value) => Ok(Setting::Fixed),
         "client_encoding" => Err(ClientError::new(
             sqlstate::INVALID_PARAMETER,
@@ -55,6 +60,20 @@ pub(super) fn judge(name: &str, value: &str) -> Result<Setting, ClientError> {
             )
             .hint("SET it once connected, where the policy can judge it")
         }),
+    }
+}
+
+/// The gateway's own settings.
+fn own(name: &str, value: &str) -> Result<Setting, ClientError> {
+    match (name, value.to_ascii_lowercase().as_str()) {
+        ("countersign.on_hold", "wait") => Ok(Setting::Returns(false)),
+        ("countersign.on_hold", "return") => Ok(Setting::Returns(true)),
+        ("countersign.notices", "on" | "true" | "yes" | "1") => Ok(Setting::Notices(true)),
+        ("countersign.notices", "off" | "false" | "no" | "0") => Ok(Setting::Notices(false)),
+        _ => {
+            let error = ClientError::new(sqlstate::INVALID_PARAMETER, format!("invalid value for \"{name}\": \"{}\"", shown(value)));
+            Err(error.hint("countersign.on_hold is wait or return, countersign.notices is on or off"))
+        }
     }
 }
 

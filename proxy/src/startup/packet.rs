@@ -123,6 +123,8 @@ pub struct StartupParameters {
     pub application: String,
     /// Settings to ask the server for.
     pub settings: Vec<(String, String)>,
+    /// `countersign.on_hold` and `countersign.notices`.
+    pub holding: countersign_session::Holding,
 }
 
 impl StartupParameters {
@@ -163,6 +165,8 @@ impl StartupParameters {
         match options::judge(name, &value)? {
             options::Setting::Application => self.application = value,
             options::Setting::Fixed => {}
+            options::Setting::Returns(returns) => self.holding.returns = returns,
+            options::Setting::Notices(notices) => self.holding.notices = notices,
             options::Setting::Pass(name) => {
                 self.settings.retain(|(known, _)| known != name);
                 self.settings.push((name.to_owned(), value));

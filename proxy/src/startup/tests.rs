@@ -98,8 +98,21 @@ async fn parameters_come_in_any_order() {
             database: Some("bank".to_owned()),
             application: "psql".to_owned(),
             settings: vec![("datestyle".to_owned(), "ISO".to_owned())],
+            ..StartupParameters::default()
         };
         assert_eq!(parameters, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_gateways_own_settings_do_not_go_to_the_server() {
+    for pairs in [
+        &[("user", "agent"), ("countersign.on_hold", "return"), ("countersign.notices", "off")][..],
+        &[("user", "agent"), ("options", "-c countersign.on_hold=return --countersign.notices=false")],
+    ] {
+        let (greeting, _near) = greet_bytes(&startup(0x0003_0000, pairs), &Transport::plaintext()).await;
+        let parameters = greeted(greeting).parameters;
+        assert!(parameters.holding.returns && !parameters.holding.notices && parameters.settings.is_empty(), "{parameters:?}");
     }
 }
 
@@ -125,6 +138,8 @@ async fn refused_packets_name_their_sqlstate() {
         (startup(0x0003_0000, &[user, ("replication", "database")]), "0A000", "replication"),
         (startup(0x0003_0000, &[user, ("replication", "true")]), "0A000", "replication"),
         (startup(0x0003_0000, &[user, ("client_encoding", "LATIN1")]), "22023", "client_encoding"),
+        (startup(0x0003_0000, &[user, ("countersign.on_hold", "run")]), "22023", "countersign.on_hold"),
+        (startup(0x0003_0000, &[user, ("countersign.resume", "on")]), "42501", "countersign.resume"),
         (startup(0x0003_0000, &[user, ("search_path", "evil")]), "42501", "search_path"),
         (startup(0x0003_0000, &[user, ("options", "-c role=postgres")]), "42501", "role"),
         (startup(0x0003_0000, &[user, ("options", "-B 100")]), "22023", "-B"),

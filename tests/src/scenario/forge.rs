@@ -31,6 +31,7 @@ pub fn approval(request: &Request, person: &str, slack: &str) -> Result<Decision
         request: request.id.clone(),
         environment: request.environment.clone(),
         digest: request.digest,
+        shown: request.fingerprint(),
         requester_issuer: request.requester.issuer.clone(),
         requester_subject: request.requester.subject.clone(),
         database: request.database.clone(),
@@ -45,6 +46,8 @@ pub fn approval(request: &Request, person: &str, slack: &str) -> Result<Decision
             subjects: vec![format!("{}|{person}", request.requester.issuer)],
         },
         verdict: Verdict::Approve,
+        runs: 1,
+        step_up: None,
         reason: None,
         decided_at: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
     })

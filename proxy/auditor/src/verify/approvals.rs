@@ -1,8 +1,8 @@
 //! Statements, decisions and approvals of one session, held against each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use countersign_approval::{Expectation, GrantError, Parameter, Request, StatementDigest, UnverifiedRequest, VerifyingKeys, verify};
+use countersign_approval::{GrantError, Parameter, Request, StatementDigest, UnverifiedRequest, VerifyingKeys, verify};
 use countersign_recording::Event;
 use countersign_recording::v1::event::{SessionStart, Verdict};
 use serde::Serialize;
@@ -53,7 +53,7 @@ struct Checker {
     start: SessionStart,
     statements: BTreeMap<u64, Statement>,
     requests: BTreeMap<String, (u64, Request)>,
-    used: BTreeSet<String>,
+    used: BTreeMap<String, u32>,
     outcome: Outcome,
 }
 
@@ -144,9 +144,8 @@ impl Checker {
             let held = *held;
             return self.fail(number, format!("request {id} is {outcome} for statement {statement} but holds statement {held}"));
         }
-        let expectation = expectation(request);
         let now = u64::try_from(time_us.div_euclid(1_000_000)).unwrap_or(0);
-        let judged = verify::quorum(&expectation, decisions, keys, now);
+        let judged = verify::quorum(&request.expectation(), decisions, keys, now);
         match (outcome, judged) {
             ("granted", Ok(quorum)) => {
                 let approved_by = quorum.decisions().iter().map(|decision| decision.reviewer.person.clone()).collect();
@@ -158,8 +157,12 @@ impl Checker {
                     quorum: request.quorum,
                     approved_by,
                 };
-                if !self.used.insert(id.to_owned()) {
-                    self.fail(number, format!("grant of request {id} is used twice"));
+                let used = self.used.entry(id.to_owned()).or_default();
+                *used = used.saturating_add(1);
+                if *used > quorum.runs() {
+                    let (used, runs) = (*used, quorum.runs());
+                    let times = if used == 2 { "twice".to_owned() } else { format!("{used} times") };
+                    self.fail(number, format!("grant of request {id} is used {times}, but is for {runs}"));
                 }
                 self.statements.entry(statement).or_default().granted = true;
                 self.outcome.grants.push(grant);
@@ -191,22 +194,5 @@ impl Checker {
 
     fn fail(&mut self, event: u64, problem: String) {
         self.outcome.failures.push(Failure { object: None, event: Some(event), problem });
-    }
-}
-
-fn expectation(request: &Request) -> Expectation {
-    Expectation {
-        request: request.id.clone(),
-        environment: request.environment.clone(),
-        digest: request.digest,
-        requester_issuer: request.requester.issuer.clone(),
-        requester_subject: request.requester.subject.clone(),
-        requester_email: request.requester.email.clone(),
-        database: request.database.clone(),
-        policy: request.policy.clone(),
-        rule: request.rule.clone(),
-        expires_at: request.expires_at,
-        reviewers: request.reviewers.clone(),
-        quorum: request.quorum,
     }
 }

@@ -84,6 +84,8 @@ pub(crate) fn request() -> Request {
         reason: "writes from CI".into(),
         reviewers: vec!["dba".into()],
         quorum: 1,
+        runs: 1,
+        step_up: false,
         facts: Vec::new(),
         session: id(1).to_string(),
     }
@@ -95,6 +97,7 @@ pub(crate) fn approval(request: &Request) -> Decision {
         request: request.id.clone(),
         environment: request.environment.clone(),
         digest: request.digest,
+        shown: request.fingerprint(),
         requester_issuer: request.requester.issuer.clone(),
         requester_subject: request.requester.subject.clone(),
         database: request.database.clone(),
@@ -109,6 +112,8 @@ pub(crate) fn approval(request: &Request) -> Decision {
             subjects: Vec::new(),
         },
         verdict: countersign_approval::Verdict::Approve,
+        runs: 1,
+        step_up: None,
         reason: None,
         decided_at: request.created_at + 1,
     }

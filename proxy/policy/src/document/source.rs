@@ -256,6 +256,48 @@ pub struct Hold {
     pub expiry: Spanned<String>,
     /// Shown to reviewers.
     pub reason: Option<String>,
+    /// What the client does meanwhile: `wait` (default), or `return` at once with the request's id and come back later.
+    pub on_hold: Option<OnHold>,
+    /// How many identical runs reviewers may approve at once, 1 to 100. Default 1.
+    #[schemars(with = "Option<u32>")]
+    pub runs: Option<Spanned<u32>>,
+    /// Whether an approval takes a fresh sign-in at the identity provider. Default `false`.
+    #[serde(default)]
+    pub step_up: bool,
+    /// Slack channel of the cards, `C…`. Default: the bot's.
+    #[schemars(with = "Option<String>")]
+    pub channel: Option<Spanned<String>>,
+    /// Slack user group to mention on the card, `S…`.
+    #[schemars(with = "Option<String>")]
+    pub mention: Option<Spanned<String>>,
+    /// How long before the expiry reviewers are reminded, as `expiry`.
+    #[schemars(with = "Option<String>")]
+    pub remind: Option<Spanned<String>>,
+    /// Whom to call when nobody decides.
+    pub escalate: Option<Escalate>,
+}
+
+/// Whom to call when nobody decides.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Escalate {
+    /// How long after the request, as `expiry`.
+    #[schemars(with = "String")]
+    pub after: Spanned<String>,
+    /// Slack user group, `S…`.
+    #[schemars(with = "String")]
+    pub mention: Spanned<String>,
+}
+
+/// What a client does while its statement is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnHold {
+    /// It waits.
+    #[default]
+    Wait,
+    /// It gets an error with the request's id at once; the same statement, sent again, runs once approved.
+    Return,
 }
 
 /// A mask.

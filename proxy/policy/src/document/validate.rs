@@ -10,7 +10,7 @@ use super::{Policy, PolicyDigest, PolicyError, source};
 use crate::StatementKind;
 use crate::pattern::{Glob, NamePattern};
 use crate::roster::{Person, Roster};
-use crate::rule::{Action, Hold, Rule, Settings, TrustedFunction, What, When, Who};
+use crate::rule::{Action, Hold, Route, Rule, Settings, TrustedFunction, What, When, Who};
 
 mod masks;
 
@@ -18,6 +18,8 @@ const DEFAULT_STATEMENT_BYTES: usize = 1 << 20;
 const GREATEST_STATEMENT_BYTES: usize = 16 << 20;
 const DEFAULT_STATEMENTS: usize = 1000;
 const LONGEST_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Most identical runs one approval may be for.
+const MOST_RUNS: u32 = 100;
 
 /// A fault TOML itself or the document's shape found.
 pub(super) fn syntax(text: &str, error: &toml::de::Error) -> PolicyError {
@@ -313,7 +315,45 @@ impl Check<'_> {
                 Some("write a number and s, m, h or d, at most 7d: `15m`"),
             )
         })?;
-        Ok(Hold { reviewers, quorum, expiry, reason: hold.reason.unwrap_or_default() })
+        let runs = hold.runs.as_ref().map_or(1, |runs| *runs.get_ref());
+        if let Some(written) = hold.runs.as_ref().filter(|_| !(1..=MOST_RUNS).contains(&runs)) {
+            return Err(self.fault(written, format!("{runs} runs cannot be approved at once"), Some(&format!("use 1 to {MOST_RUNS}"))));
+        }
+        let within = |written: &Spanned<String>| {
+            duration(written.get_ref()).filter(|time| !time.is_zero() && *time < expiry).ok_or_else(|| {
+                let message = format!("`{}` is not a time within the expiry", written.get_ref());
+                self.fault(written, message, Some("write a number and s, m, h or d, less than `expiry`: `5m`"))
+            })
+        };
+        let route = Route {
+            channel: hold.channel.map(|channel| self.slack_id(&channel, "CG", "a Slack channel, `C…`")).transpose()?,
+            mention: hold.mention.map(|group| self.slack_id(&group, "S", "a Slack user group, `S…`")).transpose()?,
+            remind: hold.remind.as_ref().map(within).transpose()?,
+            escalate: match &hold.escalate {
+                Some(escalate) => Some((within(&escalate.after)?, self.slack_id(&escalate.mention, "S", "a Slack user group, `S…`")?)),
+                None => None,
+            },
+        };
+        Ok(Hold {
+            reviewers,
+            quorum,
+            expiry,
+            reason: hold.reason.unwrap_or_default(),
+            on_hold: hold.on_hold.unwrap_or_default(),
+            runs,
+            step_up: hold.step_up,
+            route,
+        })
+    }
+
+    /// An id of Slack's: it ends up in markup, so nothing but letters and digits may be in it.
+    fn slack_id(&self, written: &Spanned<String>, kinds: &str, what: &str) -> Result<String, PolicyError> {
+        let id = written.get_ref();
+        let fits = id.len() >= 2 && id.len() <= 32 && id.starts_with(|first| kinds.contains(first));
+        if fits && id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()) {
+            return Ok(id.clone());
+        }
+        Err(self.fault(written, format!("`{id}` is not the id of {what}"), None))
     }
 
     fn when(&self, when: &source::When) -> Result<When, PolicyError> {

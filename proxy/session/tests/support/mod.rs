@@ -339,6 +339,7 @@ pub(crate) struct Bench {
     pub(crate) holds: Vec<HoldRequest>,
     pub(crate) consumed: Vec<String>,
     pub(crate) cancelled: Vec<String>,
+    pub(crate) left: Vec<String>,
     pub(crate) ended: Option<End>,
     /// How many events the recorder has made durable; `None` makes all durable at once.
     pub(crate) durable: Option<u64>,
@@ -369,6 +370,7 @@ impl Bench {
             mask_key: countersign_masking::MaskKey::new([7; 32]),
             strict,
             limits: Limits::default(),
+            holding: countersign_session::Holding::default(),
             parameters: vec![("client_encoding".into(), "UTF8".into()), ("standard_conforming_strings".into(), "on".into())],
             cancel_key: (1, vec![1, 2, 3, 4]),
             now_us: 1_000_000,
@@ -383,6 +385,7 @@ impl Bench {
             holds: Vec::new(),
             consumed: Vec::new(),
             cancelled: Vec::new(),
+            left: Vec::new(),
             ended: None,
             durable: None,
         }
@@ -401,6 +404,7 @@ impl Bench {
                     Effect::PlaceHold(hold) => self.holds.push(*hold),
                     Effect::Consume { request, .. } => self.consumed.push(request),
                     Effect::CancelHold { request, .. } => self.cancelled.push(request),
+                    Effect::LeaveHold { request } => self.left.push(request),
                     Effect::RefreshCatalog { .. } => self.session.catalog_failed(),
                     Effect::End(end) => self.ended = Some(end),
                     _ => {}

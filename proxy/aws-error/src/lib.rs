@@ -1,10 +1,12 @@
 //! Errors of the AWS SDK in one line that an operator can read: the service's own code and words, or why it was not reached. The SDK's
 //! `DisplayErrorContext` adds whole responses in debug form.
 
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 /// The error in one line.
-pub(crate) fn line<E, R>(error: &SdkError<E, R>) -> String
+#[must_use]
+pub fn line<E, R>(error: &SdkError<E, R>) -> String
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,
     R: std::fmt::Debug + 'static,
@@ -16,7 +18,8 @@ where
 }
 
 /// An error the service answered with.
-pub(crate) fn service<E: std::error::Error + ProvideErrorMetadata + 'static>(error: &E) -> String {
+#[must_use]
+pub fn service<E: std::error::Error + ProvideErrorMetadata + 'static>(error: &E) -> String {
     match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
@@ -25,7 +28,8 @@ pub(crate) fn service<E: std::error::Error + ProvideErrorMetadata + 'static>(err
 }
 
 /// An error and its causes, each once.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
