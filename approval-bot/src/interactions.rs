@@ -246,10 +246,12 @@ async fn vote(bot: &Bot, presser: &Presser<'_>, reference: &str, found: &Found, 
     let press =
         Press { verdict, reason, runs, step_up, team: &bot.settings.team_id, user: presser.id, email: user.profile.email.as_deref() };
     let standing = Standing { request, status: stored.status, tokens: &stored.tokens, now };
-    let decision = decide::decide(&press, &standing, policy.roster(), bot.signer.public()).map_err(|refusal| match refusal {
-        Refusal::NeedsStepUp => step_up_link(bot, reference, presser.id, all, now),
-        refusal => refusal.to_string(),
-    })?;
+    let decision = match decide::decide(&press, &standing, policy.roster(), bot.signer.public()) {
+        Ok(decision) => decision,
+        // Not by way of an error, which is logged: the link is for the presser alone.
+        Err(Refusal::NeedsStepUp) => return Ok(step_up_link(bot, reference, presser.id, all, now)),
+        Err(refusal) => return Err(refusal.to_string()),
+    };
     let token = bot.signer.sign(&decision).await.map_err(|error| {
         tracing::error!(request.id = %request.id, %error, "decision could not be signed");
         "the decision could not be signed; nothing was decided, try again".to_owned()

@@ -214,7 +214,9 @@ pub(super) fn buttons(blocks: &[Value]) -> Vec<Button> {
             let action_id = text_of(element, "action_id").unwrap_or_default();
             let style = text_of(element, "style");
             let named = action_id.to_ascii_lowercase();
-            let action = if named.contains("approve") {
+            let action = if named.ends_with("-runs") {
+                Some(action_id)
+            } else if named.contains("approve") {
                 Some("approve")
             } else if named.contains("deny") || named.contains("reject") {
                 Some("deny")
@@ -222,7 +224,7 @@ pub(super) fn buttons(blocks: &[Value]) -> Vec<Button> {
                 match style {
                     Some("primary") => Some("approve"),
                     Some("danger") => Some("deny"),
-                    _ => None,
+                    _ => Some(action_id).filter(|id| !id.is_empty()),
                 }
             };
             found.push(Button {

@@ -22,11 +22,11 @@ use super::{APP, Card, Modal, Shared, TEAM, Trigger, api, now_seconds};
 pub struct Press {
     /// Id of the approval request, or `latest`.
     pub request: String,
-    /// `approve` or `deny`.
+    /// `approve`, `deny`, or the action id of another button.
     pub action: String,
     /// Who presses: `U…`.
     pub user: String,
-    /// For a denial: what goes into the modal.
+    /// What goes into the modal that the button opens.
     #[serde(default)]
     pub reason: Option<String>,
 }
@@ -123,7 +123,6 @@ pub(super) async fn press_button(shared: &Shared, press: &Press) -> PressOutcome
         None => {}
     }
     if outcome.ok
-        && press.action == "deny"
         && let Some(reason) = &press.reason
     {
         match wait_for_modal(shared, &press.user, &trigger).await {

@@ -110,7 +110,19 @@ impl Check<'_> {
             Some(written) => {
                 let span = written.span();
                 let source::Unmask { who, reviewers, quorum, expiry } = written.into_inner();
-                let hold = source::Hold { reviewers, quorum, expiry, reason: None };
+                let hold = source::Hold {
+                    reviewers,
+                    quorum,
+                    expiry,
+                    reason: None,
+                    on_hold: None,
+                    runs: None,
+                    step_up: false,
+                    channel: None,
+                    mention: None,
+                    remind: None,
+                    escalate: None,
+                };
                 let hold = self.hold(Spanned::new(span, hold), roster)?;
                 Some(Unmask { who: who.map(|who| self.who(&who)).transpose()?, hold })
             }
