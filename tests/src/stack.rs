@@ -165,7 +165,7 @@ impl Stack {
                 let Stores::Directory { approvals, recordings } = &stores else { anyhow::bail!("unreachable") };
                 std::fs::create_dir_all(approvals)?;
                 std::fs::create_dir_all(recordings)?;
-                let settings = bot_environment(&slack, &policy, approvals, &decision_key.private);
+                let settings = bot_environment(&slack, &policy, (approvals, recordings), &decision_key.private);
                 let bot = Bot::start(&programs.bot, &dir.path().join("bot"), &settings).await?;
                 slack.set_interactions_url(&bot.interactions_url());
                 (stores, Some(bot))
@@ -349,10 +349,11 @@ fn publish(key: SigningKey, keys: &Path, name: &str) -> Result<SigningKey> {
     Ok(SigningKey { public, ..key })
 }
 
-fn bot_environment(slack: &Slack, policy: &Path, approvals: &Path, signer: &Path) -> BTreeMap<String, String> {
+fn bot_environment(slack: &Slack, policy: &Path, (approvals, recordings): (&Path, &Path), signer: &Path) -> BTreeMap<String, String> {
     [
         ("COUNTERSIGN_ENVIRONMENT", ENVIRONMENT.to_owned()),
         ("COUNTERSIGN_STORE", format!("directory:{}", approvals.display())),
+        ("COUNTERSIGN_RECORDINGS", format!("directory:{}", recordings.display())),
         ("COUNTERSIGN_SIGNER", format!("file:{}", signer.display())),
         ("COUNTERSIGN_POLICY", format!("file:{}", policy.display())),
         ("SLACK_API_URL", slack.api_url()),
