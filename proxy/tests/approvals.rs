@@ -152,10 +152,10 @@ async fn the_same_statement_asked_again_finds_its_request() {
     }
     let mut racers = tokio::task::JoinSet::new();
     for replica in [&first, &second, &first, &second] {
-        let (replica, own) = (replica.clone(), again(|_| {}));
+        // All of them find it before the first uses it.
+        let (replica, placed) = (replica.clone(), replica.place_or_take_up(again(|_| {})).await.unwrap());
+        assert!(placed.again);
         racers.spawn(async move {
-            let placed = replica.place_or_take_up(own).await.unwrap();
-            assert!(placed.again);
             let Some(HoldEvent::Granted { quorum, .. }) = replica.decided(&placed) else { panic!("not granted") };
             (placed.request.id.clone(), replica.consume(&placed.request.id, quorum.digest(), quorum.runs()).await.unwrap())
         });
