@@ -44,21 +44,20 @@ impl std::fmt::Debug for CancelHandle {
 }
 
 impl CancelRegistry {
-    /// Registers a session with a fresh key of `secret_bytes` bytes: 4 for protocol 3.0, 32 for 3.2.
+    /// Registers a session with a fresh key of `secret_bytes` bytes: 4 for protocol 3.0, 32 for 3.2. The process id is the server's, which
+    /// clients compare with `pg_backend_pid()`, unless a session that is about to end still has it; the secret is the gateway's own.
     #[must_use]
-    pub fn register(&self, secret_bytes: usize) -> CancelHandle {
+    pub fn register(&self, secret_bytes: usize, upstream_pid: i32) -> CancelHandle {
         let mut rng = rand::rng();
         let mut secret = vec![0_u8; secret_bytes];
         rng.fill(secret.as_mut_slice());
         let secret = Bytes::from(secret);
         let bell = Arc::new(Notify::new());
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let process_id = loop {
-            let candidate = rng.random_range(1..=i32::MAX);
-            if !sessions.contains_key(&candidate) {
-                break candidate;
-            }
-        };
+        let mut process_id = upstream_pid;
+        while sessions.contains_key(&process_id) {
+            process_id = rng.random_range(1..=i32::MAX);
+        }
         sessions.insert(process_id, Entry { secret: secret.clone(), bell: Arc::clone(&bell) });
         drop(sessions);
         CancelHandle { process_id, secret, bell, registry: self.clone() }
@@ -115,8 +114,10 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_key_rings() {
         let registry = CancelRegistry::default();
-        let (short, long) = (registry.register(4), registry.register(32));
+        let (short, long) = (registry.register(4, 77), registry.register(32, 77));
         assert_eq!((short.secret().len(), long.secret().len()), (4, 32));
+        assert_eq!(short.process_id(), 77);
+        assert_ne!(long.process_id(), 77);
         registry.cancel(short.process_id(), long.secret());
         registry.cancel(short.process_id(), &[]);
         registry.cancel(long.process_id(), short.secret());
@@ -129,7 +130,7 @@ mod tests {
     #[test]
     fn a_dropped_handle_voids_its_key() {
         let registry = CancelRegistry::default();
-        drop(registry.register(4));
+        drop(registry.register(4, 77));
         assert!(registry.sessions.lock().unwrap_or_else(PoisonError::into_inner).is_empty());
     }
 }

@@ -26,6 +26,10 @@ use crate::{
 
 /// How long one load may take.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Nobody waits for facts that wait for a lock: the one who holds it may be the one who waits.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms'";
+/// How often a load is tried that ran into a lock.
+const LOCKED_TRIES: u32 = 5;
 
 /// Catalog facts of one database at one moment.
 #[derive(Debug)]
@@ -236,7 +240,19 @@ impl CatalogSource {
     }
 }
 
+/// Reads everything. Where something was locked in the middle of it, anew: what is locked at the beginning is left out.
 async fn read(dialer: &Dialer, database: &str) -> Result<Catalog, CatalogFailure> {
+    let mut tries = LOCKED_TRIES;
+    loop {
+        tries -= 1;
+        match read_once(dialer, database).await {
+            Err(CatalogFailure::Upstream { error, .. }) if tries > 0 && error.is_lock_timeout() => {}
+            read => return read,
+        }
+    }
+}
+
+async fn read_once(dialer: &Dialer, database: &str) -> Result<Catalog, CatalogFailure> {
     let failed = |error: UpstreamError| CatalogFailure::Upstream { database: database.to_owned(), error: Arc::new(error) };
     let wrong = |error: CatalogError| CatalogFailure::Rows { database: database.to_owned(), error: Arc::new(error) };
     let request = LoginRequest { database: database.to_owned(), application_name: "countersign:catalog".to_owned(), settings: Vec::new() };
@@ -244,6 +260,7 @@ async fn read(dialer: &Dialer, database: &str) -> Result<Catalog, CatalogFailure
     let mut frames = Frames::with_buffer(login.io, login.buffer);
     let mut builder = CatalogBuilder::default();
     frames.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", |_| Ok(())).await.map_err(failed)?;
+    frames.query(LOCK_TIMEOUT, |_| Ok(())).await.map_err(failed)?;
     for (index, query) in QUERIES.iter().enumerate() {
         let mut fault = None;
         let answer = frames.query(query.sql, |row| {

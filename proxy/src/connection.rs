@@ -286,7 +286,7 @@ fn assemble(
         database,
         upstream_user,
         parameters: upstream.parameters,
-        cancel: gateway.cancels.register(secret_bytes),
+        cancel: gateway.cancels.register(secret_bytes, upstream.cancel.process_id()),
         upstream_cancel: upstream.cancel,
         client_addr: peer.to_string(),
         client_tls,

@@ -103,18 +103,22 @@ impl Gateway {
         let tls = Rustls::trusting(&self.ca);
         let (client, mut connection) = config.connect(tls.clone()).await?;
         let (send, notices) = mpsc::unbounded_channel();
+        let (send_notification, notifications) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Some(message) = std::future::poll_fn(|context| connection.poll_message(context)).await {
                 match message {
                     Ok(AsyncMessage::Notice(notice)) => {
                         let _ = send.send(notice);
                     }
+                    Ok(AsyncMessage::Notification(notification)) => {
+                        let _ = send_notification.send(notification);
+                    }
                     Ok(_) => {}
                     Err(_) => break,
                 }
             }
         });
-        Ok(Session { client, notices, tls })
+        Ok(Session { client, notices, notifications, tls })
     }
 }
 
@@ -148,6 +152,8 @@ pub struct Session {
     client: Client,
     /// Notices as they come.
     pub notices: mpsc::UnboundedReceiver<tokio_postgres::error::DbError>,
+    /// Notifications as they come.
+    pub notifications: mpsc::UnboundedReceiver<tokio_postgres::Notification>,
     tls: Rustls,
 }
 

@@ -136,10 +136,22 @@ impl Cluster {
     /// # Errors
     /// No server binaries are found, or they refuse; the error says what to install or the server's own words.
     pub async fn start(authority: &Authority) -> Result<Self> {
-        let bin = find_server()?;
+        let mut cluster = Self::boot(authority, &find_server()?, &[]).await?;
+        DATABASE.clone_into(&mut cluster.server.database);
+        SERVICE_ROLE.clone_into(&mut cluster.server.user);
+        cluster.server.password = random_password();
+        fill(&cluster.server).await?;
+        Ok(cluster)
+    }
+
+    /// Initialises and starts an empty server out of `bin`. `settings` are `name=value`, over the harness's own.
+    ///
+    /// # Errors
+    /// The programs refuse; the error carries their own words.
+    pub async fn boot(authority: &Authority, bin: &Path, settings: &[&str]) -> Result<Self> {
+        let bin = bin.to_owned();
         let dir = Scratch::new("pg")?;
         let owner = Owner::choose()?;
-        let password = random_password();
         let superuser_password = random_password();
         let data = dir.path().join("data");
 
@@ -168,19 +180,18 @@ impl Cluster {
         // A free port can be taken by someone else between asking and listening.
         for _ in 0..3 {
             let port = free_port()?;
-            match start_server(&owner, &bin, &dir, &data, port, &superuser_password).await {
+            match start_server(&owner, &bin, &dir, &data, port, &superuser_password, settings).await {
                 Ok((process, version)) => {
                     let server = Server {
                         host: "127.0.0.1".to_owned(),
                         port,
-                        database: DATABASE.to_owned(),
-                        user: SERVICE_ROLE.to_owned(),
-                        password,
+                        database: "postgres".to_owned(),
+                        user: "postgres".to_owned(),
+                        password: superuser_password.clone(),
                         superuser: "postgres".to_owned(),
                         superuser_password,
                         ca: Some(authority.ca_file().to_owned()),
                     };
-                    fill(&server).await?;
                     return Ok(Self { process, server, version, bin, dir });
                 }
                 Err(error) => last = error,
@@ -213,6 +224,14 @@ impl Cluster {
         self.process.output()
     }
 
+    /// Gives a folder to the user the server runs as.
+    ///
+    /// # Errors
+    /// The owner cannot be changed.
+    pub fn give(&self, dir: &Path) -> Result<()> {
+        Owner::choose()?.give(dir)
+    }
+
     /// Where its files lie.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -238,6 +257,7 @@ async fn start_server(
     data: &Path,
     port: u16,
     superuser_password: &str,
+    settings: &[&str],
 ) -> Result<(Process, String)> {
     let mut command = owner.command(&bin.join("postgres"));
     command.current_dir("/").arg("-D").arg(data);
@@ -263,6 +283,9 @@ async fn start_server(
         format!("log_directory={}", dir.path().join("log").display()),
     ] {
         command.arg("-c").arg(setting);
+    }
+    for setting in settings {
+        command.args(["-c", setting]);
     }
     let mut process = Process::spawn("postgres", command, &dir.path().join("server.log"), Signal::Int)?;
     let end = Instant::now() + Duration::from_secs(60);

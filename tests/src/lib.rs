@@ -8,6 +8,7 @@ pub mod bot;
 pub mod browser;
 pub mod client;
 pub mod cluster;
+pub mod compat;
 pub mod corpus;
 pub mod demo;
 pub mod gateway;

@@ -198,6 +198,8 @@ pub(crate) struct Analysis {
     pub(crate) shows: Vec<String>,
     /// The text asks for clear text, and the policy knows whom to ask.
     pub(crate) unmask: bool,
+    /// A setting that the gateway keeps as it is would change, whatever rules say: under another value no text could be judged.
+    pub(crate) unpins: Option<&'static str>,
 }
 
 /// The walk over one statement.
@@ -241,6 +243,7 @@ struct Walk<'a> {
     /// Columns of which the query at hand says that each result is made of enough values.
     floor: Vec<ColumnId>,
     stale: bool,
+    unpins: Option<&'static str>,
     opaque: bool,
     ctes: Vec<Cte>,
     effects: Vec<Effect>,
@@ -299,6 +302,7 @@ impl<'a> Walk<'a> {
             copies: Vec::new(),
             floor: Vec::new(),
             stale: false,
+            unpins: None,
             opaque: false,
             ctes: Vec::new(),
             effects: Vec::new(),

@@ -204,6 +204,11 @@ pub(crate) enum Setting {
     Restricted,
 }
 
+/// The name of a setting under whose other values no text could be judged.
+pub(crate) fn pinned(name: &str) -> Option<&'static str> {
+    ["client_encoding", "standard_conforming_strings"].into_iter().find(|pinned| pinned.eq_ignore_ascii_case(name))
+}
+
 /// What SET may do to a setting, by its name in any case.
 pub(crate) fn setting(name: &str) -> Setting {
     match name.to_ascii_lowercase().as_str() {

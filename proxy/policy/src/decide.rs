@@ -134,6 +134,7 @@ fn bare(facts: StatementFacts, protected: bool) -> Analysis {
         copies: Vec::new(),
         shows: Vec::new(),
         unmask: false,
+        unpins: None,
     }
 }
 
@@ -259,6 +260,14 @@ fn statement(index: usize, analysis: &Analysis, request: &JudgeRequest<'_>, tria
 
 /// What masks cannot cover.
 fn masking(verdict: Verdict, name: String, analysis: &Analysis, request: &JudgeRequest<'_>) -> (Verdict, String) {
+    if let Some(setting) = analysis.unpins
+        && !matches!(verdict, Verdict::Deny(_))
+    {
+        let value = if setting == "client_encoding" { "UTF8" } else { "on" };
+        let message = format!("{setting} can only be {value} here: statements are judged under it");
+        let denial = Denial { code: "0A000".to_owned(), message, detail: None, hint: None };
+        return (Verdict::Deny(denial), "countersign:pinned".to_owned());
+    }
     if let Some(why) = &analysis.copy_refused
         && !matches!(verdict, Verdict::Deny(_))
     {

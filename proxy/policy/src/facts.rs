@@ -123,6 +123,8 @@ pub enum SessionAction {
     Deallocate(String),
     /// `DEALLOCATE ALL` or `DISCARD ALL`: every prepared statement is gone.
     DeallocateAll,
+    /// `DECLARE name` or `CLOSE name`: a portal of that name is another one from here on.
+    Cursor(String),
     /// DDL or anything else after which catalog facts may be stale.
     CatalogChange,
 }

@@ -1,5 +1,5 @@
 //! Statement to kind, decision and lineage; limits; no panic on any text.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -261,5 +261,27 @@ fn what_is_no_sql_is_told_as_the_server_would() {
         let told =
             if let Verdict::Deny(denial) = &judgement.verdict { Some((denial.code.as_str(), denial.message.as_str())) } else { None };
         assert_eq!(told, Some(("42601", "syntax error at or near \"selec\"")));
+    });
+}
+
+#[test]
+fn settings_that_judgement_rests_on_stay_whatever_rules_say() {
+    on_a_big_stack(|| {
+        let policy = Policy::parse("version = 1\n[[rules]]\nname = \"all\"\naction = \"allow\"\n").unwrap();
+        let (catalog, state) = (catalog(), SessionState::default());
+        for sql in [
+            "set client_encoding = 'GBK'",
+            "SET NAMES 'latin1'",
+            "set local standard_conforming_strings = off",
+            "select 1; SET \"Client_Encoding\" TO sjis",
+        ] {
+            let Verdict::Deny(denial) = one(sql, &policy, &catalog, &state).verdict else { panic!("{sql} is let through") };
+            assert_eq!(denial.code, "0A000", "{sql}");
+        }
+        for sql in
+            ["set client_encoding = 'utf-8'", "set standard_conforming_strings = on", "set backslash_quote = on", "reset client_encoding"]
+        {
+            assert_eq!(one(sql, &policy, &catalog, &state).verdict, Verdict::Allow, "{sql}");
+        }
     });
 }

@@ -141,9 +141,9 @@ impl Session {
     /// Whether something on its way may ask for COPY data: a client may send them without waiting to be asked.
     pub(crate) fn copy_may_begin(&self) -> bool {
         use countersign_policy::StatementKind;
-        let copies = |judgement: &countersign_policy::Judgement| {
-            judgement.statements.iter().any(|facts| matches!(facts.kind, StatementKind::CopyIn | StatementKind::Unknown))
-        };
+        // A COPY into a table whose triggers run functions counts as more than a COPY.
+        let copies =
+            |judgement: &countersign_policy::Judgement| judgement.statements.iter().any(|facts| facts.kind >= StatementKind::CopyIn);
         self.pipeline.iter().any(|step| match step {
             Step::Query { judgement, .. } => copies(judgement),
             Step::Execute { portal } => self.portals.get(portal).is_some_and(|portal| copies(&portal.judged.judgement)),
@@ -238,6 +238,7 @@ impl Session {
         let own = self.own_deallocate(&judged.judgement);
         self.to_server.write(gate, |out| countersign_wire::put_query(out, own.as_ref().unwrap_or(text)));
         self.state.forwarded(&judged.judgement);
+        self.renamed(&judged.judgement);
         let judgement = std::sync::Arc::clone(&judged.judgement);
         self.pipeline.push(Step::Query { statement, judgement, request, since: self.now_us });
     }

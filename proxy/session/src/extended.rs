@@ -319,6 +319,7 @@ impl Session {
         }
         self.to_server.write(gate, |out| countersign_wire::put_execute(out, &own, view.max_rows));
         self.state.forwarded(&judged.judgement);
+        self.renamed(&judged.judgement);
         self.pipeline.push(Step::Execute { portal: id });
         Ok(Taken::Done)
     }
@@ -363,10 +364,36 @@ impl Session {
         }
     }
 
-    /// Whether what the name means depends on answers to come: it rests on an earlier segment, or it means nothing so far.
-    fn statement_uncertain(&self, name: &[u8]) -> bool {
+    /// What a forwarded text does to names by SQL. The gateway's own names are no secret (`pg_prepared_statements`, `pg_cursors`): a client
+    /// that drops one and gives it to another statement must not have that run for the one that was judged.
+    pub(crate) fn renamed(&mut self, judgement: &countersign_policy::Judgement) {
+        for facts in &judgement.statements {
+            match &facts.action {
+                SessionAction::Deallocate(name) => {
+                    self.dropping = true;
+                    let taken = self.statements.iter().filter(|(_, prepared)| prepared.own == name.as_bytes()).map(|(id, _)| *id);
+                    for id in taken.collect::<Vec<_>>() {
+                        self.statement_names.forget_id(id);
+                    }
+                }
+                SessionAction::DeallocateAll => self.dropping = true,
+                SessionAction::Cursor(name) => {
+                    let taken = self.portals.iter().filter(|(_, portal)| portal.own == name.as_bytes()).map(|(id, _)| *id);
+                    for id in taken.collect::<Vec<_>>() {
+                        self.portal_names.forget_id(id);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether what the name means depends on answers to come: it rests on an earlier segment, on a text that drops names, or it means
+    /// nothing so far.
+    fn statement_uncertain(&mut self, name: &[u8]) -> bool {
+        self.dropping &= !self.pipeline.is_empty();
         let missing = self.statement_names.lookup(name).is_none();
-        !self.pipeline.is_empty() && (missing || self.statement_names.uncertain(name, self.segment))
+        !self.pipeline.is_empty() && (missing || self.dropping || self.statement_names.uncertain(name, self.segment))
     }
 
     /// Whether it is open what the unnamed statement and portal are, which this message drops.

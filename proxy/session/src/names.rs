@@ -72,6 +72,14 @@ impl Names {
         self.confirmed.remove(name)
     }
 
+    /// No name means `id` any more.
+    pub(crate) fn forget_id(&mut self, id: u64) {
+        self.confirmed.retain(|_, known| *known != id);
+        for change in self.overlay.values_mut() {
+            change.id = change.id.filter(|known| *known != id);
+        }
+    }
+
     /// The server dropped all of them.
     pub(crate) fn forget_all(&mut self) -> impl Iterator<Item = u64> {
         std::mem::take(&mut self.confirmed).into_values()

@@ -166,6 +166,8 @@ pub struct Session {
     pub(crate) statement_names: Names,
     pub(crate) statements: HashMap<u64, Arc<Prepared>>,
     pub(crate) portal_names: Names,
+    /// A text is on its way that drops prepared statements by SQL.
+    pub(crate) dropping: bool,
     pub(crate) portals: HashMap<u64, Portal>,
     /// Something on its way ends the open transaction block, so what is forwarded behind it may take effect by itself.
     pub(crate) ending: bool,
@@ -260,6 +262,7 @@ impl Session {
             statement_names: Names::default(),
             statements: HashMap::new(),
             portal_names: Names::default(),
+            dropping: false,
             portals: HashMap::new(),
             ending: false,
             discloses: false,

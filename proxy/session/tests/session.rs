@@ -333,3 +333,24 @@ fn the_unnamed_statement_dies_with_a_simple_query() {
         assert_eq!(codes(&mut bench), ["26000"]);
     });
 }
+
+#[test]
+fn a_name_of_the_gateways_own_that_sql_drops_means_nothing_any_more() {
+    on_big_stack(|| {
+        let mut bench = started(false);
+        bench.send(|out| {
+            wire::put_parse(out, b"s", ROW.as_bytes(), &[]);
+            wire::put_empty(out, fe::SYNC);
+        });
+        // Whoever looks into pg_prepared_statements knows the name; it could be given to a statement that was judged for nobody.
+        bench.send(|out| wire::put_query(out, b"DEALLOCATE _cs1"));
+        bench.received.clear();
+        bench.send(|out| {
+            bind(out, b"", b"s");
+            wire::put_execute(out, b"", 0);
+            wire::put_empty(out, fe::SYNC);
+        });
+        assert_eq!(codes(&mut bench), ["26000"]);
+        assert_eq!(bench.server.executed, 0);
+    });
+}

@@ -95,7 +95,7 @@ mod tests {
     #[tokio::test]
     async fn each_signal_comes_and_an_alarm_that_moves_rings_when_it_is_due() {
         let registry = CancelRegistry::default();
-        let handle = registry.register(4);
+        let handle = registry.register(4, 77);
         let (process, secret) = (handle.process_id(), handle.secret().to_vec());
         let (stop, drain) = shutdown::channel();
         let mut signals = Signals::new(handle, &drain);

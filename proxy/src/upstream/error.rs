@@ -78,6 +78,12 @@ impl From<WireError> for UpstreamError {
 }
 
 impl UpstreamError {
+    /// Whether the server gave up waiting for a lock.
+    #[must_use]
+    pub fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "55P03")
+    }
+
     /// The metric label.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

@@ -71,6 +71,7 @@ impl<'a> Walk<'a> {
             copies: self.copies,
             shows,
             unmask: false,
+            unpins: self.unpins,
         }
     }
 

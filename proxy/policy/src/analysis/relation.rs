@@ -194,6 +194,8 @@ impl<'a> Walk<'a> {
             }
             _ => {
                 self.opaque = true;
+                // It was locked when the facts were read; they may know it by now.
+                self.stale |= relation.definition.is_none();
                 for oid in &relation.rule_relations {
                     self.reads.insert(*oid, Reach::Named);
                 }

@@ -57,7 +57,12 @@ impl Walk<'_> {
             {
                 self.raise(StatementKind::Session, || format!("sets {name}"));
             }
-            _ => self.raise(StatementKind::Dcl, || format!("{name} may not be changed freely")),
+            (_, kind) => {
+                if kind == Ok(K::VarSetValue) {
+                    self.unpins = builtin::pinned(name);
+                }
+                self.raise(StatementKind::Dcl, || format!("{name} may not be changed freely"));
+            }
         }
     }
 

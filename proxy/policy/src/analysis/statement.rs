@@ -53,6 +53,7 @@ impl<'a> Walk<'a> {
             }
             NodeEnum::DeclareCursorStmt(declare) => {
                 self.held_back(declare.query.as_deref(), |node| Effect::Declare(declare.portalname.clone(), node));
+                self.action = SessionAction::Cursor(declare.portalname.clone());
             }
             NodeEnum::ExecuteStmt(execute) => {
                 let scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: None, merged: false };
@@ -66,7 +67,12 @@ impl<'a> Walk<'a> {
                     self.outputs = None;
                 }
             }
-            NodeEnum::ClosePortalStmt(_) => self.raise(StatementKind::Session, || "closes a cursor".to_owned()),
+            NodeEnum::ClosePortalStmt(close) => {
+                if !close.portalname.is_empty() {
+                    self.action = SessionAction::Cursor(close.portalname.clone());
+                }
+                self.raise(StatementKind::Session, || "closes a cursor".to_owned());
+            }
             NodeEnum::ExplainStmt(explain) => self.explain(explain),
             NodeEnum::CopyStmt(copy) => self.copy(copy),
             NodeEnum::CreateTableAsStmt(create) => self.create_table_as(create),

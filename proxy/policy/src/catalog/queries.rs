@@ -56,7 +56,14 @@ pub const QUERIES: &[CatalogQuery] = &[
     },
     CatalogQuery {
         name: "views",
-        sql: "SELECT c.oid::text, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c \
+        // Spelling a definition out locks the view and what it names. Who has one of them locked may be the very session that waits for
+        // these facts, so such a view comes without its definition, which makes it one that cannot be judged.
+        sql: "SELECT c.oid::text, CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.mode = 'AccessExclusiveLock' AND l.locktype = 'relation' \
+              AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+              AND (l.relation = c.oid OR l.relation IN (SELECT d.refobjid FROM pg_catalog.pg_rewrite r \
+                JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid \
+                AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass WHERE r.ev_class = c.oid))) \
+              THEN NULL ELSE pg_catalog.pg_get_viewdef(c.oid) END FROM pg_catalog.pg_class c \
               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('v','m') \
               AND n.nspname NOT IN ('pg_catalog','information_schema') AND n.nspname !~ '^pg_(toast|temp|toast_temp)' ORDER BY c.oid",
     },
