@@ -209,6 +209,7 @@ mod tests {
 
     fn session(texts: &[(&str, Recorded, &str)]) -> Vec<Event> {
         let mut events = vec![Event::SessionStart(SessionStart {
+            upstream_pid: 0,
             session: "s".into(),
             environment: "e".into(),
             build: "b".into(),
