@@ -188,7 +188,7 @@ fn a_held_statement_stops_reading_its_client() -> Result<()> {
             ensure!(sent < 64 * MIB, "the gateway goes on reading: {} MiB so far", sent / MIB);
         }
         // That the client goes is noticed nevertheless, and voids the request.
-        raw.io.set_linger(Some(Duration::ZERO))?;
+        raw.io.set_zero_linger()?;
         drop(raw);
         let card = stack.slack.wait_for_card(Duration::from_secs(30), |card| card.plain.contains("id = 607")).await?;
         wait_for_card_text(stack, &card.request.context("no request")?, "cancelled").await?;
