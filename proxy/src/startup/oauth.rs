@@ -110,9 +110,9 @@ fn parse(message: &[u8]) -> Result<Bearer, ClientError> {
     };
     // The other user's name a client may want to act as.
     let pairs = rest.strip_prefix(",\u{1}").ok_or_else(|| violation("an authorization identity is not supported"))?;
-    let pairs = pairs.strip_suffix('\u{1}').ok_or_else(|| violation("it does not end with a separator"))?;
+    let pairs = pairs.strip_suffix("\u{1}\u{1}").ok_or_else(|| violation("it does not end with two separators"))?;
     let mut found = None;
-    for pair in pairs.split_terminator('\u{1}') {
+    for pair in pairs.split('\u{1}') {
         let (key, value) = pair.split_once('=').ok_or_else(|| violation("a pair without a value"))?;
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphabetic()) {
             return Err(violation("a key is not letters"));

@@ -298,7 +298,7 @@ async fn oauthbearer_asks_and_tells_where_tokens_are_had() {
     let (first, told, _) = greet_oauth(&[bearer(b"n,,\x01auth=Bearer a.b.c\x01\x01"), b"p\0\0\0\x05x".to_vec()].concat()).await;
     assert!(matches!(first, Ok(Some(Bearer::Token(_)))));
     assert_eq!(told.unwrap_err().code, "08P01");
-    let plus = b"p\0\0\0\x1bSCRAM-SHA-256\0\0\0\0\x04n,,n".to_vec();
+    let plus = b"p\0\0\0\x1aSCRAM-SHA-256\0\0\0\0\x04n,,n".to_vec();
     for bad in [password(b"a.b.c"), plus, b"Q\0\0\0\x05\0".to_vec(), b"p\0\0\0\x04".to_vec(), b"p\x7f\xff\xff\xff".to_vec()] {
         assert_eq!(greet_oauth(&bad).await.0.unwrap_err().code, "08P01", "{bad:?}");
     }
