@@ -20,13 +20,13 @@ use std::path::{Path, PathBuf};
 
 pub use aws::Aws;
 pub use error::ConfigError;
-pub use identity::{Algorithm, Identity};
+pub use identity::{Algorithm, Identity, Methods};
 pub use limits::{Limits, Runtime};
-pub use listen::{Admin, Listen, TlsFiles};
+pub use listen::{Admin, Listen, Network, TlsFiles};
 pub use policy::{PolicyLocation, PolicySettings};
 pub use recording::{Durability, Recording, RecordingStore, RetentionMode, SigningKey};
 pub use secret::{Secret, SecretError, SecretValue};
-pub use upstream::{Upstream, UpstreamTls};
+pub use upstream::{Credential, Upstream, UpstreamTls};
 
 use check::Place;
 

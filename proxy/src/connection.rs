@@ -13,15 +13,18 @@ use crate::{
     approvals::Approvals,
     cancel::CancelRegistry,
     catalog::Catalogs,
+    config::{Methods, Network},
+    door::Place,
     driver,
     error::{ClientError, sqlstate},
     established::{ClientIo, Established, Services, SessionSettings, tls_version},
-    identity::{Verified, Verifier},
+    identity::{UnverifiedToken, Verified, Verifier},
     metrics,
     policy_source::PolicySource,
+    proxy_protocol,
     recorder::Recorder,
     shutdown::Drain,
-    startup::{self, Greeted, Greeting, Transport},
+    startup::{self, Bearer, Discovery, Greeted, Greeting, Transport},
     upstream::{Dialer, LoggedIn, LoginRequest},
 };
 
@@ -39,12 +42,18 @@ pub struct Entry {
 pub struct Gateway {
     /// Encryption towards clients.
     pub transport: Transport,
+    /// Load balancers that say for whom they connect.
+    pub proxies: Vec<Network>,
     /// Tokens.
     pub identity: Verifier,
     /// The server, entered as the service role of everyone without one of their own.
     pub entry: Entry,
     /// The same for principals of certain groups; the first that fits.
     pub roles: Vec<(Vec<String>, Entry)>,
+    /// How clients show them.
+    pub methods: Methods,
+    /// What a client without one is told, by OAUTHBEARER.
+    pub discovery: Discovery,
     /// Cancel keys.
     pub cancels: CancelRegistry,
     /// Recordings.
@@ -67,25 +76,82 @@ impl Gateway {
     }
 }
 
-/// Serves one connection to its end. `refusal` is told to the client in place of a session.
-pub async fn serve(stream: TcpStream, peer: SocketAddr, gateway: Arc<Gateway>, refusal: Option<ClientError>) {
+/// Serves one connection to its end.
+pub async fn serve(stream: TcpStream, peer: SocketAddr, gateway: Arc<Gateway>, mut place: Place) {
     let session_id = Uuid::now_v7();
     let span = tracing::info_span!("connection", session.id = %session_id, client.addr = %peer);
     // The session itself runs outside of the span, which would be entered and left for every message.
-    if let Some((established, services)) = serve_in_span(stream, peer, session_id, gateway, refusal).instrument(span).await {
+    if let Some((established, services)) = serve_in_span(stream, peer, session_id, &gateway, &mut place).instrument(span).await {
         driver::run(established, services).await;
     }
+    drop(place);
 }
 
 async fn serve_in_span(
     stream: TcpStream,
     peer: SocketAddr,
     session_id: Uuid,
-    gateway: Arc<Gateway>,
-    refusal: Option<ClientError>,
+    gateway: &Gateway,
+    place: &mut Place,
 ) -> Option<(Established, Services)> {
     // Without this small answers wait for the client's acknowledgements.
     let _ = stream.set_nodelay(true);
+    let (stream, peer) = whose(stream, peer, gateway, place).await?;
+    let known = tokio::select! {
+        known = login(stream, gateway) => known,
+        () = place.evicted() => {
+            metrics::refused("too many logins");
+            tracing::info!(client.addr = %peer, "a connection that had not shown a token yet was closed to make room for others");
+            return None;
+        }
+    };
+    let (mut greeted, verified) = known?;
+    let admitted = match place.admit() {
+        Ok(()) => admit(&mut greeted, gateway, verified).await,
+        Err(error) => Err(Refusal { error, reason: "too many sessions" }),
+    };
+    match admitted {
+        Ok(admitted) => Some(begin(greeted, peer, session_id, gateway, admitted)),
+        Err(refusal) => {
+            turn_away(greeted, refusal, gateway).await;
+            None
+        }
+    }
+}
+
+/// The address the client has in truth.
+async fn whose(mut stream: TcpStream, peer: SocketAddr, gateway: &Gateway, place: &mut Place) -> Option<(TcpStream, SocketAddr)> {
+    if !gateway.proxies.iter().any(|network| network.contains(peer.ip())) {
+        return Some((stream, peer));
+    }
+    let header = tokio::select! {
+        header = timeout(gateway.settings.limits.startup, proxy_protocol::read(&mut stream)) => header,
+        () = place.evicted() => {
+            metrics::refused("too many logins");
+            return None;
+        }
+    };
+    match header {
+        Ok(Ok(Some(client))) => {
+            tracing::Span::current().record("client.addr", tracing::field::display(client));
+            place.comes_from(client.ip());
+            Some((stream, client))
+        }
+        Ok(Ok(None)) => Some((stream, peer)),
+        Ok(Err(error @ proxy_protocol::HeaderError::Invalid(_))) => {
+            metrics::refused("proxy header");
+            tracing::warn!(client.addr = %peer, "connection refused: {error}");
+            None
+        }
+        Ok(Err(proxy_protocol::HeaderError::Gone)) | Err(_) => {
+            metrics::refused("closed before start-up");
+            None
+        }
+    }
+}
+
+/// From the first byte to a good token. Who gets none is told why here.
+async fn login(stream: TcpStream, gateway: &Gateway) -> Option<(Greeted<TcpStream>, Verified)> {
     let limit = gateway.settings.limits.startup;
     let Ok(greeting) = timeout(limit, startup::greet(stream, &gateway.transport)).await else {
         metrics::refused("start-up timeout");
@@ -105,51 +171,51 @@ async fn serve_in_span(
             tracing::info!(error.code = error.code, "connection refused: {}", error.message);
             refuse(io, &error, limit).await;
         }
-        Greeting::Session(greeted) => return session(*greeted, peer, session_id, &gateway, refusal).await,
+        Greeting::Session(greeted) => return identify(*greeted, gateway).await,
     }
     None
+}
+
+async fn identify(mut greeted: Greeted<TcpStream>, gateway: &Gateway) -> Option<(Greeted<TcpStream>, Verified)> {
+    let limit = gateway.settings.limits.startup;
+    let refusal = if gateway.drain.is_draining() {
+        let error = ClientError::new(sqlstate::ADMIN_SHUTDOWN, "the gateway is shutting down").hint("connect again");
+        Refusal { error, reason: "shutting down" }
+    } else {
+        match timeout(limit, authenticate(&mut greeted, gateway)).await {
+            Ok(Ok(Some(verified))) => return Some((greeted, verified)),
+            Ok(Ok(None)) => {
+                metrics::refused("closed before the token");
+                return None;
+            }
+            Ok(Err(refusal)) => refusal,
+            Err(_) => {
+                let error = ClientError::new(sqlstate::INVALID_AUTHORIZATION, format!("no token within {} s", limit.as_secs()));
+                Refusal { error, reason: "start-up timeout" }
+            }
+        }
+    };
+    turn_away(greeted, refusal, gateway).await;
+    None
+}
+
+async fn turn_away(greeted: Greeted<TcpStream>, Refusal { error, reason }: Refusal, gateway: &Gateway) {
+    metrics::refused(reason);
+    tracing::info!(error.code = error.code, client.user = %label(&greeted.parameters.user), "connection refused: {}", error.message);
+    refuse(greeted.io, &error, gateway.settings.limits.startup).await;
 }
 
 async fn refuse(io: ClientIo, error: &ClientError, limit: std::time::Duration) {
     let _ = timeout(limit, startup::refuse(io, error)).await;
 }
 
-async fn session(
-    mut greeted: Greeted<TcpStream>,
+fn begin(
+    greeted: Greeted<TcpStream>,
     peer: SocketAddr,
     session_id: Uuid,
-    gateway: &Arc<Gateway>,
-    refusal: Option<ClientError>,
-) -> Option<(Established, Services)> {
-    let limit = gateway.settings.limits.startup;
-    let admitted = match refusal {
-        Some(error) => Err(Refusal { error, reason: "too many sessions" }),
-        None if gateway.drain.is_draining() => {
-            let error = ClientError::new(sqlstate::ADMIN_SHUTDOWN, "the gateway is shutting down").hint("connect again");
-            Err(Refusal { error, reason: "shutting down" })
-        }
-        None => match timeout(limit, authenticate(&mut greeted, gateway)).await {
-            Ok(Ok(Some(verified))) => admit(&mut greeted, gateway, verified).await,
-            Ok(Ok(None)) => {
-                metrics::refused("closed before the token");
-                return None;
-            }
-            Ok(Err(refusal)) => Err(refusal),
-            Err(_) => {
-                let error = ClientError::new(sqlstate::INVALID_AUTHORIZATION, format!("no token within {} s", limit.as_secs()));
-                Err(Refusal { error, reason: "start-up timeout" })
-            }
-        },
-    };
-    let admitted = match admitted {
-        Ok(admitted) => admitted,
-        Err(Refusal { error, reason }) => {
-            metrics::refused(reason);
-            tracing::info!(error.code = error.code, client.user = %label(&greeted.parameters.user), "connection refused: {}", error.message);
-            refuse(greeted.io, &error, limit).await;
-            return None;
-        }
-    };
+    gateway: &Gateway,
+    admitted: Admitted,
+) -> (Established, Services) {
     let (established, services) = assemble(greeted, peer, session_id, gateway, admitted);
     tracing::info!(
         principal.issuer = %established.principal.issuer,
@@ -159,7 +225,7 @@ async fn session(
         upstream.pid = established.upstream_cancel.process_id(),
         "session begins"
     );
-    Some((established, services))
+    (established, services)
 }
 
 /// A connection that gets no session.
@@ -170,10 +236,29 @@ struct Refusal {
 }
 
 async fn authenticate(greeted: &mut Greeted<TcpStream>, gateway: &Gateway) -> Result<Option<Verified>, Refusal> {
-    let token = greeted.ask_for_token().await.map_err(|error| Refusal { error, reason: "protocol" })?;
-    let Some(token) = token else { return Ok(None) };
-    let verified = gateway.identity.verify(&token).await;
-    verified.map(Some).map_err(|error| Refusal { error: error.client(), reason: error.kind() })
+    let protocol = |error| Refusal { error, reason: "protocol" };
+    if !gateway.methods.oauth_bearer_for(&greeted.parameters.user) {
+        let token = greeted.ask_for_token().await.map_err(protocol)?;
+        let Some(token) = token else { return Ok(None) };
+        return verify(&token, gateway).await.map(Some);
+    }
+    let refusal = match greeted.ask_for_bearer().await.map_err(protocol)? {
+        None => return Ok(None),
+        Some(Bearer::Token(token)) => match verify(&token, gateway).await {
+            Ok(verified) => return Ok(Some(verified)),
+            Err(refusal) => refusal,
+        },
+        Some(Bearer::Discovery) => {
+            let error = ClientError::new(sqlstate::INVALID_AUTHORIZATION, "OAuth bearer authentication needs a token");
+            Refusal { error, reason: "discovery" }
+        }
+    };
+    greeted.tell_discovery(&gateway.discovery).await.map_err(protocol)?;
+    Err(refusal)
+}
+
+async fn verify(token: &UnverifiedToken, gateway: &Gateway) -> Result<Verified, Refusal> {
+    gateway.identity.verify(token).await.map_err(|error| Refusal { error: error.client(), reason: error.kind() })
 }
 
 /// A principal with a connection upstream.

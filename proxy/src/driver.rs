@@ -38,6 +38,9 @@ const UNRECORDED: usize = 4;
 /// How many times in a row bytes may be taken before everything else is asked.
 const TURNS: u32 = 8;
 
+/// How often the client of a held statement is looked after when no more of it is read.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How a session ended.
 #[derive(Debug)]
 pub struct DriverEnd {
@@ -204,7 +207,8 @@ impl Driver {
             }
             // A statement that runs or is held is not idle, however long it takes.
             let idle_at = idle.filter(|_| self.session.is_waiting()).map(|idle| last_traffic + idle);
-            let alarm = [lifetime, idle_at, self.farewell].into_iter().flatten().min();
+            let look = self.session.is_held().then(|| Instant::now() + LOOK);
+            let alarm = [lifetime, idle_at, self.farewell, look].into_iter().flatten().min();
             let durable_wanted = !recorder_broken && (self.strict || !self.finishing.is_empty());
             // Bytes that are there are taken at once, without asking everything else; but never for long.
             let at_once = if turn.is_multiple_of(TURNS) { None } else { self.wire.moved_already(&self.session, !crowded).await };
@@ -285,7 +289,11 @@ impl Driver {
     fn alarm(&mut self, lifetime: Option<Instant>, idle_at: Option<Instant>) {
         let now = Instant::now();
         let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if passed(self.farewell) {
+        if self.wire.client_hung_up(&self.session) {
+            self.session.set_now(now_us());
+            self.session.client_gone();
+            self.wire.client_lost();
+        } else if passed(self.farewell) {
             self.wire.client_lost();
             self.wire.upstream_lost();
         } else if passed(lifetime) {

@@ -4,11 +4,10 @@
 //! Its stack is large because judging a statement recurses over the statement.
 
 use std::{
-    collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -24,7 +23,7 @@ use tokio::{
 use crate::{
     config::Limits,
     connection::{self, Gateway},
-    error::{ClientError, sqlstate},
+    door::{Door, Place},
     metrics,
     shutdown::Drain,
 };
@@ -53,7 +52,6 @@ struct Arrival {
     stream: std::net::TcpStream,
     peer: SocketAddr,
     place: Place,
-    refusal: Option<ClientError>,
 }
 
 impl Workers {
@@ -111,12 +109,12 @@ impl Worker {
 }
 
 async fn attend(arrival: Arrival, gateway: Arc<Gateway>, counted: Counted) {
-    let Arrival { stream, peer, place, refusal } = arrival;
+    let Arrival { stream, peer, place } = arrival;
     match TcpStream::from_std(stream) {
-        Ok(stream) => connection::serve(stream, peer, gateway, refusal).await,
+        Ok(stream) => connection::serve(stream, peer, gateway, place).await,
         Err(error) => tracing::error!("cannot serve a connection: {error}"),
     }
-    drop((place, counted));
+    drop(counted);
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {
@@ -136,14 +134,14 @@ impl Drop for Counted {
 
 /// Accepts until draining begins, then closes the port.
 pub async fn accept(listener: TcpListener, workers: &Workers, limits: &Limits, mut drain: Drain) {
-    let seats = Seats::default();
+    let door = Door::new(limits);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = drain.begun() => return,
         };
         match accepted {
-            Ok((stream, peer)) => hand_over(stream, peer, workers, limits, &seats),
+            Ok((stream, peer)) => hand_over(stream, peer, workers, &door),
             Err(error) => {
                 // A connection that broke off while it waited is nothing; no descriptors left is.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted) {
@@ -156,21 +154,8 @@ pub async fn accept(listener: TcpListener, workers: &Workers, limits: &Limits, m
     }
 }
 
-fn hand_over(stream: TcpStream, peer: SocketAddr, workers: &Workers, limits: &Limits, seats: &Seats) {
-    let (place, taken) = seats.take(peer.ip());
-    // Beyond a limit a client is told so, which costs a handshake; far beyond it, not even that.
-    if taken.total > limits.max_sessions.saturating_mul(2) || taken.source > limits.max_sessions_per_source.saturating_mul(2) {
-        metrics::refused("too many sessions");
-        return;
-    }
-    let crowded = if taken.total > limits.max_sessions {
-        Some("the gateway has no session to spare")
-    } else if taken.source > limits.max_sessions_per_source {
-        Some("too many sessions from your address")
-    } else {
-        None
-    };
-    let refusal = crowded.map(|message| ClientError::new(sqlstate::TOO_MANY_CONNECTIONS, message).hint("close sessions, then try again"));
+fn hand_over(stream: TcpStream, peer: SocketAddr, workers: &Workers, door: &Door) {
+    let place = door.enter(peer.ip().to_canonical());
     let stream = match stream.into_std() {
         Ok(stream) => stream,
         Err(error) => {
@@ -180,72 +165,8 @@ fn hand_over(stream: TcpStream, peer: SocketAddr, workers: &Workers, limits: &Li
     };
     let Some(worker) = workers.least_loaded() else { return };
     worker.load.fetch_add(1, Ordering::Relaxed);
-    if worker.arrivals.send(Arrival { stream, peer, place, refusal }).is_err() {
+    if worker.arrivals.send(Arrival { stream, peer, place }).is_err() {
         worker.load.fetch_sub(1, Ordering::Relaxed);
         tracing::error!("a worker thread is gone");
-    }
-}
-
-/// How many connections there are, in all and from each address.
-#[derive(Debug, Clone, Default)]
-struct Seats {
-    sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    total: Arc<AtomicUsize>,
-}
-
-/// What is taken, the new one included.
-struct Taken {
-    total: usize,
-    source: usize,
-}
-
-/// One connection's place; given back when dropped.
-#[derive(Debug)]
-struct Place {
-    seats: Seats,
-    source: IpAddr,
-}
-
-impl Seats {
-    fn take(&self, source: IpAddr) -> (Place, Taken) {
-        let total = self.total.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = sources.entry(source).or_default();
-        *count = count.saturating_add(1);
-        let taken = Taken { total, source: *count };
-        drop(sources);
-        (Place { seats: self.clone(), source }, taken)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.seats.total.fetch_sub(1, Ordering::Relaxed);
-        let mut sources = self.seats.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = sources.get_mut(&self.source) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                sources.remove(&self.source);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_counted_by_source_and_given_back() {
-        let seats = Seats::default();
-        let (near, far) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
-        let (first, _) = seats.take(near);
-        let (second, taken) = seats.take(near);
-        let (_third, other) = seats.take(far);
-        assert_eq!((taken.total, taken.source), (2, 2));
-        assert_eq!((other.total, other.source), (3, 1));
-        drop((first, second));
-        assert_eq!(seats.sources.lock().unwrap_or_else(PoisonError::into_inner).len(), 1);
-        assert_eq!(seats.take(near).1.total, 2);
     }
 }

@@ -26,6 +26,8 @@ pub const JWKS: &str = "countersign_jwks_fetches_total";
 pub const POLICY_STALE: &str = "countersign_policy_stale";
 /// Policy versions taken into force after the first.
 pub const POLICY_RELOADS: &str = "countersign_policy_reloads_total";
+/// 1 while the gateway's certificate files are not usable and what they held before stays in use.
+pub const CERTIFICATE_STALE: &str = "countersign_certificate_stale";
 /// Seconds a catalog load took.
 pub const CATALOG_SECONDS: &str = "countersign_catalog_load_seconds";
 /// Seconds between an event and its durability.
@@ -47,6 +49,7 @@ pub fn describe() {
         (SESSIONS, "sessions open now"),
         (HOLDS, "holds open now"),
         (POLICY_STALE, "1 while the newest policy document is refused"),
+        (CERTIFICATE_STALE, "1 while the newest certificate files are not usable"),
         (RECORDER_PENDING, "bytes waiting for durability"),
     ] {
         describe_gauge!(name, help);
@@ -121,6 +124,10 @@ pub(crate) fn jwks_fetch(ok: bool) {
 
 pub(crate) fn policy_stale(stale: bool) {
     gauge!(POLICY_STALE).set(if stale { 1.0 } else { 0.0 });
+}
+
+pub(crate) fn certificate_stale(stale: bool) {
+    gauge!(CERTIFICATE_STALE).set(if stale { 1.0 } else { 0.0 });
 }
 
 pub(crate) fn policy_reloaded() {

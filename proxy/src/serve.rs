@@ -27,7 +27,7 @@ use crate::{
     policy_source::{self, PolicyLoadError},
     recorder::{self, Recorder, RecorderConfig},
     shutdown::{self, Drain, Shutdown},
-    startup::{Transport, TransportError},
+    startup::{Discovery, Transport, TransportError},
     upstream::{Dialer, LoginRequest, UpstreamSetupError},
 };
 
@@ -130,6 +130,7 @@ async fn serve(config: &Config, shutdown: Shutdown, drain: Drain) -> Result<(), 
     let port = bind("listen.address", config.listen.address).await?;
 
     tokio::spawn(gateway.identity.clone().keep_fresh());
+    tokio::spawn(gateway.transport.clone().keep_fresh(config.listen.tls_reload));
     readiness.bad("upstream", "not reached yet");
     tokio::spawn(look_after_upstream(Arc::clone(&gateway), readiness.clone()));
     tokio::spawn(look_after_recordings(gateway.recorder.clone(), readiness.clone()));
@@ -208,9 +209,12 @@ async fn assemble(config: &Config, drain: &Drain) -> Result<Gateway, ServeError>
     };
     Ok(Gateway {
         transport,
+        proxies: config.listen.proxies.clone(),
         identity,
         entry,
         roles,
+        methods: config.identity.methods.clone(),
+        discovery: Discovery::new(config.identity.discovery_url(), config.identity.oauth_scope.clone()),
         cancels: CancelRegistry::default(),
         recorder,
         approvals,

@@ -5,6 +5,7 @@
 //!
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP>
 
+mod oauth;
 mod options;
 mod packet;
 mod transport;
@@ -19,6 +20,7 @@ use crate::{
     identity::UnverifiedToken,
 };
 
+pub use oauth::{Bearer, Discovery};
 pub use packet::{MAX_STARTUP_BYTES, NEWEST_MINOR, StartupParameters};
 pub use transport::{Transport, TransportError};
 
@@ -108,29 +110,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Greeted<S> {
     /// # Errors
     /// When what comes is not a password.
     pub async fn ask_for_token(&mut self) -> Result<Option<UnverifiedToken>, ClientError> {
-        let mut out = BytesMut::new();
-        if let Some(unknown) = &self.negotiate {
-            put_negotiate(&mut out, self.minor, unknown);
-        }
+        let mut out = self.negotiation();
         // AuthenticationCleartextPassword
         frame(&mut out, be::AUTHENTICATION, |out| out.put_i32(3));
         if self.io.write_all(&out).await.is_err() || self.io.flush().await.is_err() {
             return Ok(None);
         }
+        let Some(body) = self.message(fe::PASSWORD, "a password").await? else { return Ok(None) };
+        UnverifiedToken::from_password(&body).map(Some)
+    }
+
+    /// NegotiateProtocolVersion, where the client must be told before anything else.
+    fn negotiation(&self) -> BytesMut {
+        let mut out = BytesMut::new();
+        if let Some(unknown) = &self.negotiate {
+            put_negotiate(&mut out, self.minor, unknown);
+        }
+        out
+    }
+
+    /// The body of the next message, which must have this tag. `Ok(None)` when the client went away.
+    async fn message(&mut self, expected: u8, what: &str) -> Result<Option<BytesMut>, ClientError> {
         loop {
             let violation = |message: String| ClientError::new(sqlstate::PROTOCOL_VIOLATION, message);
             if let Some(tag) = self.buffer.first()
-                && *tag != fe::PASSWORD
+                && *tag != expected
             {
-                return Err(violation(format!("expected a password, got message {:?}", char::from(*tag))));
+                return Err(violation(format!("expected {what}, got message {:?}", char::from(*tag))));
             }
-            let header = peek_frame(&self.buffer, MAX_PASSWORD_BYTES).map_err(|error| violation(format!("password: {error}")))?;
+            let header = peek_frame(&self.buffer, MAX_PASSWORD_BYTES).map_err(|error| violation(format!("{what}: {error}")))?;
             if let Some(header) = header
                 && self.buffer.len() >= header.total
             {
                 let mut body = self.buffer.split_to(header.total);
                 body.advance(HEADER_LEN);
-                return UnverifiedToken::from_password(&body).map(Some);
+                return Ok(Some(body));
             }
             match self.io.read_buf(&mut self.buffer).await {
                 Ok(0) | Err(_) => return Ok(None),

@@ -6,6 +6,7 @@
 mod error;
 mod frames;
 mod login;
+mod rds;
 mod tls;
 
 use std::{
@@ -21,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{self, Aws, SecretValue},
+    config::{self, Aws, Credential, SecretValue},
     established::{UpstreamIo, tls_version},
     metrics,
 };
@@ -30,8 +31,8 @@ pub use error::UpstreamError;
 pub use frames::Frames;
 pub use tls::UpstreamSetupError;
 
-/// How long a password read from its place is used before it is read again.
-const PASSWORD_AGE: Duration = Duration::from_secs(30);
+/// How long a password or certificate read from its place is used before it is read again.
+const CREDENTIAL_AGE: Duration = Duration::from_secs(30);
 /// How long a CancelRequest may take.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,7 +46,7 @@ pub struct Dialer {
 struct Inner {
     settings: config::Upstream,
     aws: Aws,
-    tls: Option<tls::Connector>,
+    tls: Option<tls::Source>,
     password: Mutex<Option<(Instant, SecretValue)>>,
 }
 
@@ -104,7 +105,9 @@ impl Dialer {
     /// When an authority file is not usable.
     pub fn new(settings: &config::Upstream, aws: &Aws) -> Result<Self, UpstreamSetupError> {
         let tls = match &settings.tls {
-            config::UpstreamTls::VerifyFull { ca } => Some(tls::Connector::new(&settings.host, ca.as_deref())?),
+            config::UpstreamTls::VerifyFull { ca } => {
+                Some(tls::Source::new(&settings.host, ca.as_deref(), settings.client_certificate.as_ref())?)
+            }
             config::UpstreamTls::Disable => None,
         };
         Ok(Self { inner: Arc::new(Inner { settings: settings.clone(), aws: aws.clone(), tls, password: Mutex::new(None) }) })
@@ -122,38 +125,47 @@ impl Dialer {
     /// Each step has its kind.
     pub async fn login(&self, request: &LoginRequest) -> Result<LoggedIn, UpstreamError> {
         let limit = self.inner.settings.connect_timeout;
-        let result = timeout(limit, self.login_with_fresh_password(request)).await;
+        let result = timeout(limit, self.login_with_fresh_credential(request)).await;
         let result =
             result.unwrap_or_else(|_| Err(UpstreamError::Timeout { address: self.inner.settings.address(), seconds: limit.as_secs() }));
         result.inspect_err(|error| metrics::upstream_error(error.kind()))
     }
 
-    /// A password that was rotated since it was read last fails once; then the new one is tried.
-    async fn login_with_fresh_password(&self, request: &LoginRequest) -> Result<LoggedIn, UpstreamError> {
+    /// A credential that was rotated since it was read last fails once; then the new one is tried.
+    async fn login_with_fresh_credential(&self, request: &LoginRequest) -> Result<LoggedIn, UpstreamError> {
         let password = self.password().await?;
-        match self.login_with(request, &password).await {
-            Err(error) if error.is_bad_password() => {
-                *self.inner.password.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        match self.login_with(request, password.as_ref()).await {
+            Err(error) if error.may_be_certificate() => {
+                // A server that is down is no reason to ask for the password again and again.
+                if error.refuses_credential() {
+                    *self.inner.password.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                }
                 let renewed = self.password().await?;
-                if renewed == password { Err(error) } else { self.login_with(request, &renewed).await }
+                let certificate = self.inner.tls.as_ref().is_some_and(tls::Source::renew);
+                if renewed == password && !certificate { Err(error) } else { self.login_with(request, renewed.as_ref()).await }
             }
             other => other,
         }
     }
 
-    async fn password(&self) -> Result<SecretValue, UpstreamError> {
-        let cached = self.inner.password.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    async fn password(&self) -> Result<Option<SecretValue>, UpstreamError> {
+        let Inner { settings, aws, password, .. } = &*self.inner;
+        let cached = password.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((at, value)) = cached
-            && at.elapsed() < PASSWORD_AGE
+            && at.elapsed() < CREDENTIAL_AGE
         {
-            return Ok(value);
+            return Ok(Some(value));
         }
-        let value = self.inner.settings.password.read(&self.inner.aws).await?;
-        *self.inner.password.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), value.clone()));
-        Ok(value)
+        let value = match &settings.credential {
+            Credential::Password(secret) => secret.read(aws).await?,
+            Credential::RdsIam => rds::token(settings, aws).await?,
+            Credential::None => return Ok(None),
+        };
+        *password.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), value.clone()));
+        Ok(Some(value))
     }
 
-    async fn login_with(&self, request: &LoginRequest, password: &SecretValue) -> Result<LoggedIn, UpstreamError> {
+    async fn login_with(&self, request: &LoginRequest, password: Option<&SecretValue>) -> Result<LoggedIn, UpstreamError> {
         let io = self.connect().await?;
         let (tls, binding) = match &io {
             UpstreamIo::Plain(_) => (String::new(), None),
@@ -178,7 +190,7 @@ impl Dialer {
         let dial = |error| UpstreamError::Dial { address: settings.address(), error };
         let mut stream = TcpStream::connect((settings.host.as_str(), settings.port)).await.map_err(dial)?;
         stream.set_nodelay(true).map_err(dial)?;
-        let Some(connector) = &self.inner.tls else { return Ok(UpstreamIo::Plain(stream)) };
+        let Some(tls) = &self.inner.tls else { return Ok(UpstreamIo::Plain(stream)) };
         stream.write_all(&login::SSL_REQUEST).await.map_err(dial)?;
         // One byte and not more: what came behind it would have been sent by whoever is on the wire, before any encryption.
         match stream.read_u8().await.map_err(dial)? {
@@ -186,7 +198,7 @@ impl Dialer {
             b'N' => return Err(UpstreamError::TlsRefused { address: settings.address() }),
             other => return Err(UpstreamError::Protocol(format!("answer to SSLRequest is {other:#04x}"))),
         }
-        let stream = connector.connect(stream).await.map_err(|error| UpstreamError::Tls { address: settings.address(), error })?;
+        let stream = tls.connector().connect(stream).await.map_err(|error| UpstreamError::Tls { address: settings.address(), error })?;
         Ok(UpstreamIo::Tls(Box::new(stream)))
     }
 }

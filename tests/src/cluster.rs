@@ -248,6 +248,18 @@ impl Cluster {
     pub fn stop(&mut self) {
         self.process.stop();
     }
+
+    /// Starts it again on the same port with the same data.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.stop();
+        let (owner, data) = (Owner::choose()?, self.dir.path().join("data"));
+        let started = start_server(&owner, &self.bin, &self.dir, &data, self.server.port, &self.server.superuser_password).await?;
+        (self.process, self.version) = started;
+        Ok(())
+    }
 }
 
 async fn start_server(

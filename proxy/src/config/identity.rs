@@ -35,6 +35,35 @@ pub struct Identity {
     pub jwks_min_interval: Duration,
     /// PEM file of the authorities that may vouch for the issuer; the system's own when absent.
     pub ca: Option<PathBuf>,
+    /// How clients show their tokens.
+    pub methods: Methods,
+    /// Scopes a client is told to ask its issuer for.
+    pub oauth_scope: String,
+}
+
+/// How clients show their tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Methods {
+    /// As the password.
+    Password,
+    /// By the SASL mechanism OAUTHBEARER.
+    OauthBearer,
+    /// By OAUTHBEARER those who give one of these user names, the others as the password.
+    OauthBearerFor(Vec<String>),
+}
+
+impl Methods {
+    /// Whether a client that gives this user name is asked for its token by OAUTHBEARER. A name that ends in `*` counts for all that begin so.
+    #[must_use]
+    pub fn oauth_bearer_for(&self, user: &str) -> bool {
+        match self {
+            Self::Password => false,
+            Self::OauthBearer => true,
+            Self::OauthBearerFor(names) => {
+                names.iter().any(|name| name.strip_suffix('*').map_or(name == user, |prefix| user.starts_with(prefix)))
+            }
+        }
+    }
 }
 
 /// A signature algorithm with a public key (RFC 7518 section 3.1).
@@ -107,7 +136,52 @@ impl Identity {
             jwks_refresh: place.seconds("identity.jwks_refresh_seconds", raw.jwks_refresh_seconds.as_ref(), 300, 10..=86_400)?,
             jwks_min_interval: place.seconds("identity.jwks_min_interval_seconds", raw.jwks_min_interval_seconds.as_ref(), 10, 1..=3600)?,
             ca: raw.ca.as_ref().map(|path| place.existing("identity.ca", path)).transpose()?,
+            methods: methods(raw, place)?,
+            oauth_scope: match &raw.oauth_scope {
+                Some(scope) => place.text("identity.oauth_scope", scope)?,
+                None => "openid".to_owned(),
+            },
         })
+    }
+
+    /// Where clients find the issuer's configuration.
+    #[must_use]
+    pub fn discovery_url(&self) -> String {
+        format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'))
+    }
+}
+
+fn methods(raw: &raw::Identity, place: &Place<'_>) -> Result<Methods, ConfigError> {
+    const KEY: &str = "identity.methods";
+    const USERS: &str = "identity.oauth_users";
+    let (mut password, mut oauth) = (raw.methods.is_none(), false);
+    for method in raw.methods.iter().flat_map(|list| list.get_ref()) {
+        let flag = if place.word(KEY, method, &[("password", true), ("oauthbearer", false)])? { &mut password } else { &mut oauth };
+        if std::mem::replace(flag, true) {
+            return Err(place.fault(KEY, method.span(), "is there twice"));
+        }
+    }
+    match (password, oauth) {
+        (true, true) => {
+            let span = raw.methods.as_ref().map(toml::Spanned::span).unwrap_or_default();
+            let users = raw.oauth_users.as_ref().ok_or_else(|| {
+                place
+                    .fault(USERS, span, "missing: with both methods it says which user names are asked for OAUTHBEARER")
+                    .hint("as in [\"people\", \"person-*\"]; all others show their token as the password")
+            })?;
+            if users.get_ref().is_empty() {
+                return Err(place.fault(USERS, users.span(), "must name at least one user name"));
+            }
+            users.get_ref().iter().map(|name| place.text(USERS, name)).collect::<Result<_, _>>().map(Methods::OauthBearerFor)
+        }
+        (password, oauth) => {
+            place.absent(USERS, raw.oauth_users.as_ref(), "has a use with both methods only")?;
+            match (password, oauth, &raw.methods) {
+                (_, true, _) => Ok(Methods::OauthBearer),
+                (false, false, Some(list)) => Err(place.fault(KEY, list.span(), "must name at least one method")),
+                _ => Ok(Methods::Password),
+            }
+        }
     }
 }
 

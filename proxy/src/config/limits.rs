@@ -15,8 +15,10 @@ pub struct Limits {
     pub startup: Duration,
     /// Sessions at once.
     pub max_sessions: usize,
-    /// Connections at once from one address.
+    /// Sessions at once from one address.
     pub max_sessions_per_source: usize,
+    /// Connections at once that have not shown a good token yet.
+    pub max_logins: usize,
     /// A session without any traffic ends after this; `None` is no limit.
     pub idle: Option<Duration>,
     /// How long running statements may go on after SIGTERM.
@@ -53,6 +55,7 @@ impl Limits {
                 raw.and_then(|raw| raw.max_sessions_per_source.as_ref()),
                 1_000,
             )?,
+            max_logins: count("limits.max_logins", raw.and_then(|raw| raw.max_logins.as_ref()), 1_000)?,
             idle: match idle {
                 None => None,
                 value => Some(place.seconds("limits.idle_seconds", value, 0, 1..=31_536_000)?),

@@ -30,6 +30,8 @@ pub(super) struct Listen {
     pub(super) tls_certificate: Option<Spanned<PathBuf>>,
     pub(super) tls_key: Option<Spanned<PathBuf>>,
     pub(super) plaintext: Option<Spanned<bool>>,
+    pub(super) tls_reload_seconds: Option<Spanned<u64>>,
+    pub(super) proxy_protocol_from: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -52,6 +54,9 @@ pub(super) struct Identity {
     pub(super) max_session_seconds: Option<Spanned<u64>>,
     pub(super) jwks_refresh_seconds: Option<Spanned<u64>>,
     pub(super) jwks_min_interval_seconds: Option<Spanned<u64>>,
+    pub(super) methods: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) oauth_users: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) oauth_scope: Option<Spanned<String>>,
     pub(super) ca: Option<Spanned<PathBuf>>,
 }
 
@@ -68,7 +73,10 @@ pub(super) struct Upstream {
     pub(super) host: Spanned<String>,
     pub(super) port: Option<Spanned<u16>>,
     pub(super) user: Spanned<String>,
-    pub(super) password: Spanned<Secret>,
+    pub(super) password: Option<Spanned<Secret>>,
+    pub(super) rds_iam: Option<Spanned<bool>>,
+    pub(super) client_certificate: Option<Spanned<PathBuf>>,
+    pub(super) client_key: Option<Spanned<PathBuf>>,
     pub(super) database: Option<Spanned<String>>,
     pub(super) tls: Option<Spanned<String>>,
     pub(super) ca: Option<Spanned<PathBuf>>,
@@ -145,6 +153,7 @@ pub(super) struct Limits {
     pub(super) startup_seconds: Option<Spanned<u64>>,
     pub(super) max_sessions: Option<Spanned<u32>>,
     pub(super) max_sessions_per_source: Option<Spanned<u32>>,
+    pub(super) max_logins: Option<Spanned<u32>>,
     pub(super) idle_seconds: Option<Spanned<u64>>,
     pub(super) drain_seconds: Option<Spanned<u64>>,
     pub(super) max_statement_bytes: Option<Spanned<u64>>,

@@ -49,6 +49,9 @@ pub enum SecretError {
         /// Why.
         error: String,
     },
+    /// RDS IAM.
+    #[error("cannot make an RDS IAM token: {0}")]
+    RdsIam(String),
     /// Nothing in it.
     #[error("secret {0} is empty")]
     Empty(String),

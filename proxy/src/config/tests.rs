@@ -188,7 +188,7 @@ fn secrets_do_not_show() {
 async fn secrets_are_read_when_used() {
     let dir = tempfile::tempdir().unwrap();
     let config = parse(&document(dir.path()), dir.path()).unwrap();
-    let secret = &config.upstream.password;
+    let Credential::Password(secret) = &config.upstream.credential else { panic!("no password") };
     let missing = secret.read(&config.aws).await.unwrap_err().to_string();
     assert!(missing.contains("service.password"), "{missing}");
     std::fs::write(dir.path().join("service.password"), "hunter2\n").unwrap();
@@ -197,4 +197,47 @@ async fn secrets_are_read_when_used() {
     assert!(matches!(secret.read(&config.aws).await, Err(SecretError::Empty(_))));
     let unset = Secret::Env("COUNTERSIGN_TEST_UNSET".to_owned()).read(&config.aws).await.unwrap_err().to_string();
     assert!(unset.contains("COUNTERSIGN_TEST_UNSET"), "{unset}");
+}
+
+#[test]
+fn methods_load_balancers_and_credentials_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = document(dir.path());
+    let with = |section: &str, lines: &str| text.replace(&format!("[{section}]\n"), &format!("[{section}]\n{lines}\n"));
+    let oauth = parse(&with("identity", "methods = [\"oauthbearer\"]"), dir.path()).unwrap().identity;
+    assert!(oauth.methods.oauth_bearer_for("anybody"));
+    assert_eq!(oauth.discovery_url(), "https://issuer.bank.example/.well-known/openid-configuration");
+    let both = with("identity", "methods = [\"password\", \"oauthbearer\"]\noauth_users = [\"people\", \"person-*\"]");
+    let methods = parse(&both, dir.path()).unwrap().identity.methods;
+    let asked = ["people", "person-7", "person", "ci", ""].map(|user| methods.oauth_bearer_for(user));
+    assert_eq!(asked, [true, true, false, false, false]);
+    assert_eq!(parse(&text, dir.path()).unwrap().identity.methods, Methods::Password);
+    let proxies = parse(&with("listen", "proxy_protocol_from = [\"10.0.0.0/8\"]"), dir.path()).unwrap().listen.proxies;
+    assert!(proxies.iter().any(|network| network.contains([10, 1, 2, 3].into())));
+    let without = text.replace("password = { file = \"service.password\" }\n", "");
+    let upstream = |lines: &str| without.replace("[upstream]\n", &format!("[upstream]\n{lines}\n"));
+    let iam = parse(&upstream("rds_iam = true"), dir.path()).unwrap();
+    assert!(matches!(iam.upstream.credential, Credential::RdsIam));
+    let certified = parse(&upstream("client_certificate = \"tls.pem\"\nclient_key = \"tls.key\""), dir.path()).unwrap();
+    assert!(matches!(certified.upstream.credential, Credential::None) && certified.upstream.client_certificate.is_some());
+    for (text, key) in [
+        (with("identity", "methods = []"), "identity.methods"),
+        (with("identity", "methods = [\"password\", \"password\"]"), "identity.methods"),
+        (with("identity", "methods = [\"scram\"]"), "identity.methods"),
+        (with("identity", "methods = [\"password\", \"oauthbearer\"]"), "identity.oauth_users"),
+        (with("identity", "oauth_users = [\"x\"]"), "identity.oauth_users"),
+        (with("listen", "proxy_protocol_from = []"), "listen.proxy_protocol_from"),
+        (with("listen", "proxy_protocol_from = [\"lb.bank.example\"]"), "listen.proxy_protocol_from"),
+        (with("upstream", "rds_iam = true"), "upstream.rds_iam"),
+        (upstream(""), "upstream.password"),
+        (upstream("rds_iam = false"), "upstream.password"),
+        (upstream("client_certificate = \"tls.pem\""), "upstream.client_key"),
+        (
+            upstream("host = \"127.0.0.1\"\ntls = \"disable\"\nrds_iam = true").replace("host = \"db.bank.example\"\n", ""),
+            "upstream.rds_iam",
+        ),
+    ] {
+        let error = parse(&text, dir.path()).unwrap_err().to_string();
+        assert!(error.contains(key), "{key}: {error}");
+    }
 }

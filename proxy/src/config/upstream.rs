@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    ConfigError, Secret,
+    ConfigError, Secret, TlsFiles,
     check::{Place, is_loopback},
     raw,
 };
@@ -17,8 +17,10 @@ pub struct Upstream {
     pub port: u16,
     /// The service role.
     pub user: String,
-    /// Its password.
-    pub password: Secret,
+    /// What the server is answered when it asks for a password.
+    pub credential: Credential,
+    /// Certificate and key shown to the server.
+    pub client_certificate: Option<TlsFiles>,
     /// The only database served; `None` serves what the client names.
     pub database: Option<String>,
     /// TLS towards the server.
@@ -40,6 +42,17 @@ pub struct UpstreamRole {
     pub user: String,
     /// Its password.
     pub password: Secret,
+}
+
+/// What the server is answered when it asks for a password.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// This one.
+    Password(Secret),
+    /// A token of RDS IAM authentication, made anew for each login.
+    RdsIam,
+    /// Nothing: the client certificate must do.
+    None,
 }
 
 /// TLS towards the server.
@@ -94,11 +107,33 @@ impl Upstream {
             }
             UpstreamTls::Disable
         };
+        let client_certificate = match (&raw.client_certificate, &raw.client_key) {
+            (Some(certificate), Some(key)) => {
+                if tls == UpstreamTls::Disable {
+                    return Err(place
+                        .fault("upstream.client_certificate", certificate.span(), "has no use with tls = \"disable\"")
+                        .hint("remove it"));
+                }
+                Some(TlsFiles {
+                    certificate: place.existing("upstream.client_certificate", certificate)?,
+                    key: place.existing("upstream.client_key", key)?,
+                })
+            }
+            (None, None) => None,
+            (Some(given), None) => {
+                return Err(place.fault("upstream.client_key", given.span(), "missing, but client_certificate is given"));
+            }
+            (None, Some(given)) => {
+                return Err(place.fault("upstream.client_certificate", given.span(), "missing, but client_key is given"));
+            }
+        };
+        let credential = credential(raw, place, &tls, client_certificate.is_some())?;
         Ok(Self {
             host,
             port: place.number("upstream.port", raw.port.as_ref(), 5432, 1..=65_535)?,
             user: place.text("upstream.user", &raw.user)?,
-            password: Secret::from_raw("upstream.password", &raw.password, place)?,
+            credential,
+            client_certificate,
             database: raw.database.as_ref().map(|name| place.text("upstream.database", name)).transpose()?,
             tls,
             connect_timeout: place.seconds("upstream.connect_timeout_seconds", raw.connect_timeout_seconds.as_ref(), 10, 1..=300)?,
@@ -110,12 +145,30 @@ impl Upstream {
     /// The same server, entered as another role.
     #[must_use]
     pub fn entered_as(&self, role: &UpstreamRole) -> Self {
-        Self { user: role.user.clone(), password: role.password.clone(), roles: Vec::new(), ..self.clone() }
+        Self { user: role.user.clone(), credential: Credential::Password(role.password.clone()), roles: Vec::new(), ..self.clone() }
     }
 
     /// `host:port`, for people and recordings.
     #[must_use]
     pub fn address(&self) -> String {
         if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
+}
+
+fn credential(raw: &raw::Upstream, place: &Place<'_>, tls: &UpstreamTls, certificate: bool) -> Result<Credential, ConfigError> {
+    let iam = raw.rds_iam.as_ref().filter(|value| *value.get_ref());
+    match (iam, &raw.password) {
+        (Some(given), Some(_)) => {
+            Err(place.fault("upstream.rds_iam", given.span(), "and upstream.password exclude each other").hint("remove one"))
+        }
+        (Some(given), None) if *tls == UpstreamTls::Disable => {
+            Err(place.fault("upstream.rds_iam", given.span(), "needs TLS: the token is sent as it is").hint("use tls = \"verify-full\""))
+        }
+        (Some(_), None) => Ok(Credential::RdsIam),
+        (None, Some(secret)) => Secret::from_raw("upstream.password", secret, place).map(Credential::Password),
+        (None, None) if certificate => Ok(Credential::None),
+        (None, None) => Err(place
+            .fault("upstream.password", raw.user.span(), "missing: the gateway needs something to log in to the server with")
+            .hint("give password, rds_iam = true, or client_certificate and client_key")),
     }
 }

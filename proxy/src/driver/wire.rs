@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes, BytesMut};
 use countersign_session::Session;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 
 use crate::established::{ClientIo, UpstreamIo};
 use crate::metrics;
@@ -155,6 +155,18 @@ impl Wire {
         }
         self.carried.report(REPORT_AT);
         if moved { Poll::Ready(Moved::Bytes) } else { Poll::Pending }
+    }
+
+    /// Whether a client of whom no more is read has gone. Its end lies behind bytes that are not taken, so only a look at the connection's state
+    /// tells.
+    pub(super) fn client_hung_up(&self, session: &Session) -> bool {
+        let unread = self.client.open && !session.wants_client() && self.client_in.len() >= self.held_client;
+        let stream = match &self.client.stream {
+            ClientIo::Plain(stream) => stream,
+            ClientIo::Tls(stream) => stream.get_ref().0,
+        };
+        let ready = pin!(stream.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
+        unread && matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// The client no longer takes bytes.

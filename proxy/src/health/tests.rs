@@ -22,6 +22,8 @@ fn verifier() -> Verifier {
         jwks_refresh: Duration::from_secs(300),
         jwks_min_interval: Duration::from_secs(10),
         ca: None,
+        methods: crate::config::Methods::Password,
+        oauth_scope: "openid".to_owned(),
     };
     Verifier::new(&settings, tokio::runtime::Handle::current()).unwrap()
 }

@@ -43,6 +43,12 @@ impl UnverifiedToken {
         Ok(Self(text.trim().to_owned()))
     }
 
+    /// From the credentials of a bearer.
+    #[must_use]
+    pub(crate) fn from_bearer(token: &str) -> Self {
+        Self(token.to_owned())
+    }
+
     /// Reads the header and holds it against the accepted algorithms.
     pub(super) fn header(&self, accepted: &[Algorithm]) -> Result<Header, IdentityError> {
         let mut parts = self.0.split('.');

@@ -51,22 +51,36 @@ fn greeted(greeting: Greeting<DuplexStream>) -> Greeted<DuplexStream> {
 }
 
 struct Pki {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     transport: Transport,
     roots: RootCertStore,
 }
 
+fn listen(tls: Option<TlsFiles>, plaintext: bool) -> Listen {
+    let tls_reload = std::time::Duration::from_millis(10);
+    Listen { address: "127.0.0.1:0".parse().unwrap(), tls, plaintext, tls_reload, proxies: Vec::new() }
+}
+
+fn certificate() -> (rcgen::Certificate, rcgen::KeyPair) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    (rcgen::CertificateParams::new(vec!["gateway.example".to_owned()]).unwrap().self_signed(&key).unwrap(), key)
+}
+
+fn trusting(certificate: &rcgen::Certificate) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    roots
+}
+
 fn pki(plaintext: bool) -> Pki {
     let dir = tempfile::tempdir().unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["gateway.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let (certificate, key) = certificate();
     let files = TlsFiles { certificate: dir.path().join("tls.pem"), key: dir.path().join("tls.key") };
     std::fs::write(&files.certificate, certificate.pem()).unwrap();
     std::fs::write(&files.key, key.serialize_pem()).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.der().clone()).unwrap();
-    let transport = Transport::new(&Listen { address: "127.0.0.1:0".parse().unwrap(), tls: Some(files), plaintext }).unwrap();
-    Pki { _dir: dir, transport, roots }
+    let roots = trusting(&certificate);
+    let transport = Transport::new(&listen(Some(files), plaintext)).unwrap();
+    Pki { dir, transport, roots }
 }
 
 fn connector(roots: &RootCertStore, alpn: &[&[u8]]) -> TlsConnector {
@@ -235,6 +249,75 @@ async fn tls_by_request_and_direct_lead_to_the_same_session() {
         assert!(matches!(greeted.io, ClientIo::Tls(_)));
         assert_eq!(greeted.parameters.user, "ci");
     }
+}
+
+/// Whether a client that trusts these roots gets through the handshake.
+async fn handshake(transport: &Transport, roots: &RootCertStore) -> bool {
+    let (near, far) = duplex(64 * 1024);
+    let connector = connector(roots, &[b"postgresql"]);
+    let client = async move { connector.connect(name(), near).await.is_ok() };
+    let (_, connected) = tokio::join!(greet(far, transport), client);
+    connected
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
+    let pki = pki(false);
+    let reloading = tokio::spawn(pki.transport.clone().keep_fresh(std::time::Duration::from_millis(10)));
+    assert!(handshake(&pki.transport, &pki.roots).await);
+    let (renewed, key) = certificate();
+    let roots = trusting(&renewed);
+    // The certificate without its key is a pair that does not fit.
+    std::fs::write(pki.dir.path().join("tls.pem"), renewed.pem()).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert!(handshake(&pki.transport, &pki.roots).await, "the old pair stays in use");
+    std::fs::write(pki.dir.path().join("tls.key"), key.serialize_pem()).unwrap();
+    while !handshake(&pki.transport, &roots).await {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(!handshake(&pki.transport, &pki.roots).await, "the old one is gone");
+    std::fs::remove_file(pki.dir.path().join("tls.key")).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert!(handshake(&pki.transport, &roots).await);
+    reloading.abort();
+}
+
+/// A first SASL message with this text.
+fn bearer(message: &[u8]) -> Vec<u8> {
+    let body = [b"OAUTHBEARER\0", &u32::try_from(message.len()).unwrap().to_be_bytes()[..], message].concat();
+    [&b"p"[..], &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), &body].concat()
+}
+
+#[tokio::test]
+async fn oauthbearer_asks_and_tells_where_tokens_are_had() {
+    let greet_oauth = async |sent: &[u8]| {
+        let (mut near, far) = duplex(256 * 1024);
+        near.write_all(&startup(0x0003_0002, &[("user", "person")])).await.unwrap();
+        near.write_all(sent).await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut greeted = greeted(greet(far, &Transport::plaintext()).await);
+        let first = greeted.ask_for_bearer().await;
+        let discovery = Discovery::new("https://issuer.example/.well-known/openid-configuration".to_owned(), "openid".to_owned());
+        let told = greeted.tell_discovery(&discovery).await;
+        drop(greeted);
+        let mut said = Vec::new();
+        near.read_to_end(&mut said).await.unwrap();
+        (first, told, said)
+    };
+    let (first, told, said) = greet_oauth(&[bearer(b"n,,\x01auth=\x01\x01"), b"p\0\0\0\x05\x01".to_vec()].concat()).await;
+    assert!(matches!(first, Ok(Some(Bearer::Discovery))) && told.is_ok());
+    let expected =
+        br#"{"status":"invalid_token","openid-configuration":"https://issuer.example/.well-known/openid-configuration","scope":"openid"}"#;
+    let ask = b"R\0\0\0\x15\0\0\0\x0aOAUTHBEARER\0\0";
+    assert!(said.starts_with(ask) && said.ends_with(expected), "{}", String::from_utf8_lossy(&said));
+    let (first, told, _) = greet_oauth(&[bearer(b"n,,\x01auth=Bearer a.b.c\x01\x01"), b"p\0\0\0\x05x".to_vec()].concat()).await;
+    assert!(matches!(first, Ok(Some(Bearer::Token(_)))));
+    assert_eq!(told.unwrap_err().code, "08P01");
+    let plus = b"p\0\0\0\x1aSCRAM-SHA-256\0\0\0\0\x04n,,n".to_vec();
+    for bad in [password(b"a.b.c"), plus, b"Q\0\0\0\x05\0".to_vec(), b"p\0\0\0\x04".to_vec(), b"p\x7f\xff\xff\xff".to_vec()] {
+        assert_eq!(greet_oauth(&bad).await.0.unwrap_err().code, "08P01", "{bad:?}");
+    }
+    assert!(matches!(greet_oauth(&[]).await.0, Ok(None)));
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
-//! Which encryption a connection has: SSLRequest, direct TLS, or none where that is allowed.
+//! Which encryption a connection has: SSLRequest, direct TLS, or none where that is allowed. The certificate is read anew when its file changes.
 
-use std::{path::PathBuf, pin::Pin, sync::Arc, task::Poll};
+use std::{path::PathBuf, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
+use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -15,6 +16,7 @@ use crate::{
     config::{Listen, TlsFiles},
     error::{ClientError, sqlstate},
     established::ClientIo,
+    metrics,
 };
 
 /// First byte of a TLS handshake record. As the first byte of a start-up packet it would mean a length of at least 369,098,752.
@@ -25,8 +27,22 @@ const ALPN: &[u8] = b"postgresql";
 /// What encryption clients get.
 #[derive(Clone)]
 pub struct Transport {
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<Served>>,
     plaintext: bool,
+}
+
+/// The certificate in use and the files it came from.
+struct Served {
+    config: ArcSwap<ServerConfig>,
+    files: TlsFiles,
+    read: Contents,
+}
+
+/// Contents of certificate and key file.
+#[derive(Clone, PartialEq, Eq)]
+struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
 }
 
 impl std::fmt::Debug for Transport {
@@ -60,7 +76,49 @@ impl Transport {
     /// # Errors
     /// Names the file.
     pub fn new(listen: &Listen) -> Result<Self, TransportError> {
-        Ok(Self { tls: listen.tls.as_ref().map(server_config).transpose()?, plaintext: listen.plaintext })
+        let served = listen.tls.as_ref().map(|files| {
+            let read = Contents::read(files)?;
+            let config = ArcSwap::new(server_config(files, &read)?);
+            Ok::<_, TransportError>(Arc::new(Served { config, files: files.clone(), read }))
+        });
+        Ok(Self { tls: served.transpose()?, plaintext: listen.plaintext })
+    }
+
+    /// Looks at the files every so often, for ever, and takes what changed for the connections to come. A pair that is not usable changes nothing.
+    pub async fn keep_fresh(self, every: Duration) {
+        let Some(served) = self.tls else { return };
+        let mut seen = served.read.clone();
+        let mut complained = false;
+        loop {
+            tokio::time::sleep(every).await;
+            let files = served.files.clone();
+            let looked = tokio::task::spawn_blocking(move || Contents::read(&files)).await;
+            let Ok(looked) = looked else { continue };
+            let renewed = match looked {
+                Ok(contents) if contents == seen => {
+                    complained = false;
+                    metrics::certificate_stale(false);
+                    continue;
+                }
+                Ok(contents) => server_config(&served.files, &contents).map(|config| (config, contents)),
+                Err(error) => Err(error),
+            };
+            match renewed {
+                Ok((config, contents)) => {
+                    served.config.store(config);
+                    (seen, complained) = (contents, false);
+                    metrics::certificate_stale(false);
+                    tracing::info!("the gateway's certificate was read anew");
+                }
+                Err(error) => {
+                    // Certificate and key are two files, so a pair that does not fit may be one that is being replaced.
+                    if !std::mem::replace(&mut complained, true) {
+                        tracing::error!("the gateway's certificate cannot be read anew, the old one stays in use: {error}");
+                    }
+                    metrics::certificate_stale(true);
+                }
+            }
+        }
     }
 
     /// Without TLS, as configured for loopback.
@@ -70,14 +128,23 @@ impl Transport {
     }
 }
 
-fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TransportError> {
+impl Contents {
+    fn read(files: &TlsFiles) -> Result<Self, TransportError> {
+        let read = |key, path: &PathBuf| {
+            std::fs::read(path).map_err(|error| TransportError::File { key, path: path.clone(), error: error.to_string() })
+        };
+        Ok(Self { certificate: read("listen.tls_certificate", &files.certificate)?, key: read("listen.tls_key", &files.key)? })
+    }
+}
+
+fn server_config(files: &TlsFiles, contents: &Contents) -> Result<Arc<ServerConfig>, TransportError> {
     let fault = |key, path: &PathBuf, error: String| TransportError::File { key, path: path.clone(), error };
-    let chain = CertificateDer::pem_file_iter(&files.certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = CertificateDer::pem_slice_iter(&contents.certificate).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| fault("listen.tls_certificate", &files.certificate, error.to_string()))?;
     if chain.is_empty() {
         return Err(fault("listen.tls_certificate", &files.certificate, "no certificate in it".to_owned()));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| fault("listen.tls_key", &files.key, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|error| fault("listen.tls_key", &files.key, error.to_string()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(TransportError::Pair)?;
     let mut config = builder.with_no_client_auth().with_single_cert(chain, key).map_err(TransportError::Pair)?;
@@ -106,7 +173,8 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(mut io: S, transport
         Ok(1..) => {}
         Ok(0) | Err(_) => return Err(Failure::Gone("closed before start-up")),
     }
-    if let ([TLS_HANDSHAKE], Some(config)) = (first, &transport.tls) {
+    let tls = transport.tls.as_ref().map(|served| served.config.load_full());
+    if let ([TLS_HANDSHAKE], Some(config)) = (first, &tls) {
         return direct(io, first, config).await.map(|stream| Opened::Encrypted(ClientIo::Tls(Box::new(stream))));
     }
     let (mut asked_ssl, mut asked_gss) = (false, false);
@@ -115,7 +183,7 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(mut io: S, transport
         match packet {
             Ok(Packet::Ssl) if !asked_ssl => {
                 asked_ssl = true;
-                if let Some(config) = &transport.tls {
+                if let Some(config) = &tls {
                     return after_request(io, config).await;
                 }
                 answer(&mut io, b'N').await?;

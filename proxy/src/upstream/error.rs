@@ -66,7 +66,7 @@ pub enum UpstreamError {
 fn login_hint(code: &str) -> &'static str {
     match code {
         "28P01" => " (check upstream.user and upstream.password)",
-        "28000" => " (check the server's pg_hba.conf for upstream.user)",
+        "28000" => " (check the server's pg_hba.conf for upstream.user, and upstream.client_certificate where it asks for one)",
         _ => "",
     }
 }
@@ -95,8 +95,14 @@ impl UpstreamError {
         }
     }
 
-    pub(super) fn is_bad_password(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if code == "28P01")
+    /// Whether the server knows the credential no longer.
+    pub(super) fn refuses_credential(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "28P01" || code == "28000")
+    }
+
+    /// Whether another certificate may do better. One that is not taken shows in the handshake or right after it.
+    pub(super) fn may_be_certificate(&self) -> bool {
+        self.refuses_credential() || matches!(self, Self::Tls { .. } | Self::Lost(_))
     }
 
     /// What the client is told. Names nothing of the service credential and repeats no text of the server.

@@ -38,7 +38,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     frames: &mut Frames<S>,
     settings: &config::Upstream,
     request: &LoginRequest,
-    password: &SecretValue,
+    password: Option<&SecretValue>,
     binding: Option<Vec<u8>>,
 ) -> Result<Login, UpstreamError> {
     frames.send(&startup_packet(&settings.user, request)).await?;
@@ -125,7 +125,7 @@ fn cut(text: &str) -> &str {
 async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
     frames: &mut Frames<S>,
     user: &str,
-    password: &SecretValue,
+    password: Option<&SecretValue>,
     encrypted: bool,
     binding: Option<Vec<u8>>,
 ) -> Result<(), UpstreamError> {
@@ -146,6 +146,12 @@ async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
         if asked > 1 {
             return Err(UpstreamError::Protocol("more than one authentication request".to_owned()));
         }
+        let Some(password) = password else {
+            return Err(UpstreamError::Method(format!(
+                "the server asks for authentication method {method}, but there is only a certificate (give upstream.password, or let \
+                 pg_hba.conf take the certificate by `cert`)"
+            )));
+        };
         match method {
             3 if encrypted => send_password(frames, password.expose().as_bytes()).await?,
             3 => {

@@ -12,7 +12,7 @@ use std::{
 use super::*;
 use crate::{
     catalog::{CatalogFailure, Catalogs},
-    config::{Secret, Upstream, UpstreamTls},
+    config::{Secret, TlsFiles, Upstream, UpstreamTls},
 };
 
 const PASSWORD: &str = "correct horse";
@@ -21,6 +21,37 @@ struct Server {
     process: Child,
     dir: tempfile::TempDir,
     port: u16,
+    clients: Clients,
+}
+
+/// The authority the server trusts for clients' certificates.
+struct Clients {
+    dir: PathBuf,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Clients {
+    fn new(dir: &Path) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "clients");
+        std::fs::write(dir.join("clients.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        Self { dir: dir.to_owned(), issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// Puts a certificate for a role into the two files.
+    fn issue(&self, role: &str) -> TlsFiles {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, role);
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let files = TlsFiles { certificate: self.dir.join("client.pem"), key: self.dir.join("client.key") };
+        std::fs::write(&files.certificate, params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
+        std::fs::write(&files.key, key.serialize_pem()).unwrap();
+        files
+    }
 }
 
 impl Drop for Server {
@@ -73,6 +104,8 @@ async fn start() -> Option<Server> {
     let other =
         rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
     std::fs::write(dir.path().join("other.pem"), other.pem()).unwrap();
+    let clients = Clients::new(dir.path());
+    clients.issue("cert_role");
     if root {
         assert!(Command::new("chown").args(["-R", "postgres:postgres"]).arg(dir.path()).status().unwrap().success());
     }
@@ -86,6 +119,7 @@ async fn start() -> Option<Server> {
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let hba = "hostnossl all postgres 127.0.0.1/32 trust\n\
+               hostssl all cert_role 127.0.0.1/32 cert\nhostssl all both_role 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\n\
                hostssl all clear_role 127.0.0.1/32 password\nhostssl all md5_role 127.0.0.1/32 md5\nhostssl all all 127.0.0.1/32 scram-sha-256\n\
                hostnossl all clear_role 127.0.0.1/32 password\nhostnossl all all 127.0.0.1/32 scram-sha-256\n";
     std::fs::write(data.join("pg_hba.conf"), hba).unwrap();
@@ -108,13 +142,16 @@ async fn start() -> Option<Server> {
         &format!("ssl_cert_file={}", certificate.display()),
         "-c",
         &format!("ssl_key_file={}", key.display()),
+        "-c",
+        &format!("ssl_ca_file={}", dir.path().join("clients.pem").display()),
     ]);
     let log = std::fs::File::create(dir.path().join("log")).unwrap();
     let process = run.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-    let server = Server { process, dir, port };
+    let server = Server { process, dir, port, clients };
     server
         .sql(&format!(
             "CREATE ROLE scram_role LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE clear_role LOGIN PASSWORD '{PASSWORD}'; \
+         CREATE ROLE cert_role LOGIN; CREATE ROLE both_role LOGIN PASSWORD '{PASSWORD}'; \
          SET password_encryption = 'md5'; CREATE ROLE md5_role LOGIN PASSWORD '{PASSWORD}'"
         ))
         .await;
@@ -143,7 +180,8 @@ impl Server {
             host: "127.0.0.1".to_owned(),
             port: self.port,
             user: user.to_owned(),
-            password: Secret::Literal(SecretValue::new(PASSWORD.to_owned())),
+            credential: Credential::Password(Secret::Literal(SecretValue::new(PASSWORD.to_owned()))),
+            client_certificate: None,
             database: None,
             tls: if tls { UpstreamTls::VerifyFull { ca: Some(self.dir.path().join("ca.pem")) } } else { UpstreamTls::Disable },
             connect_timeout: Duration::from_secs(10),
@@ -175,6 +213,7 @@ async fn the_gateway_logs_in_to_a_real_server() {
     every_method_that_is_safe(&server).await;
     failures_are_precise_for_operators_and_generic_for_clients(&server).await;
     a_rotated_password_needs_no_restart(&server).await;
+    certificates_log_in_and_are_rotated(&server).await;
     cancel_reaches_the_statement(&server).await;
     catalogs_load_and_share_loads(&server).await;
 }
@@ -193,7 +232,7 @@ async fn every_method_that_is_safe(server: &Server) {
 
 async fn failures_are_precise_for_operators_and_generic_for_clients(server: &Server) {
     let mut wrong = server.settings("scram_role", true);
-    wrong.password = Secret::Literal(SecretValue::new("wrong".to_owned()));
+    wrong.credential = Credential::Password(Secret::Literal(SecretValue::new("wrong".to_owned())));
     let mut other_ca = server.settings("scram_role", true);
     other_ca.tls = UpstreamTls::VerifyFull { ca: Some(server.dir.path().join("other.pem")) };
     let mut other_name = server.settings("scram_role", true);
@@ -201,7 +240,7 @@ async fn failures_are_precise_for_operators_and_generic_for_clients(server: &Ser
     let mut down = server.settings("scram_role", false);
     down.port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut missing = server.settings("scram_role", true);
-    missing.password = Secret::File(server.dir.path().join("nowhere"));
+    missing.credential = Credential::Password(Secret::File(server.dir.path().join("nowhere")));
     let table = [
         (wrong, "28P01", "upstream.password", "08004"),
         (other_ca, "TLS handshake failed", "upstream.ca", "08006"),
@@ -233,14 +272,48 @@ async fn a_rotated_password_needs_no_restart(server: &Server) {
     let file = server.dir.path().join("service.password");
     std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
     let mut settings = server.settings("scram_role", true);
-    settings.password = Secret::File(file.clone());
+    settings.credential = Credential::Password(Secret::File(file.clone()));
     let dialer = dialer(&settings);
     dialer.login(&request()).await.unwrap();
     server.sql("ALTER ROLE scram_role PASSWORD 'battery staple'").await;
-    assert!(dialer.login(&request()).await.unwrap_err().is_bad_password());
+    assert!(matches!(dialer.login(&request()).await, Err(UpstreamError::Refused { code, .. }) if code == "28P01"));
     std::fs::write(&file, "battery staple\n").unwrap();
     dialer.login(&request()).await.unwrap();
     server.sql(&format!("ALTER ROLE scram_role PASSWORD '{PASSWORD}'")).await;
+}
+
+async fn certificates_log_in_and_are_rotated(server: &Server) {
+    let mut settings = server.settings("cert_role", true);
+    settings.credential = Credential::None;
+    let error = login(&settings).await.map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("28000") && error.to_string().contains("client_certificate"), "{error}");
+    settings.client_certificate = Some(server.clients.issue("cert_role"));
+    let certified = dialer(&settings);
+    certified.login(&request()).await.unwrap();
+
+    // The role's name is the certificate's: one for somebody else is refused, and a new one is found without a restart.
+    server.clients.issue("somebody_else");
+    let other = dialer(&settings);
+    let error = other.login(&request()).await.map(|_| ()).unwrap_err();
+    assert!(matches!(&error, UpstreamError::Refused { code, .. } if code == "28000"), "{error}");
+    certified.login(&request()).await.unwrap();
+    server.clients.issue("cert_role");
+    other.login(&request()).await.unwrap();
+
+    // A file that is half written changes nothing.
+    std::fs::write(server.dir.path().join("client.key"), "-----BEGIN PRIVATE KEY-----\nMIG").unwrap();
+    assert!(!certified.inner.tls.as_ref().unwrap().renew());
+    certified.login(&request()).await.unwrap();
+    assert!(matches!(Dialer::new(&settings, &Aws::default()), Err(UpstreamSetupError::File { key: "upstream.client_key", .. })));
+
+    // Certificate and password together; a certificate alone does not answer a password request.
+    let mut both = server.settings("both_role", true);
+    assert!(login(&both).await.is_err());
+    both.client_certificate = Some(server.clients.issue("anybody"));
+    login(&both).await.unwrap();
+    both.credential = Credential::None;
+    let error = login(&both).await.map(|_| ()).unwrap_err();
+    assert!(matches!(error, UpstreamError::Method(_)) && error.to_string().contains("only a certificate"), "{error}");
 }
 
 async fn cancel_reaches_the_statement(server: &Server) {

@@ -1,17 +1,24 @@
-//! TLS towards the server: verify-full, and the data for SCRAM's channel binding.
+//! TLS towards the server: verify-full, a client certificate where one is configured, and the data for SCRAM's channel binding.
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::config::TlsFiles;
+
+const AUTHORITIES: &str = "upstream.ca";
+const CERTIFICATE: &str = "upstream.client_certificate";
+const KEY: &str = "upstream.client_key";
 
 /// Why TLS towards the server cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -20,9 +27,11 @@ pub enum UpstreamSetupError {
     /// The name.
     #[error("upstream.host {0:?} is no name a certificate can carry")]
     Name(String),
-    /// The authority file.
-    #[error("upstream.ca {path}: {error}")]
-    Authorities {
+    /// A file of authorities, certificate or key.
+    #[error("{key} {path}: {error}")]
+    File {
+        /// Key of the configuration.
+        key: &'static str,
         /// File.
         path: PathBuf,
         /// Why.
@@ -49,15 +58,114 @@ impl std::fmt::Debug for Connector {
     }
 }
 
+/// Makes connectors from files, and anew when these change: certificates are renewed more often than gateways are restarted.
+pub(super) struct Source {
+    host: String,
+    ca: Option<PathBuf>,
+    client: Option<TlsFiles>,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    connector: Connector,
+    made_of: Files,
+    looked: Instant,
+}
+
+/// Contents of the files a connector is made of.
+#[derive(PartialEq, Eq)]
+struct Files {
+    ca: Option<Vec<u8>>,
+    client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    pub(super) fn new(host: &str, ca: Option<&Path>, client: Option<&TlsFiles>) -> Result<Self, UpstreamSetupError> {
+        let made_of = Files::read(ca, client)?;
+        let connector = Connector::new(host, ca, client, &made_of)?;
+        let current = Mutex::new(Current { connector, made_of, looked: Instant::now() });
+        Ok(Self { host: host.to_owned(), ca: ca.map(Path::to_path_buf), client: client.cloned(), current })
+    }
+
+    /// The connector; the files are looked at when that is some time ago.
+    pub(super) fn connector(&self) -> Connector {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.looked.elapsed() >= super::CREDENTIAL_AGE {
+            self.look(&mut current);
+        }
+        current.connector.clone()
+    }
+
+    /// Looks at the files now. True when there is a new connector.
+    pub(super) fn renew(&self) -> bool {
+        self.look(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn look(&self, current: &mut Current) -> bool {
+        current.looked = Instant::now();
+        let (ca, client) = (self.ca.as_deref(), self.client.as_ref());
+        let renewed = Files::read(ca, client).and_then(|files| {
+            if files == current.made_of {
+                return Ok(None);
+            }
+            Connector::new(&self.host, ca, client, &files).map(|connector| Some((connector, files)))
+        });
+        match renewed {
+            Ok(None) => false,
+            Ok(Some((connector, files))) => {
+                tracing::info!("certificates for the server were read anew");
+                (current.connector, current.made_of) = (connector, files);
+                true
+            }
+            // A file may be half written; what was read before goes on being used.
+            Err(error) => {
+                tracing::error!("certificates for the server cannot be read anew, the old ones stay in use: {error}");
+                false
+            }
+        }
+    }
+}
+
+impl Files {
+    fn read(ca: Option<&Path>, client: Option<&TlsFiles>) -> Result<Self, UpstreamSetupError> {
+        let read = |key, path: &Path| std::fs::read(path).map_err(|error| unusable(key, path, error.to_string()));
+        let client = client
+            .map(|files| Ok::<_, UpstreamSetupError>((read(CERTIFICATE, &files.certificate)?, read(KEY, &files.key)?)))
+            .transpose()?;
+        Ok(Self { ca: ca.map(|path| read(AUTHORITIES, path)).transpose()?, client })
+    }
+}
+
+fn unusable(key: &'static str, path: &Path, error: String) -> UpstreamSetupError {
+    UpstreamSetupError::File { key, path: path.to_path_buf(), error }
+}
+
 impl Connector {
-    pub(super) fn new(host: &str, ca: Option<&Path>) -> Result<Self, UpstreamSetupError> {
+    fn new(host: &str, ca: Option<&Path>, client: Option<&TlsFiles>, contents: &Files) -> Result<Self, UpstreamSetupError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| UpstreamSetupError::Name(host.to_owned()))?;
-        let roots = roots(ca)?;
+        let roots = roots(ca, contents.ca.as_deref())?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?.with_root_certificates(roots);
+        let mut config = match (client, &contents.client) {
+            (Some(files), Some((certificate, key))) => {
+                let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
+                let chain = chain.map_err(|error| unusable(CERTIFICATE, &files.certificate, error.to_string()))?;
+                if chain.is_empty() {
+                    return Err(unusable(CERTIFICATE, &files.certificate, "no certificate in it".to_owned()));
+                }
+                let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| unusable(KEY, &files.key, error.to_string()))?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| {
+                    unusable(KEY, &files.key, format!("{error} (does it belong to the first certificate of upstream.client_certificate?)"))
+                })?
+            }
+            _ => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
     }
@@ -67,14 +175,14 @@ impl Connector {
     }
 }
 
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, UpstreamSetupError> {
+fn roots(ca: Option<&Path>, contents: Option<&[u8]>) -> Result<RootCertStore, UpstreamSetupError> {
     let mut store = RootCertStore::empty();
-    let Some(path) = ca else {
+    let (Some(path), Some(contents)) = (ca, contents) else {
         let (added, _) = store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return if added == 0 { Err(UpstreamSetupError::NoSystemRoots) } else { Ok(store) };
     };
-    let fault = |error: String| UpstreamSetupError::Authorities { path: path.to_path_buf(), error };
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))? {
+    let fault = |error: String| unusable(AUTHORITIES, path, error);
+    for certificate in CertificateDer::pem_slice_iter(contents) {
         store.add(certificate.map_err(|error| fault(error.to_string()))?).map_err(|error| fault(error.to_string()))?;
     }
     if store.is_empty() { Err(fault("no certificate in it".to_owned())) } else { Ok(store) }
