@@ -256,7 +256,7 @@ impl Cluster {
     pub async fn start_again(&mut self) -> Result<()> {
         self.stop();
         let (owner, data) = (Owner::choose()?, self.dir.path().join("data"));
-        let started = start_server(&owner, &self.bin, &self.dir, &data, self.server.port, &self.server.superuser_password).await?;
+        let started = start_server(&owner, &self.bin, &self.dir, &data, self.server.port, &self.server.superuser_password, &[]).await?;
         (self.process, self.version) = started;
         Ok(())
     }

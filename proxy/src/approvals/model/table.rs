@@ -362,6 +362,28 @@ impl recorder::Store for Line {
         }
     }
 
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, recorder::PutError> {
+        self.call(|content| content.marks.get(key).cloned()).await.map_err(recorder::PutError::Unavailable)
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, recorder::PutError> {
+        let keys = |content: &mut Content| {
+            content.marks.keys().filter(|key| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after)).cloned().collect()
+        };
+        let mut keys: Vec<String> = self.call(keys).await.map_err(recorder::PutError::Unavailable)?;
+        keys.sort();
+        Ok(keys)
+    }
+
+    async fn folders(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, recorder::PutError> {
+        let keys = self.list(prefix, None).await?;
+        let mut names: Vec<String> =
+            keys.iter().filter_map(|key| key.get(prefix.len()..)?.split_once('/')).map(|(name, _)| name.to_owned()).collect();
+        names.dedup();
+        names.retain(|name| after.is_none_or(|after| name.as_str() > after));
+        Ok(names)
+    }
+
     async fn check(&self) -> Result<(), recorder::PutError> {
         Ok(())
     }
