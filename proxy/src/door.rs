@@ -260,8 +260,12 @@ mod tests {
         let second = door.enter(from(1));
         first.comes_from(from(9));
         first.admit().unwrap();
-        assert_eq!((door.lock().waiting, door.lock().sessions), (1, 1));
+        let counts = || {
+            let counts = door.lock();
+            (counts.waiting, counts.sessions)
+        };
+        assert_eq!(counts(), (1, 1));
         drop((first, second));
-        assert_eq!((door.lock().waiting, door.lock().sessions), (0, 0));
+        assert_eq!(counts(), (0, 0));
     }
 }

@@ -195,7 +195,7 @@ impl Driver {
             self.session.set_now(now_us());
             self.refresh_policy();
             let crowded = !recorder_broken && self.recorder.pending_bytes() > room;
-            if !crowded {
+            if !crowded && !self.wire.upstream_is_full() {
                 self.session.client_bytes(&mut self.wire.client_in);
             }
             if drained && self.session.is_idle() {

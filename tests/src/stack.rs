@@ -43,6 +43,8 @@ pub struct StackOptions {
     pub principals: Vec<(String, Vec<String>)>,
     /// Plain TCP is accepted beside TLS.
     pub plaintext: bool,
+    /// No TLS towards the server.
+    pub upstream_plaintext: bool,
     /// SQL run by the superuser before the gateway starts; for scenarios.
     pub setup: Option<String>,
     /// pgbench's tables, at this scale.
@@ -453,8 +455,7 @@ impl ConfigParts<'_> {
             .set("recording", "durability", if self.options.asynchronous { "async" } else { "strict" })
             .set("mask", "key", secret("mask", &hex::encode(rand::rng().random::<[u8; 32]>()))?)
             .set("limits", "drain_seconds", 2);
-        // Without TLS towards clients there is none towards the server: all of it is on this machine's loopback then.
-        match self.upstream.ca.as_ref().filter(|_| !self.options.plaintext) {
+        match self.upstream.ca.as_ref().filter(|_| !self.options.upstream_plaintext) {
             Some(ca) => config.set("upstream", "tls", "verify-full").set("upstream", "ca", path(ca)),
             None => config.set("upstream", "tls", "disable"),
         };

@@ -144,7 +144,9 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
         outcome.recorded = outcome.recorded.saturating_add(1);
         recorded.entry(process).or_default().push(one);
     }
-    let in_time = |us: i64| since_us.is_none_or(|since| us >= since) && until_us.is_none_or(|until| us < until);
+    // The log has a session's start in whole seconds.
+    let in_time =
+        |us: i64| since_us.is_none_or(|since| us >= since - since.rem_euclid(1_000_000)) && until_us.is_none_or(|until| us < until);
     for ((process, _), logged) in log(&sources.csvlog, &sources.roles)? {
         if in_time(logged.start_us) {
             compare(process, &logged, recorded.get_mut(&process), &mut outcome);

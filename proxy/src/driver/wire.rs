@@ -16,6 +16,8 @@ use crate::metrics;
 /// What one read asks for at least.
 const CLIENT_READ: usize = 8 * 1024;
 const UPSTREAM_READ: usize = 64 * 1024;
+/// Bytes that wait to be written to one side above which the other is not read.
+const FULL: usize = 1024 * 1024;
 /// Chunks handed to one vectored write.
 const SLICES: usize = 16;
 
@@ -109,8 +111,9 @@ impl Wire {
     }
 
     fn poll(&mut self, session: &Session, room: bool, cx: &mut Context<'_>) -> Poll<Moved> {
-        // What was written changes nothing for the session, unless it only waits for its last bytes to go.
-        let ending = session.is_closed();
+        // What was written changes nothing for the session, unless it only waits for its last bytes to go, or has left client bytes lying
+        // because of those that were to be written first.
+        let (ending, left) = (session.is_closed(), !self.client_in.is_empty());
         let mut moved = false;
         match self.client.poll_write(cx) {
             Poll::Ready(Ok(n)) => {
@@ -123,7 +126,7 @@ impl Wire {
         }
         match self.upstream.poll_write(cx) {
             Poll::Ready(Ok(n)) => {
-                moved |= ending;
+                moved |= ending || left;
                 self.wrote = true;
                 self.carried.to_upstream += long(n);
             }
@@ -131,7 +134,7 @@ impl Wire {
             Poll::Pending => {}
         }
         // While a statement is held the client is read up to a bound, so that its going away is noticed.
-        let client_wanted = (room && session.wants_client()) || self.client_in.len() < self.held_client;
+        let client_wanted = (room && session.wants_client() && !self.upstream_is_full()) || self.client_in.len() < self.held_client;
         if client_wanted && self.client.open && !session.is_closed() {
             match poll_read(&mut self.client.stream, &mut self.client_in, CLIENT_READ, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Moved::ClientGone),
@@ -142,7 +145,7 @@ impl Wire {
                 Poll::Pending => {}
             }
         }
-        let upstream_wanted = room && session.wants_server() && self.client.queued < UPSTREAM_READ.saturating_mul(16);
+        let upstream_wanted = room && session.wants_server() && self.client.queued < FULL;
         if upstream_wanted && self.upstream.open && !session.is_closed() {
             match poll_read(&mut self.upstream.stream, &mut self.upstream_in, UPSTREAM_READ, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Moved::UpstreamGone),
@@ -167,6 +170,11 @@ impl Wire {
         };
         let ready = pin!(stream.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
         unread && matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    /// Whether so much waits to be written to the server that nothing should be added.
+    pub(super) const fn upstream_is_full(&self) -> bool {
+        self.upstream.queued >= FULL
     }
 
     /// The client no longer takes bytes.

@@ -63,6 +63,7 @@ async fn main() -> Result<()> {
         policy: Some(policy),
         asynchronous: true,
         plaintext: true,
+        upstream_plaintext: true,
         pgbench: Some(arguments.scale),
         show_build: true,
         ..StackOptions::default()

@@ -85,8 +85,8 @@ async fn measure(stack: &Stack, id: usize) -> Result<[f64; 4]> {
     ensure!(result? == 1, "one row");
     let log = stack.proxy.log();
     let logged = |message: &str| -> Result<f64> {
-        let lines = log.lines().filter(|line| line.contains(&request) && line.contains(message));
-        let line: Value = serde_json::from_str(lines.last().with_context(|| format!("the proxy's log does not say `{message}`"))?)?;
+        let mut lines = log.lines().filter(|line| line.contains(&request) && line.contains(message));
+        let line: Value = serde_json::from_str(lines.next_back().with_context(|| format!("the proxy's log does not say `{message}`"))?)?;
         let time = line.get("timestamp").and_then(Value::as_str).context("no timestamp")?;
         let time = OffsetDateTime::parse(time, &Rfc3339)?;
         let micros = u64::try_from(time.unix_timestamp_nanos() / 1_000)?;

@@ -64,6 +64,7 @@ pub(super) fn routes() -> Router<Shared> {
 }
 
 /// What must hold before anything is sent to the redirect URI, or an error page.
+#[expect(clippy::result_large_err, reason = "the error is the answer")]
 fn client_of(shared: &Shared, asked: &Asked) -> Result<Client, Response> {
     let refuse = |text: &str| (StatusCode::BAD_REQUEST, format!("{text}\n")).into_response();
     let inner = shared.lock();

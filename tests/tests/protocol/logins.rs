@@ -67,7 +67,7 @@ fn slow_and_endless_start_ups_end() -> Result<()> {
         .await?;
         let packet = startup(VERSION, &[("user", "x")]);
         // Nothing, a part of a packet, a packet and no token.
-        for (sent, answered) in [(&packet[..0], false), (&packet[..9], false), (&packet[..], true)] {
+        for (sent, answered) in [(&[][..], false), (packet.get(..9).unwrap_or_default(), false), (packet.as_slice(), true)] {
             let mut io = dial_from(&gateway, 1).await?;
             io.write_all(sent).await?;
             let mut said = Vec::new();
