@@ -2,7 +2,7 @@
 //!
 //! One store (DynamoDB or a directory), one poller for everything this process waits for. The store is not trusted: what opens a hold
 //! is decided by [`countersign_approval::verify::quorum`] over signed tokens, against what the session holds. A hostile store can
-//! lose requests, hide decisions and close requests early; it cannot open a hold, and it cannot make a grant be used twice ([`marks`]).
+//! lose requests, hide decisions and close requests early; it cannot open a hold, and it cannot make a grant be used twice (`marks`).
 
 mod clock;
 mod directory;

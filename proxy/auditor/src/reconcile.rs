@@ -25,7 +25,7 @@ const SKEW_US: i64 = 60_000_000;
 const OWN: &str = include_str!("../../policy/src/catalog/queries.rs");
 
 /// What else those connections say.
-const OWN_FRAME: [&str; 2] = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "COMMIT"];
+const OWN_FRAME: [&str; 4] = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET LOCAL lock_timeout = '500ms'", "COMMIT", "ROLLBACK"];
 
 /// What Postgres says.
 #[derive(Debug, Clone, Default)]

@@ -12,7 +12,7 @@ use crate::raw::{Raw, message, query, shown};
 
 const MIB: usize = 1024 * 1024;
 /// What one session may add to the resident memory of the gateway, buffers of the recorder included.
-const BOUND_KIB: u64 = 48 * 1024;
+const BOUND_KIB: u64 = 64 * 1024;
 
 /// `VmRSS`, `VmHWM` and such of a process, in KiB.
 fn memory(proxy: u32, what: &str) -> Result<u64> {
