@@ -86,6 +86,6 @@ fn what_aws_refuses_ends_the_start_with_one_line() -> Result<()> {
         let bend = |config: &mut Config| {
             config.set("aws", "endpoint", nobody.as_str());
         };
-        does_not_start(stack, "nobody answers", bend, &["[approvals]", "refused"]).await
+        does_not_start(stack, "nobody answers", bend, &["recording store", "refused"]).await
     })
 }
