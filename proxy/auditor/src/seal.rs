@@ -14,7 +14,7 @@ use countersign_recording::v1::manifest::Payload as _;
 use countersign_recording::{Journals, KeyId, Keys, ObjectName, SessionId, SigningKey, Unsigned, seal_orphan};
 
 use crate::load::Archive;
-use crate::store::aws_error;
+use countersign_aws_error as aws_error;
 
 /// What signs.
 #[derive(Debug, Args)]

@@ -1,6 +1,5 @@
 //! Where recordings lie: a directory or a bucket. Everything reads; only `seal` and `hold` write, and neither ever over anything.
 
-pub(crate) mod aws_error;
 mod directory;
 mod s3;
 

@@ -13,7 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::{Alteration, Retention, StoreError, aws_error};
+use countersign_aws_error as aws_error;
+
+use super::{Alteration, Retention, StoreError};
 
 /// A bucket of recordings.
 #[derive(Debug, Clone)]
