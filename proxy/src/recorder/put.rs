@@ -48,6 +48,16 @@ struct Failing {
     puts: usize,
     since: Option<Instant>,
     outages: Vec<Outage>,
+    /// Nothing but silence has been heard of the outage under way.
+    silent: bool,
+}
+
+/// What a put failed by.
+enum Failure {
+    /// The store said so.
+    Answer(String),
+    /// The store says nothing.
+    Silence(String),
 }
 
 impl Health {
@@ -78,21 +88,28 @@ struct Trouble<'a> {
 }
 
 impl Trouble<'_> {
-    fn failed(&mut self, error: &str) {
+    fn failed(&mut self, failure: &Failure) {
         metrics::counter!(crate::metrics::RECORDER_ERRORS).increment(1);
-        if std::mem::replace(&mut self.failing, true) {
-            return;
-        }
+        let (Failure::Answer(error) | Failure::Silence(error)) = failure;
+        // In a digest for ever: no more than a line of it.
+        let line = || error.chars().take(300).collect();
+        let again = std::mem::replace(&mut self.failing, true);
         let mut failing = self.health.lock();
-        failing.puts = failing.puts.saturating_add(1);
+        if !again {
+            failing.puts = failing.puts.saturating_add(1);
+        }
         if failing.since.is_none() {
             failing.since = Some(Instant::now());
+            failing.silent = matches!(failure, Failure::Silence(_));
             if failing.outages.len() < MAX_OUTAGES {
-                // In a digest for ever: no more than a line of it.
-                let error = error.chars().take(300).collect();
-                failing.outages.push(Outage { from_us: now_us(), until_us: None, error });
+                failing.outages.push(Outage { from_us: now_us(), until_us: None, error: line() });
             }
             tracing::error!(store = self.store, error, "the recording store fails; what must be durable waits");
+        } else if failing.silent && matches!(failure, Failure::Answer(_)) {
+            failing.silent = false;
+            if let Some(outage) = failing.outages.last_mut().filter(|outage| outage.until_us.is_none()) {
+                outage.error = line();
+            }
         }
     }
 }
@@ -172,7 +189,8 @@ impl Putter {
     async fn until_stored(&self, put: Put, key: &str, object: Bytes, began: Instant) {
         let sha256 = Hash::of(&object);
         let mebibytes = u64::try_from(object.len() >> 20).unwrap_or(u64::MAX);
-        let attempt = self.tuning.attempt.saturating_add(Duration::from_secs(mebibytes));
+        // An attempt that hangs must leave time for another before sessions stop waiting.
+        let attempt = self.tuning.attempt.min(self.tuning.patience / 3).saturating_add(Duration::from_secs(mebibytes));
         let store = self.parts.store.describe();
         let mut pause = Pause::new(self.tuning.backoff);
         let mut patience = Patience {
@@ -194,8 +212,8 @@ impl Putter {
                     let _ended = self.progress.send(Progress::Conflict(put));
                     return;
                 }
-                Ok(Err(PutError::Unavailable(error))) => error,
-                Err(_elapsed) => format!("no answer to {key} within {} s", attempt.as_secs()),
+                Ok(Err(PutError::Unavailable(error))) => Failure::Answer(error),
+                Err(_elapsed) => Failure::Silence(format!("no answer to {key} within {} ms", attempt.as_millis())),
             };
             patience.trouble.failed(&failure);
             if self.progress.is_closed() {
@@ -224,7 +242,7 @@ impl Patience<'_> {
                 () = tokio::time::sleep_until(until) => {}
             }
             self.until = None;
-            self.trouble.failed("no answer within the time sessions wait");
+            self.trouble.failed(&Failure::Silence("no answer within the time sessions wait".to_owned()));
             let _ended = self.progress.send(Progress::Stalled(self.put));
         }
         work.await

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::operation::get_object_lock_configuration::GetObjectLockConfigurationOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
@@ -135,6 +136,9 @@ impl Store for S3Store {
             .object_lock_retain_until_date(DateTime::from(SystemTime::now() + self.retention))
             .content_type(if key.ends_with(".json") { "application/json" } else { "application/zstd" })
             .body(ByteStream::from(object.clone()))
+            .customize()
+            // Whoever puts tries again by itself, and must know at once why.
+            .config_override(aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled()))
             .send()
             .await;
         match sent {
