@@ -159,6 +159,8 @@ impl Engine {
         // more than all the rest of recording it.
         let mut look_at: Option<Instant> = None;
         loop {
+            // What is past must not be waited for again: an idle recorder sleeps until it is spoken to.
+            look_at = look_at.filter(|at| *at > Instant::now());
             let due = self.due();
             let wake = [due, look_at].into_iter().flatten().min();
             tokio::select! {
@@ -169,7 +171,7 @@ impl Engine {
                         self.progressed(progress);
                     }
                 }
-                taken = inbox.recv_many(&mut messages, BATCH), if look_at.is_none_or(|at| at <= Instant::now()) => {
+                taken = inbox.recv_many(&mut messages, BATCH), if look_at.is_none() => {
                     if taken == 0 {
                         return;
                     }
