@@ -64,6 +64,7 @@ pub(crate) struct ViewFacts {
     operators: Vec<(Option<String>, String)>,
     types: Vec<u32>,
     computes: bool,
+    sorts: bool,
     has_cast: bool,
     /// Names of the functions called.
     functions: Vec<String>,
@@ -198,6 +199,8 @@ pub(crate) struct Analysis {
     pub(crate) shows: Vec<String>,
     /// The text asks for clear text, and the policy knows whom to ask.
     pub(crate) unmask: bool,
+    /// The judgement was made by the value of a literal.
+    pub(crate) by_literal: bool,
     /// A setting that the gateway keeps as it is would change, whatever rules say: under another value no text could be judged.
     pub(crate) unpins: Option<&'static str>,
 }
@@ -225,6 +228,14 @@ struct Walk<'a> {
     has_cast: bool,
     /// A function is called or an operator applied, whatever it is.
     computes: bool,
+    /// Values are put in order or told apart.
+    sorts: bool,
+    /// The judgement was made by the value of a literal.
+    by_literal: bool,
+    /// Columns looked up so far.
+    columns_seen: usize,
+    /// In an expression of the catalog: immutable functions called with nothing but constants, which planning runs.
+    constant_calls: BTreeSet<u32>,
     /// A name was looked up that the session's own changes may have given another meaning.
     looked_up: bool,
     /// Code that runs with the rows of a relation is not followed: it is what is being judged.
@@ -291,6 +302,10 @@ impl<'a> Walk<'a> {
             checked: BTreeSet::new(),
             has_cast: false,
             computes: false,
+            sorts: false,
+            by_literal: false,
+            columns_seen: 0,
+            constant_calls: BTreeSet::new(),
             looked_up: false,
             shallow: false,
             level: 0,

@@ -4,12 +4,14 @@
 //! internal arguments, aggregates and window functions, and the volatile ones that change nothing. A function in neither list
 //! is unknown.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use crate::StatementKind;
 
 static HARMLESS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("../data/harmless_functions.txt").lines().collect());
+
+static OTHER: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("../data/other_functions.txt").lines().collect());
 
 /// Whether a function of `pg_catalog` is harmless to call.
 pub(crate) fn is_harmless(name: &str) -> bool {
@@ -18,8 +20,63 @@ pub(crate) fn is_harmless(name: &str) -> bool {
 
 /// Whether `pg_catalog` has a function of that name in any of the versions the lists were made from.
 pub(crate) fn is_function(name: &str) -> bool {
-    static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("../data/other_functions.txt").lines().collect());
-    HARMLESS.contains(name) || NAMES.contains(name) || ["pg_", "lo_", "binary_upgrade_"].iter().any(|prefix| name.starts_with(prefix))
+    HARMLESS.contains(name) || OTHER.contains(name) || ["pg_", "lo_", "binary_upgrade_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether the lists name a function that is not harmless, or not known to be.
+pub(crate) fn is_listed(name: &str) -> bool {
+    OTHER.contains(name)
+}
+
+/// One built-in function of a name: its argument types, how many of them have defaults, whether more may follow.
+struct Signature {
+    types: Vec<u32>,
+    defaults: usize,
+    variadic: bool,
+}
+
+/// Whether a built-in function of that name takes so many arguments, of these types where they are given.
+pub(crate) fn takes(name: &str, count: usize, types: &[Option<u32>]) -> bool {
+    static SIGNATURES: LazyLock<HashMap<&'static str, Vec<Signature>>> = LazyLock::new(|| {
+        let mut found: HashMap<&'static str, Vec<Signature>> = HashMap::new();
+        for line in include_str!("../data/signatures.txt").lines() {
+            let mut words = line.split(' ');
+            let (Some(name), Some(defaults)) = (words.next(), words.next()) else { continue };
+            let signature = Signature {
+                types: words.filter_map(|oid| oid.parse().ok()).collect(),
+                defaults: defaults.parse().unwrap_or(0),
+                variadic: defaults == "*",
+            };
+            found.entry(name).or_default().push(signature);
+        }
+        found
+    });
+    SIGNATURES.get(name).is_some_and(|signatures| {
+        signatures.iter().any(|signature| {
+            let counts = signature.variadic || (count <= signature.types.len() && count + signature.defaults >= signature.types.len());
+            counts
+                && types
+                    .iter()
+                    .enumerate()
+                    .all(|(index, given)| given.is_none_or(|given| signature.types.get(index).is_some_and(|found| *found == given)))
+        })
+    })
+}
+
+/// The types of the operands of the built-in operators of a name, 0 where there is none.
+pub(crate) fn operands(name: &str) -> &'static [(u32, u32)] {
+    static OPERATORS: LazyLock<HashMap<&'static str, Vec<(u32, u32)>>> = LazyLock::new(|| {
+        let mut found: HashMap<&'static str, Vec<(u32, u32)>> = HashMap::new();
+        for line in include_str!("../data/operators.txt").lines() {
+            let mut words = line.split(' ');
+            let (Some(name), Some(left), Some(right)) = (words.next(), words.next(), words.next()) else { continue };
+            if let (Ok(left), Ok(right)) = (left.parse(), right.parse()) {
+                found.entry(name).or_default().push((left, right));
+            }
+        }
+        found
+    });
+    OPERATORS.get(name).map_or(&[], Vec::as_slice)
 }
 
 /// Functions that look for the casts of the types they are given.
@@ -42,6 +99,20 @@ pub(crate) fn harm(name: &str) -> Option<(StatementKind, &'static str)> {
         _ if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") => (Utility, "takes an advisory lock"),
         _ if name.contains("_to_xml") => (Unknown, "runs SQL given as text"),
         "ts_stat" | "ts_rewrite" => (Unknown, "runs SQL given as text"),
+        "pg_input_is_valid" | "pg_input_error_info" => (Unknown, "runs the checks of a type given as text"),
+        "satisfies_hash_partition" => (Unknown, "runs the hash functions of a table given as a number"),
+        "pg_restore_relation_stats" | "pg_restore_attribute_stats" | "pg_clear_relation_stats" | "pg_clear_attribute_stats" => {
+            (Dcl, "changes the statistics of a table")
+        }
+        "pg_import_system_collations" | "pg_nextoid" | "pg_stop_making_pinned_objects" | "pg_sync_replication_slots" => {
+            (Dcl, "administers the server")
+        }
+        _ if name.starts_with("pg_log_") => (Dcl, "administers the server"),
+        "pg_get_backend_memory_contexts"
+        | "pg_get_shmem_allocations"
+        | "pg_get_shmem_allocations_numa"
+        | "pg_get_aios"
+        | "pg_get_loaded_modules" => (Dcl, "shows the server's internals"),
         "set_config" => (Dcl, "changes a setting"),
         "pg_terminate_backend" | "pg_cancel_backend" | "pg_reload_conf" | "pg_rotate_logfile" | "pg_promote" | "pg_switch_wal" => {
             (Dcl, "administers the server")

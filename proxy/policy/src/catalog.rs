@@ -43,6 +43,8 @@ pub struct Catalog {
     type_names: HashMap<String, HashMap<String, u32>>,
     row_types: HashMap<u32, u32>,
     casts: Vec<Cast>,
+    /// Functions of users that order or hash values of a type: of its default operator classes, of ranges.
+    support: Vec<(u32, u32)>,
     /// Names of temporary relations, of any session, that run code when they are used.
     temporary: HashSet<String>,
 }
@@ -81,8 +83,10 @@ pub(crate) struct Relation {
     pub(crate) read_expressions: Vec<String>,
     /// Expressions evaluated when rows are written: policies, defaults, checks, indexes, partition keys.
     pub(crate) write_expressions: Vec<String>,
-    /// What these amount to, found out once: on reading, on writing.
-    pub(crate) code: [OnceLock<Option<CodeFacts>>; 2],
+    /// Those of `write_expressions` that planning a statement over the relation looks at: checks, indexes, partition keys.
+    pub(crate) planned_expressions: Vec<String>,
+    /// What these amount to, found out once: on reading, on writing, on planning.
+    pub(crate) code: [OnceLock<Option<CodeFacts>>; 3],
 }
 
 impl Relation {
@@ -316,6 +320,16 @@ impl Catalog {
 
     pub(crate) fn casts(&self) -> &[Cast] {
         &self.casts
+    }
+
+    /// Functions of users that order or hash values, each with the type of the values.
+    pub(crate) fn support(&self) -> &[(u32, u32)] {
+        &self.support
+    }
+
+    /// Every relation.
+    pub(crate) fn relations(&self) -> impl Iterator<Item = &Relation> {
+        self.relations.values()
     }
 
     /// Whether some session has a temporary relation of that name that runs code when it is used.

@@ -134,6 +134,7 @@ fn bare(facts: StatementFacts, protected: bool) -> Analysis {
         copies: Vec::new(),
         shows: Vec::new(),
         unmask: false,
+        by_literal: false,
         unpins: None,
     }
 }
@@ -173,6 +174,7 @@ fn conclude(analyses: Vec<Analysis>, request: &JudgeRequest<'_>) -> Judgement {
         trace.outputs.push(analysis.outputs);
         trace.copies.extend(analysis.copies);
         trace.unmask |= analysis.unmask;
+        trace.by_literal |= analysis.by_literal;
         statements.push(analysis.facts);
     }
     Judgement {

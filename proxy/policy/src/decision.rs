@@ -45,6 +45,8 @@ pub struct Trace {
     pub(crate) copies: Vec<CopyOut>,
     /// The hold asks for clear text: what runs under its permit is shown as it is.
     pub(crate) unmask: bool,
+    /// The judgement was made by the value of a literal.
+    pub(crate) by_literal: bool,
 }
 
 impl Trace {
@@ -65,6 +67,15 @@ impl Trace {
     pub fn outputs(&self) -> Vec<Option<Vec<(String, bool)>>> {
         let column = |output: &Output| (output.name.clone(), output.tainted);
         self.outputs.iter().map(|columns| columns.as_ref().map(|columns| columns.iter().map(column).collect())).collect()
+    }
+}
+
+impl Judgement {
+    /// Whether the judgement serves every text with the same fingerprint: what is refused or held is told with its own text, and some judgements
+    /// are made by the value of a literal.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.verdict == Verdict::Allow && !self.trace.by_literal
     }
 }
 

@@ -19,21 +19,25 @@ struct Case {
     steps: Vec<String>,
     #[serde(default)]
     types: Vec<u32>,
+    /// `classes` where the attack is over the catalog of `data/classes.sql`.
+    catalog: Option<String>,
     at_least: Option<StatementKind>,
     exactly: Option<StatementKind>,
 }
 
 fn check() -> Vec<String> {
     let policy = Policy::parse(POLICY).unwrap();
-    let catalog = Snapshot::from_json(include_str!("data/attacks.snapshot.json")).unwrap().build().unwrap();
+    let plain = Snapshot::from_json(include_str!("data/attacks.snapshot.json")).unwrap().build().unwrap();
+    let classes = Snapshot::from_json(include_str!("data/classes.snapshot.json")).unwrap().build().unwrap();
     let principal = Principal { issuer: "i".into(), subject: "s".into(), email: None, groups: BTreeSet::new(), claims: BTreeMap::new() };
     let mut failures = Vec::new();
     for line in include_str!("data/attacks.jsonl").lines() {
         let case: Case = serde_json::from_str(line).unwrap();
+        let catalog = if case.catalog.is_some() { &classes } else { &plain };
         let mut state = SessionState::new(&principal, "bank", &[]);
         let mut last = None;
         for sql in &case.steps {
-            let (policy, principal, catalog) = (&policy, &principal, &catalog);
+            let (policy, principal) = (&policy, &principal);
             let request =
                 JudgeRequest { policy, principal, database: "bank", catalog, state: &state, parameter_types: &case.types, now: 0 };
             let judgement = judge(sql, &request);

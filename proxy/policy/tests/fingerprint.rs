@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_policy::catalog::Snapshot;
 use countersign_policy::judge::STACK_BYTES;
-use countersign_policy::{Catalog, JudgeRequest, Policy, Principal, SessionState, Verdict, fingerprint, judge};
+use countersign_policy::{Catalog, JudgeRequest, Policy, Principal, SessionState, fingerprint, judge};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -60,7 +60,7 @@ impl Bench {
             now: 0,
         };
         let judgement = judge(sql, &request);
-        (judgement.verdict == Verdict::Allow).then(|| format!("{judgement:?}"))
+        judgement.is_shared().then(|| format!("{judgement:?}"))
     }
 }
 
@@ -113,6 +113,7 @@ fn compare(bench: &Bench, sql: &str, seed: u64) -> u32 {
 fn the_corpus_with_other_literals() {
     let texts: Vec<String> = include_str!("data/corpus.jsonl")
         .lines()
+        .chain(include_str!("data/attacks.jsonl").lines())
         .flat_map(|line| {
             let case: serde_json::Value = serde_json::from_str(line).unwrap();
             let mut texts = Vec::new();
@@ -134,6 +135,24 @@ fn strings(value: &serde_json::Value, texts: &mut Vec<String>) {
         serde_json::Value::Object(fields) => fields.values().for_each(|field| strings(field, texts)),
         _ => {}
     }
+}
+
+/// `set_config` by the name a row has is judged by the name it is asked for, which the fingerprint leaves out.
+#[test]
+fn what_is_judged_by_a_literal_is_shared_with_no_other() {
+    on_a_big_stack(|| {
+        let bench = Bench::new();
+        let ask = |name: &str| format!("select set_config(name, 'off', false) from pg_settings where name = '{name}'");
+        assert_eq!(
+            key(&ask("enable_seqscan")),
+            key(&ask("transaction_read_only")),
+            "the fingerprint tells the names apart: the test tells nothing"
+        );
+        assert_eq!(bench.judged(&ask("enable_seqscan")), None);
+        let nested = format!("select id from notes where id = 5 and exists ({})", ask("enable_seqscan"));
+        assert_eq!(bench.judged(&nested), None);
+        assert!(bench.judged("select id from notes where id = 5").is_some());
+    });
 }
 
 #[test]

@@ -225,6 +225,7 @@ impl Watch {
                 tally.reads += 1;
                 if kind == K::Unknown {
                     tally.unknown_reads += 1;
+                    println!("unknown\t{}\t{}", notes(), sql.split_whitespace().collect::<Vec<_>>().join(" "));
                     let entry = tally.unknown.entry(notes()).or_default();
                     entry.0 += 1;
                     entry.1 = sql.chars().take(160).collect();

@@ -72,9 +72,7 @@ impl Session {
         }
         let judged = Self::judged(judge(sql, &self.judge_request()), stamp);
         if !judged.judgement.stale_catalog {
-            // What is refused or held is told with its own text.
-            let shared = judged.judgement.verdict == Verdict::Allow;
-            self.cache.texts.keep(text, shared, &judged);
+            self.cache.texts.keep(text, judged.judgement.is_shared(), &judged);
         }
         judged
     }

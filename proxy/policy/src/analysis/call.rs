@@ -17,6 +17,7 @@ impl<'a> Walk<'a> {
             self.unknown(|| "a function without a name".to_owned());
             return Lineage::opaque();
         };
+        let columns_before = self.columns_seen;
         let each: Vec<Lineage> = call.args.iter().map(|argument| self.expression(argument, scope)).collect();
         let mut arguments = Lineage::default();
         each.iter().for_each(|argument| arguments.absorb(argument));
@@ -32,11 +33,18 @@ impl<'a> Walk<'a> {
         if let Some(window) = call.over.as_deref() {
             self.window(window, scope);
         }
+        self.sorts |= call.agg_distinct;
         if call.agg_distinct {
             self.operator_named("=");
         }
-        if matches!(names.as_slice(), ["set_config"] | ["pg_catalog", "set_config"]) && self.set_config(&call.args) {
-            return arguments.derived();
+        if matches!(names.as_slice(), ["set_config"] | ["pg_catalog", "set_config"]) {
+            self.by_literal = true;
+            if self.set_config(&call.args) {
+                return arguments.derived();
+            }
+        }
+        if self.shallow && self.columns_seen == columns_before {
+            self.constant_call(&names);
         }
         let count = call.args.len();
         let star = call.agg_star;
@@ -44,7 +52,18 @@ impl<'a> Walk<'a> {
         if star || shown { Lineage::default() } else { result }
     }
 
+    /// A call with nothing but constants: planning runs it where the function is declared immutable.
+    fn constant_call(&mut self, names: &[&str]) {
+        let Some((name, schema)) = names.split_last() else { return };
+        let catalog = self.catalog;
+        let folded = catalog
+            .functions_named(truncate(name))
+            .filter(|function| function.volatility == 'i' && schema.last().is_none_or(|schema| function.schema == *schema));
+        self.constant_calls.extend(folded.map(|function| function.oid));
+    }
+
     pub(super) fn window(&mut self, window: &WindowDef, scope: &Scope<'a, '_>) {
+        self.sorts |= !window.partition_clause.is_empty() || !window.order_clause.is_empty();
         let partition = self.expressions(&window.partition_clause, scope);
         self.expose(&partition, "a protected column decides in PARTITION BY");
         for order in &window.order_clause {
@@ -56,6 +75,7 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn sort(&mut self, node: &Node, scope: &Scope<'a, '_>) -> Lineage {
+        self.sorts = true;
         match &node.node {
             Some(NodeEnum::SortBy(sort)) => {
                 match strings(&sort.use_op).as_deref() {
@@ -106,7 +126,7 @@ impl<'a> Walk<'a> {
                 None => self.paths.iter().any(|path| path.contains(&function.schema.as_str())),
             })
             // An overload of a built-in function is chosen only for arguments of its own types.
-            .filter(|function| !known_builtin || function.arguments.iter().all(|argument| self.catalog.may_become(*argument, &self.types)))
+            .filter(|function| !known_builtin || self.is_overload_possible(name, function, count))
             .map(|function| function.oid)
             .collect();
         let mut called_user = false;
@@ -135,6 +155,10 @@ impl<'a> Walk<'a> {
             self.opaque = true;
             return result;
         }
+        if in_builtin && !known_builtin && schema.is_none() && builtin::is_listed(name) {
+            self.opaque = true;
+            self.unknown(|| format!("function {name} of the server is not on the list of harmless functions"));
+        }
         if known_builtin || !visible.is_empty() {
             if known_builtin && builtin::is_count(name) {
                 return Lineage::default();
@@ -160,6 +184,21 @@ impl<'a> Walk<'a> {
         result.opaque = true;
         self.opaque = true;
         result
+    }
+
+    /// Whether a call by the name of a built-in function may mean this one of users. Where no value of a user's type is in play, a literal may
+    /// become one, unless the server takes the call for one of its own functions.
+    fn is_overload_possible(&self, name: &str, function: &crate::catalog::Function, count: usize) -> bool {
+        let possible = |oid: u32| self.catalog.may_become(oid, &self.types);
+        let arguments = function.arguments.get(..count).unwrap_or(&function.arguments);
+        if arguments.iter().all(|argument| possible(*argument)) {
+            return true;
+        }
+        if arguments.iter().any(|argument| *argument >= FIRST_USER_OID && possible(*argument)) {
+            return true;
+        }
+        let given: Vec<Option<u32>> = arguments.iter().map(|argument| (*argument < FIRST_USER_OID).then_some(*argument)).collect();
+        !builtin::takes(name, count, &given)
     }
 
     fn trusts_all(&self, functions: &[u32]) -> bool {
@@ -217,7 +256,11 @@ impl<'a> Walk<'a> {
             Some(NodeEnum::ColumnRef(column)) if strings(&column.fields).as_deref() == Some(&["name"]) => self.setting.clone(),
             _ => constant(name),
         };
-        let (Some(name), value) = (named, constant(value)) else { return false };
+        let (Some(name), value) = (named, constant(value)) else {
+            // Any setting may be meant.
+            self.effects.push(path_effect(None, Lasts::Perhaps));
+            return false;
+        };
         self.role_set(&name, value.as_deref());
         match (builtin::setting(&name), value) {
             (Setting::SearchPath, value) => {
@@ -351,7 +394,14 @@ pub(super) fn constant(node: &Node) -> Option<String> {
             pg_query::protobuf::a_const::Val::Ival(number) => Some(number.ival.to_string()),
             _ => None,
         },
-        NodeEnum::TypeCast(cast) => constant(cast.arg.as_deref()?),
+        NodeEnum::TypeCast(cast) if cast.type_name.as_ref().is_some_and(keeps_text) => constant(cast.arg.as_deref()?),
         _ => None,
     }
+}
+
+/// A type that a text is cast to unchanged: without a length, and of the server.
+fn keeps_text(name: &TypeName) -> bool {
+    name.typmods.is_empty()
+        && name.array_bounds.is_empty()
+        && matches!(strings(&name.names).as_deref(), Some(["text"] | ["pg_catalog", "text" | "varchar"]))
 }

@@ -20,6 +20,8 @@ pub(crate) struct CodeFacts {
     operators: Vec<(Option<String>, String)>,
     types: Vec<u32>,
     functions: Vec<String>,
+    /// Immutable functions called with nothing but constants.
+    constant_calls: Vec<u32>,
 }
 
 impl<'a> Walk<'a> {
@@ -29,12 +31,38 @@ impl<'a> Walk<'a> {
         if expressions.is_empty() || self.shallow {
             return;
         }
-        let [reading, writing] = &relation.code;
+        let [reading, writing, _] = &relation.code;
         let slot = if writes { writing } else { reading };
         if slot.get().is_none() {
             let _ = slot.set(relation_code(self.catalog, relation, expressions, self.level));
         }
         self.take_code(slot.get().and_then(Option::as_ref), || format!("{}.{}", relation.schema, relation.name));
+    }
+
+    /// What planning a statement over the relation runs: the server folds constants in checks, index and partition expressions.
+    pub(super) fn plans(&mut self, relation: &'a Relation) {
+        if let Some(Some(facts)) = self.planned(relation) {
+            self.calls.extend(facts.constant_calls.iter().copied());
+        }
+    }
+
+    /// What maintenance of a relation evaluates: the expressions of its indexes.
+    pub(super) fn maintenance(&mut self, relation: &'a Relation) {
+        self.calls.extend(relation.index_code.iter().chain(&relation.read_code).copied());
+        if let Some(facts) = self.planned(relation) {
+            self.take_code(facts.as_ref(), || format!("{}.{}", relation.schema, relation.name));
+        }
+    }
+
+    fn planned(&self, relation: &'a Relation) -> Option<&'a Option<CodeFacts>> {
+        if relation.planned_expressions.is_empty() || self.shallow {
+            return None;
+        }
+        let [_, _, slot] = &relation.code;
+        if slot.get().is_none() {
+            let _ = slot.set(relation_code(self.catalog, relation, &relation.planned_expressions, self.level));
+        }
+        slot.get()
     }
 
     /// The checks of a domain.
@@ -112,5 +140,6 @@ fn code(catalog: &Catalog, text: &str, level: usize, look: impl FnOnce(&mut Walk
         operators: walk.operators.into_iter().collect(),
         types: walk.types.into_iter().collect(),
         functions: walk.called_names.into_iter().collect(),
+        constant_calls: walk.constant_calls.into_iter().collect(),
     })
 }

@@ -20,14 +20,18 @@ impl<'a> Walk<'a> {
         match node {
             N::CheckPointStmt(_) => self.maintains(None),
             N::VacuumStmt(vacuum) => {
-                self.maintains(None);
+                if vacuum.rels.is_empty() {
+                    self.maintains_all();
+                }
                 for relation in &vacuum.rels {
                     if let Some(N::VacuumRelation(relation)) = &relation.node {
                         self.maintains(relation.relation.as_ref());
                     }
                 }
             }
+            N::ClusterStmt(cluster) if cluster.relation.is_none() => self.maintains_all(),
             N::ClusterStmt(cluster) => self.maintains(cluster.relation.as_ref()),
+            N::ReindexStmt(reindex) if reindex.relation.is_none() => self.maintains_all(),
             N::ReindexStmt(reindex) => self.maintains(reindex.relation.as_ref()),
             // The lock that every SELECT takes, too.
             N::LockStmt(lock) if lock.mode == ACCESS_SHARE => {
@@ -260,8 +264,16 @@ impl<'a> Walk<'a> {
         let Some(range) = relation else { return };
         for relation in self.resolve(range) {
             self.reads.insert(relation.oid, Reach::Named);
-            self.runs(relation, true);
-            self.calls.extend(relation.index_code.iter().copied());
+            self.maintenance(relation);
+        }
+    }
+
+    /// VACUUM and kin without a table: all there are.
+    fn maintains_all(&mut self) {
+        self.maintains(None);
+        let catalog = self.catalog;
+        for relation in catalog.relations() {
+            self.maintenance(relation);
         }
     }
 

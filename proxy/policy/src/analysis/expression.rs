@@ -51,6 +51,11 @@ impl<'a> Walk<'a> {
         let Some(node) = &node.node else {
             return Lineage::default();
         };
+        // Where values are brought to one type a literal may become a value of a user's type.
+        self.computes |= matches!(
+            node,
+            NodeEnum::CoalesceExpr(_) | NodeEnum::CaseExpr(_) | NodeEnum::MinMaxExpr(_) | NodeEnum::AArrayExpr(_) | NodeEnum::SubLink(_)
+        );
         match node {
             NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_) | NodeEnum::SetToDefault(_) => Lineage::default(),
             NodeEnum::Integer(_) | NodeEnum::Float(_) | NodeEnum::Boolean(_) | NodeEnum::String(_) | NodeEnum::BitString(_) => {
@@ -262,6 +267,7 @@ impl<'a> Walk<'a> {
     }
 
     fn column(&mut self, column: &ColumnRef, scope: &Scope<'a, '_>) -> Lineage {
+        self.columns_seen += 1;
         if let Some(star) = column.fields.iter().position(|field| matches!(field.node, Some(NodeEnum::AStar(_)))) {
             // A star where one value is expected: `count(c.*)`, `row(c.*)`.
             let prefix = column.fields.get(..star).and_then(strings);

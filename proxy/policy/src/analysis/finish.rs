@@ -16,6 +16,7 @@ impl<'a> Walk<'a> {
             }
         }
         self.weigh_operators();
+        self.weigh_support();
         self.weigh_casts();
         let functions = self.weigh_calls(protection);
         if let Some(why) = self.state.changes.everything()
@@ -71,6 +72,7 @@ impl<'a> Walk<'a> {
             copies: self.copies,
             shows,
             unmask: false,
+            by_literal: self.by_literal,
             unpins: self.unpins,
         }
     }
@@ -125,8 +127,7 @@ impl<'a> Walk<'a> {
                     Some(schema) => operator.schema == *schema,
                     None => self.paths.iter().any(|path| path.contains(&operator.schema.as_str())),
                 };
-                let possible = |oid: u32| self.catalog.may_become(oid, &self.types);
-                if visible && possible(operator.left) && possible(operator.right) {
+                if visible && self.is_operator_possible(&name, operator.left, operator.right) {
                     self.calls.insert(operator.function);
                 }
             }
@@ -135,6 +136,35 @@ impl<'a> Walk<'a> {
                 && !self.catalog.operators_named(&name).iter().any(|operator| operator.schema == schema)
             {
                 self.unresolved(|| format!("operator {schema}.{name} is not in the catalog"));
+            }
+        }
+    }
+
+    /// Whether an operator of users may be what a name means. Where no value of an operand's type is in play, a literal may become one, unless
+    /// the server takes the literal for an operand of an operator of its own.
+    fn is_operator_possible(&self, name: &str, left: u32, right: u32) -> bool {
+        let possible = |oid: u32| self.catalog.may_become(oid, &self.types);
+        if possible(left) && possible(right) {
+            return true;
+        }
+        let in_play = |oid: u32| oid >= FIRST_USER_OID && possible(oid);
+        if left == 0 || in_play(left) || in_play(right) {
+            return true;
+        }
+        let own = crate::builtin::operands(name);
+        match (left < FIRST_USER_OID, right < FIRST_USER_OID) {
+            (true, false) => !own.iter().any(|(known, other)| *known == left && *other != 0),
+            (false, true) => !own.iter().any(|(other, known)| *known == right && *other != 0),
+            _ => !own.iter().any(|(left, right)| *left != 0 && *right != 0),
+        }
+    }
+
+    /// What compares, orders and hashes values of the types in play.
+    fn weigh_support(&mut self) {
+        for (subject, function) in self.catalog.support() {
+            let in_play = *subject < FIRST_USER_OID || self.types.contains(subject);
+            if in_play && (self.computes || self.sorts || self.checked.contains(subject)) {
+                self.calls.insert(*function);
             }
         }
     }

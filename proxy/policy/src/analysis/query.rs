@@ -14,7 +14,10 @@ impl<'a> Walk<'a> {
             return Items::default();
         }
         self.queries += 1;
+        // What a setting is looked up by is a matter of one query alone.
+        let setting = self.setting.take();
         let items = self.query_node(node, outer);
+        self.setting = setting;
         self.queries -= 1;
         items
     }
@@ -131,6 +134,7 @@ impl<'a> Walk<'a> {
     }
 
     fn set_operation(&mut self, select: &SelectStmt, operation: SetOperation, outer: Option<&Scope<'a, '_>>) -> Items {
+        self.computes = true;
         let mut sides = Vec::with_capacity(2);
         for side in [select.larg.as_deref(), select.rarg.as_deref()] {
             sides.push(side.and_then(|side| self.deeper(|walk| walk.select(side, outer))).unwrap_or_default());
@@ -171,6 +175,8 @@ impl<'a> Walk<'a> {
         } else {
             self.values(&select.values_lists, &scope)
         };
+        self.sorts |= !select.group_clause.is_empty() || !select.distinct_clause.is_empty();
+        self.computes |= select.values_lists.len() > 1;
         for node in &select.group_clause {
             self.group(node, &scope, &items, "a protected column decides in GROUP BY");
         }
@@ -202,6 +208,7 @@ impl<'a> Walk<'a> {
 
     /// ORDER BY, LIMIT and locking.
     fn tail(&mut self, select: &SelectStmt, scope: &Scope<'a, '_>, items: &Items) {
+        self.sorts |= !select.sort_clause.is_empty();
         for node in &select.sort_clause {
             let output = match &node.node {
                 Some(NodeEnum::SortBy(sort)) => sort.node.as_deref().and_then(|node| output(node, items)),

@@ -116,12 +116,21 @@ impl<'a> Walk<'a> {
         self.use_columns(relation);
         self.calls.extend(relation.read_code.iter().copied());
         self.runs(relation, false);
+        self.plans(relation);
         self.kin(relation, false);
         if relation.definition.is_some() || matches!(relation.kind, 'v' | 'm') {
             self.read_view(relation);
         }
+        self.foreign(relation);
+    }
+
+    /// What a foreign table reaches is beyond the catalog: files, programs, other servers, this one by another name.
+    fn foreign(&mut self, relation: &'a Relation) {
         if relation.kind == 'f' {
-            self.raise(StatementKind::Read, || format!("{}.{} is a foreign table", relation.schema, relation.name));
+            self.opaque = true;
+            self.raise(StatementKind::Procedural, || {
+                format!("{}.{} is a foreign table: what is behind it is not followed", relation.schema, relation.name)
+            });
         }
     }
 
@@ -151,6 +160,8 @@ impl<'a> Walk<'a> {
                     if down {
                         self.calls.extend(kin.read_code.iter().copied());
                         self.runs(kin, false);
+                        self.plans(kin);
+                        self.foreign(kin);
                     }
                     if down && writes {
                         self.calls.extend(kin.write_code.iter().copied());
@@ -186,6 +197,7 @@ impl<'a> Walk<'a> {
                     self.operators.extend(view.operators.iter().cloned());
                     self.types.extend(view.types.iter().copied());
                     self.computes |= view.computes;
+                    self.sorts |= view.sorts;
                     self.has_cast |= view.has_cast;
                     for name in &view.functions {
                         self.function_changed(name);
@@ -254,6 +266,11 @@ impl<'a> Walk<'a> {
             if let Some(referencing) = catalog.relation(oid) {
                 self.calls.extend(referencing.write_code.iter().copied());
                 self.runs(referencing, true);
+                self.kin(referencing, true);
+                if referencing.write_rules {
+                    self.calls.extend(referencing.rule_functions.iter().copied());
+                    self.raise(StatementKind::Procedural, || format!("{}.{} has rules on writing", referencing.schema, referencing.name));
+                }
                 pending.extend(referencing.cascades.iter().copied());
             }
         }
@@ -312,6 +329,7 @@ fn view_facts(catalog: &crate::Catalog, relation: &Relation, level: usize) -> Op
         operators: walk.operators.into_iter().collect(),
         types: walk.types.into_iter().collect(),
         computes: walk.computes,
+        sorts: walk.sorts,
         has_cast: walk.has_cast,
         functions: walk.called_names.into_iter().collect(),
     })

@@ -44,12 +44,8 @@ impl<'a> Walk<'a> {
                     if deallocate.isall { SessionAction::DeallocateAll } else { SessionAction::Deallocate(deallocate.name.clone()) };
             }
             NodeEnum::PrepareStmt(prepare) => {
-                for argument in &prepare.argtypes {
-                    if let Some(NodeEnum::TypeName(name)) = &argument.node {
-                        self.type_name(name);
-                    }
-                }
-                self.held_back(prepare.query.as_deref(), |node| Effect::Prepare(prepare.name.clone(), node));
+                self.argument_types(prepare);
+                self.held_back(prepare.query.as_deref(), |_| Effect::Prepare(prepare.name.clone(), arc(node)));
             }
             NodeEnum::DeclareCursorStmt(declare) => {
                 self.held_back(declare.query.as_deref(), |node| Effect::Declare(declare.portalname.clone(), node));
@@ -142,7 +138,15 @@ impl<'a> Walk<'a> {
                         paths.extend(self.paths.iter().cloned());
                     }
                     let current = std::mem::replace(&mut self.paths, paths);
-                    let _ = self.deeper(|walk| walk.statement(&remembered.node));
+                    let _ = self.deeper(|walk| match &remembered.node.node {
+                        Some(NodeEnum::PrepareStmt(prepare)) => {
+                            walk.argument_types(prepare);
+                            if let Some(query) = prepare.query.as_deref() {
+                                walk.statement(query);
+                            }
+                        }
+                        _ => walk.statement(&remembered.node),
+                    });
                     self.paths = current;
                 }
                 if known.len() > 1 {
@@ -153,6 +157,15 @@ impl<'a> Walk<'a> {
                 self.opaque = true;
                 self.outputs = Some(Items::default());
                 self.unknown(|| format!("{what} {name} is not known to the proxy"));
+            }
+        }
+    }
+
+    /// Values of these types are made when a prepared statement is executed.
+    fn argument_types(&mut self, prepare: &pg_query::protobuf::PrepareStmt) {
+        for argument in &prepare.argtypes {
+            if let Some(NodeEnum::TypeName(name)) = &argument.node {
+                self.type_name(name);
             }
         }
     }
@@ -181,6 +194,8 @@ impl<'a> Walk<'a> {
             self.notes.extend(inner.notes);
             self.has_cast |= inner.has_cast;
             self.computes |= inner.computes;
+            self.sorts |= inner.sorts;
+            self.by_literal |= inner.by_literal;
             self.looked_up |= inner.looked_up;
             self.effects.extend(inner.effects.into_iter().filter(|effect| matches!(effect, Effect::SearchPath { .. })));
             self.stale |= inner.stale;

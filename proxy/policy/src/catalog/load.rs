@@ -131,14 +131,29 @@ pub(super) fn row(catalog: &mut Catalog, query: usize, values: &[Option<&str>]) 
             catalog.casts.push(Cast { source: row.parse(0)?, target: row.parse(1)?, function: row.parse(2)?, implicit, assigns });
         }
         q::EXPRESSIONS => {
-            let reads = row.text(1)? == "r";
+            let when = row.text(1)?;
             let text = row.optional(2)?.map(str::to_owned);
             if let (Some(relation), Some(text)) = (catalog.relations.get_mut(&row.parse(0)?), text) {
-                if reads { relation.read_expressions.push(text) } else { relation.write_expressions.push(text) }
+                match when {
+                    "r" => relation.read_expressions.push(text),
+                    "p" => {
+                        relation.planned_expressions.push(text.clone());
+                        relation.write_expressions.push(text);
+                    }
+                    _ => relation.write_expressions.push(text),
+                }
             }
         }
         q::TEMPORARY => {
             catalog.temporary.insert(row.text(0)?.to_owned());
+        }
+        q::SUPPORT => {
+            let (subject, function): (u32, u32) = (row.parse(1)?, row.parse(2)?);
+            if row.text(0)? == "t" {
+                catalog.support.push((subject, function));
+            } else if let Some(relation) = catalog.relations.get_mut(&subject) {
+                relation.read_code.push(function);
+            }
         }
         _ => return Err(row.error(format!("there is no query {query}"))),
     }
@@ -173,7 +188,8 @@ fn relation(catalog: &mut Catalog, row: &Row<'_>) -> Result<(), CatalogError> {
         view: OnceLock::new(),
         read_expressions: Vec::new(),
         write_expressions: Vec::new(),
-        code: [OnceLock::new(), OnceLock::new()],
+        planned_expressions: Vec::new(),
+        code: [OnceLock::new(), OnceLock::new(), OnceLock::new()],
     };
     catalog.relation_names.entry(relation.schema.clone()).or_default().insert(relation.name.clone(), relation.oid);
     if relation.row_type != 0 {

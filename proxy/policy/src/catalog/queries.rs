@@ -18,6 +18,7 @@ pub(super) const TYPES: usize = 12;
 pub(super) const CASTS: usize = 13;
 pub(super) const EXPRESSIONS: usize = 14;
 pub(super) const TEMPORARY: usize = 15;
+pub(super) const SUPPORT: usize = 16;
 
 /// The queries, in order.
 pub const QUERIES: &[CatalogQuery] = &[
@@ -87,6 +88,8 @@ pub const QUERIES: &[CatalogQuery] = &[
               UNION SELECT k.conrelid::text, 'w', d.refobjid::text FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_depend d \
                 ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND d.objid = k.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
                 WHERE k.conrelid <> 0 \
+              UNION SELECT s.stxrelid::text, 'i', d.refobjid::text FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_depend d \
+                ON d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND d.objid = s.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
               UNION SELECT i.indrelid::text, 'i', d.refobjid::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_depend d \
                 ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.indexrelid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
               ORDER BY 1, 2, 3",
@@ -114,7 +117,7 @@ pub const QUERIES: &[CatalogQuery] = &[
         sql: "SELECT t.oid::text, n.nspname::text, t.typname::text, t.typtype::text, t.typbasetype::text, t.typelem::text, t.typrelid::text, \
               (SELECT pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(k.conbin, 0) || ')', ' AND ' ORDER BY k.oid) \
                FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c'), \
-              (SELECT r.rngsubtype::text FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid) \
+              (SELECT r.rngsubtype::text FROM pg_catalog.pg_range r WHERE t.oid::text IN (r.rngtypid::text, pg_catalog.to_jsonb(r)->>'rngmultitypid')) \
               FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
               WHERE n.nspname <> 'pg_catalog' AND n.nspname !~ '^pg_(toast|temp|toast_temp)' ORDER BY t.oid",
     },
@@ -132,13 +135,13 @@ pub const QUERIES: &[CatalogQuery] = &[
                 JOIN pg_catalog.pg_class c ON c.oid = p.polrelid WHERE c.relrowsecurity AND p.polwithcheck IS NOT NULL \
               UNION ALL SELECT a.adrelid::text, 'w', pg_catalog.pg_get_expr(a.adbin, a.adrelid) FROM pg_catalog.pg_attrdef a \
                 WHERE a.adrelid >= 16384 \
-              UNION ALL SELECT k.conrelid::text, 'w', pg_catalog.pg_get_expr(k.conbin, k.conrelid) FROM pg_catalog.pg_constraint k \
+              UNION ALL SELECT k.conrelid::text, 'p', pg_catalog.pg_get_expr(k.conbin, k.conrelid) FROM pg_catalog.pg_constraint k \
                 WHERE k.conrelid >= 16384 AND k.contype = 'c' \
-              UNION ALL SELECT i.indrelid::text, 'w', pg_catalog.pg_get_expr(i.indexprs, i.indrelid) FROM pg_catalog.pg_index i \
+              UNION ALL SELECT i.indrelid::text, 'p', pg_catalog.pg_get_expr(i.indexprs, i.indrelid) FROM pg_catalog.pg_index i \
                 WHERE i.indrelid >= 16384 AND i.indexprs IS NOT NULL \
-              UNION ALL SELECT i.indrelid::text, 'w', pg_catalog.pg_get_expr(i.indpred, i.indrelid) FROM pg_catalog.pg_index i \
+              UNION ALL SELECT i.indrelid::text, 'p', pg_catalog.pg_get_expr(i.indpred, i.indrelid) FROM pg_catalog.pg_index i \
                 WHERE i.indrelid >= 16384 AND i.indpred IS NOT NULL \
-              UNION ALL SELECT t.partrelid::text, 'w', pg_catalog.pg_get_expr(t.partexprs, t.partrelid) FROM pg_catalog.pg_partitioned_table t \
+              UNION ALL SELECT t.partrelid::text, 'p', pg_catalog.pg_get_expr(t.partexprs, t.partrelid) FROM pg_catalog.pg_partitioned_table t \
                 WHERE t.partexprs IS NOT NULL \
               ORDER BY 1, 2, 3",
     },
@@ -146,5 +149,25 @@ pub const QUERIES: &[CatalogQuery] = &[
         name: "temporary",
         sql: "SELECT DISTINCT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
               WHERE n.nspname ~ '^pg_temp_' AND (c.relkind IN ('v','f') OR c.relrowsecurity OR c.relhasrules OR c.relhastriggers) ORDER BY 1",
+    },
+    // What orders, hashes or looks up values: functions in SQL or another language of users, of default operator classes, of the classes
+    // that ranges, indexes and partition keys name. Multiranges are newer than some servers, so their column is looked up by name.
+    CatalogQuery {
+        name: "support",
+        sql: "WITH code AS (SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+                WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')), \
+              class AS (SELECT o.oid, o.opcmethod, o.opcintype, o.opcdefault, s.function FROM pg_catalog.pg_opclass o \
+                JOIN (SELECT f.amprocfamily AS family, f.amproc::oid AS function FROM pg_catalog.pg_amproc f \
+                  UNION SELECT a.amopfamily, p.oprcode::oid FROM pg_catalog.pg_amop a JOIN pg_catalog.pg_operator p ON p.oid = a.amopopr) s \
+                ON s.family = o.opcfamily JOIN code ON code.oid = s.function) \
+              SELECT 't', c.opcintype::text, c.function::text FROM class c JOIN pg_catalog.pg_am m ON m.oid = c.opcmethod \
+                WHERE c.opcdefault AND m.amname IN ('btree', 'hash') \
+              UNION SELECT 't', t.oid::text, c.function::text FROM pg_catalog.pg_range r JOIN class c ON c.oid = r.rngsubopc \
+                JOIN pg_catalog.pg_type t ON t.oid::text IN (r.rngtypid::text, pg_catalog.to_jsonb(r)->>'rngmultitypid') \
+              UNION SELECT 'r', i.indrelid::text, c.function::text FROM pg_catalog.pg_index i, \
+                pg_catalog.unnest(i.indclass::oid[]) AS u(class) JOIN class c ON c.oid = u.class \
+              UNION SELECT 'r', k.partrelid::text, c.function::text FROM pg_catalog.pg_partitioned_table k, \
+                pg_catalog.unnest(k.partclass::oid[]) AS u(class) JOIN class c ON c.oid = u.class \
+              ORDER BY 1, 2, 3",
     },
 ];

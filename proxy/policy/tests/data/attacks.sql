@@ -92,6 +92,54 @@ create type evil.int4 as (a text);
 create function wipe_agg(s text, v text) returns text language plpgsql as $f$ begin delete from accounts; return v; end $f$;
 create aggregate agg_wipe(text) (sfunc = wipe_agg, stype = text);
 create procedure evil_commit() language plpgsql as $f$ begin delete from accounts; commit; end $f$;
+-- operands and arguments that only a literal becomes
+create type scratch.mood as enum ('happy');
+create function int_mood(a int, m scratch.mood) returns boolean language plpgsql as $f$ begin delete from accounts; return true; end $f$;
+create operator public.==> (leftarg = int, rightarg = scratch.mood, function = int_mood);
+create function mood_only(m scratch.mood) returns boolean language plpgsql as $f$ begin delete from accounts; return true; end $f$;
+create operator public.!!! (rightarg = scratch.mood, function = mood_only);
+create function public.abs(a int, m scratch.mood) returns int language plpgsql as $f$ begin delete from accounts; return a; end $f$;
+-- operator classes: for a range, an index, a partition key
+create function int_compare(a int, b int) returns int language plpgsql immutable as $f$ begin perform wipe_text('x'); return case when a < b then -1 when a > b then 1 else 0 end; end $f$;
+create operator class int_order for type int using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 int_compare(int, int);
+create type scratch.int_range as range (subtype = int, subtype_opclass = int_order);
+create table with_class(id int);
+insert into with_class select generate_series(1, 1000);
+create index on with_class (id int_order);
+create function int_hash(a int, seed bigint) returns bigint language plpgsql immutable as $f$ begin perform wipe_text('x'); return 0; end $f$;
+create operator class int_hashed for type int using hash as operator 1 =, function 2 int_hash(int, bigint);
+create table parted_hash(id int) partition by hash (id int_hashed);
+create table parted_hash_0 partition of parted_hash for values with (modulus 2, remainder 0);
+create table parted_hash_1 partition of parted_hash for values with (modulus 2, remainder 1);
+create type scratch.checked_range as range (subtype = scratch.checked);
+create table with_outer_text(id int, c scratch.outer_t, t text);
+create type scratch.checked_row as (a scratch.checked);
+create table with_checked_row(id int, r scratch.checked_row);
+-- what planning folds
+create function folded(i int) returns int language plpgsql immutable as $f$ begin perform wipe_text('x'); return i; end $f$;
+create table with_folded(id int, b text);
+create index on with_folded ((id + folded(1)));
+create table with_folded_check(id int check (folded(1) = 1));
+-- what is behind foreign tables
+create extension file_fdw;
+create extension postgres_fdw;
+create extension dblink;
+create server files foreign data wrapper file_fdw;
+create foreign table f_program(a text) server files options (program 'echo x');
+create server loop foreign data wrapper postgres_fdw;
+create foreign table f_customers_elsewhere(ssn text) server loop options (schema_name 'public', table_name 'customers');
+create table parted_foreign(a text) partition by list (a);
+create foreign table parted_foreign_1 partition of parted_foreign default server files options (program 'echo x');
+create view v_foreign as select * from f_program;
+-- a cascade into a table with a rule, one with a trigger of its partition
+create table parent_rule(id int primary key); insert into parent_rule values (1);
+create table child_rule(id int references parent_rule on delete cascade); insert into child_rule values (1);
+create rule r as on delete to child_rule do also delete from accounts;
+-- an overload of what the server has, but is not known to be harmless
+create function public.array_in(a text) returns int language sql as $f$ select 1 $f$;
+-- a statistics object that calls
+create table with_statistics(id int, b text);
+create statistics s_wipe on (wipe_lie(b)), id from with_statistics;
 grant all on all tables in schema public, evil, scratch to svc;
 grant all on all sequences in schema public to svc;
 grant usage, create on schema public, evil, scratch to svc;
