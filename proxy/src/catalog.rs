@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -94,8 +97,10 @@ struct Inner {
     runtime: Handle,
     max_age: Duration,
     current: ArcSwapOption<Loaded>,
+    /// How often a session changed the catalog, by whatever role it enters the server.
+    changes: Arc<AtomicU64>,
     /// How many loads have begun. Held over a load only as a number: see [`CatalogSource::next_generation`].
-    begun: std::sync::atomic::AtomicU64,
+    begun: AtomicU64,
     /// One load at a time.
     loading: tokio::sync::Mutex<()>,
 }
@@ -103,6 +108,8 @@ struct Inner {
 #[derive(Debug)]
 struct Loaded {
     at: Instant,
+    /// `changes` when the load began.
+    changes: u64,
     snapshot: Arc<Snapshot>,
 }
 
@@ -111,14 +118,16 @@ struct Loaded {
 pub struct Catalogs {
     dialer: Dialer,
     runtime: Handle,
+    changes: Arc<AtomicU64>,
     sources: Arc<Mutex<HashMap<String, CatalogSource>>>,
 }
 
 impl Catalogs {
-    /// None loaded yet. Loads run on `runtime`, so that a large catalog does not stop the sessions of the thread that asks for it.
+    /// None loaded yet. Loads run on `runtime`, so that a large catalog does not stop the sessions of the thread that asks for it. `changes` is
+    /// shared by all who enter the same server, whatever their role.
     #[must_use]
-    pub fn new(dialer: Dialer, runtime: Handle) -> Self {
-        Self { dialer, runtime, sources: Arc::default() }
+    pub fn new(dialer: Dialer, runtime: Handle, changes: Arc<AtomicU64>) -> Self {
+        Self { dialer, runtime, changes, sources: Arc::default() }
     }
 
     /// The source of a database, loaded at least once and not older than configured.
@@ -127,7 +136,8 @@ impl Catalogs {
     /// When it cannot be loaded; the next caller tries anew.
     pub async fn of(&self, database: &str) -> Result<CatalogSource, CatalogFailure> {
         let known = self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(database).cloned();
-        let source = known.unwrap_or_else(|| CatalogSource::new(database, self.dialer.clone(), self.runtime.clone()));
+        let source =
+            known.unwrap_or_else(|| CatalogSource::new(database, self.dialer.clone(), self.runtime.clone(), Arc::clone(&self.changes)));
         source.fresh().await?;
         // Only names the server knows are kept, so that guessed names cost no memory.
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,7 +146,7 @@ impl Catalogs {
 }
 
 impl CatalogSource {
-    fn new(database: &str, dialer: Dialer, runtime: Handle) -> Self {
+    fn new(database: &str, dialer: Dialer, runtime: Handle, changes: Arc<AtomicU64>) -> Self {
         let max_age = dialer.settings().catalog_refresh;
         Self {
             inner: Arc::new(Inner {
@@ -145,7 +155,8 @@ impl CatalogSource {
                 runtime,
                 max_age,
                 current: ArcSwapOption::empty(),
-                begun: std::sync::atomic::AtomicU64::new(0),
+                changes,
+                begun: AtomicU64::new(0),
                 loading: tokio::sync::Mutex::new(()),
             }),
         }
@@ -154,9 +165,10 @@ impl CatalogSource {
     /// A source that never loads: for tests of what stands on it.
     #[must_use]
     pub fn fixed(catalog: Catalog, dialer: Dialer, runtime: Handle) -> Self {
-        let source = Self::new("fixed", dialer, runtime);
+        let source = Self::new("fixed", dialer, runtime, Arc::default());
         source.inner.current.store(Some(Arc::new(Loaded {
             at: Instant::now(),
+            changes: 0,
             snapshot: Arc::new(Snapshot { generation: 1, catalog: Arc::new(catalog) }),
         })));
         source
@@ -177,10 +189,22 @@ impl CatalogSource {
         }
     }
 
+    /// A session committed a change of the catalog: nobody's facts are new enough from here on.
+    pub fn changed(&self) {
+        self.inner.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether a session changed the catalog since the newest facts were read.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        let changes = self.inner.changes.load(Ordering::SeqCst);
+        self.inner.current.load().as_ref().is_some_and(|loaded| loaded.changes < changes)
+    }
+
     /// The generation of a load that begins after this call. What was committed on the server before it is in that load.
     #[must_use]
     pub fn next_generation(&self) -> u64 {
-        self.inner.begun.load(std::sync::atomic::Ordering::SeqCst).saturating_add(1)
+        self.inner.begun.load(Ordering::SeqCst).saturating_add(1)
     }
 
     /// Facts of at least that generation, loading when needed. Cancel-safe: a load goes on for others when one caller is dropped.
@@ -226,7 +250,8 @@ impl CatalogSource {
     /// Loads and publishes. The caller holds `loading`.
     async fn load(&self) -> Result<Arc<Snapshot>, CatalogFailure> {
         let database = &self.inner.database;
-        let generation = self.inner.begun.fetch_add(1, std::sync::atomic::Ordering::SeqCst).saturating_add(1);
+        let changes = self.inner.changes.load(Ordering::SeqCst);
+        let generation = self.inner.begun.fetch_add(1, Ordering::SeqCst).saturating_add(1);
         let at = Instant::now();
         let loaded = tokio::time::timeout(LOAD_TIMEOUT, read(&self.inner.dialer, database)).await;
         let catalog = loaded
@@ -235,7 +260,7 @@ impl CatalogSource {
         metrics::catalog_loaded(at.elapsed().as_secs_f64());
         tracing::debug!(database, catalog.generation = generation, "catalog loaded");
         let snapshot = Arc::new(Snapshot { generation, catalog: Arc::new(catalog) });
-        self.inner.current.store(Some(Arc::new(Loaded { at, snapshot: Arc::clone(&snapshot) })));
+        self.inner.current.store(Some(Arc::new(Loaded { at, changes, snapshot: Arc::clone(&snapshot) })));
         Ok(snapshot)
     }
 }

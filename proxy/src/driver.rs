@@ -323,6 +323,9 @@ impl Driver {
             self.session.set_policy(policy);
         }
         // The catalog ages in the background; take what is there without asking.
+        if self.services.catalog.is_stale() {
+            self.session.catalog_changed_elsewhere();
+        }
         if !self.session.is_held() {
             let snapshot = self.services.catalog.snapshot();
             self.session.newer_catalog(snapshot.generation, || snapshot_catalog(&snapshot));
@@ -380,6 +383,7 @@ impl Driver {
                     self.operation =
                         Some(Box::pin(async move { Done::Catalog(catalog.refresh(generation).await.map_err(|error| error.to_string())) }));
                 }
+                Effect::CatalogChanged => self.services.catalog.changed(),
                 Effect::Anomaly { statement, what } => {
                     metrics::anomaly();
                     tracing::warn!(session.id = %self.who.session, statement, anomaly = %what, "anomaly");

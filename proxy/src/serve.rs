@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -94,8 +94,8 @@ impl From<SecretError> for ServeError {
 pub async fn check(config: &Config) -> Result<(), ServeError> {
     Transport::new(&config.listen)?;
     policy_source::load(&config.policy, &config.aws).await?;
-    entry(&config.upstream, config)?;
-    roles(config)?;
+    entry(&config.upstream, config, &Arc::default())?;
+    roles(config, &Arc::default())?;
     Verifier::new(&config.identity, Handle::current())?;
     mask_key(config).await?;
     Ok(())
@@ -186,7 +186,8 @@ async fn end(workers: Workers, gateway: &Gateway, mut drain: Drain) {
 
 async fn assemble(config: &Config, drain: &Drain) -> Result<Gateway, ServeError> {
     let transport = Transport::new(&config.listen)?;
-    let (entry, roles) = (entry(&config.upstream, config)?, roles(config)?);
+    let changes = Arc::default();
+    let (entry, roles) = (entry(&config.upstream, config, &changes)?, roles(config, &changes)?);
     let identity = Verifier::new(&config.identity, Handle::current())?;
     let mask_key = mask_key(config).await?;
     let (policy, reloader) = policy_source::load(&config.policy, &config.aws).await?;
@@ -225,14 +226,14 @@ async fn assemble(config: &Config, drain: &Drain) -> Result<Gateway, ServeError>
 }
 
 /// The server as one service role enters it.
-fn entry(settings: &crate::config::Upstream, config: &Config) -> Result<Entry, ServeError> {
+fn entry(settings: &crate::config::Upstream, config: &Config, changes: &Arc<AtomicU64>) -> Result<Entry, ServeError> {
     let dialer = Dialer::new(settings, &config.aws)?;
-    Ok(Entry { catalogs: Catalogs::new(dialer.clone(), Handle::current()), dialer })
+    Ok(Entry { catalogs: Catalogs::new(dialer.clone(), Handle::current(), Arc::clone(changes)), dialer })
 }
 
-fn roles(config: &Config) -> Result<Vec<(Vec<String>, Entry)>, ServeError> {
+fn roles(config: &Config, changes: &Arc<AtomicU64>) -> Result<Vec<(Vec<String>, Entry)>, ServeError> {
     let roles = config.upstream.roles.iter();
-    roles.map(|role| Ok((role.groups.clone(), entry(&config.upstream.entered_as(role), config)?))).collect()
+    roles.map(|role| Ok((role.groups.clone(), entry(&config.upstream.entered_as(role), config, changes)?))).collect()
 }
 
 /// 32 bytes in hex. Without one configured, hashes are made under a key of this process alone.

@@ -15,6 +15,7 @@ use crate::state::{SearchPath, SessionState};
 use crate::{Catalog, StatementFacts, StatementKind};
 
 mod aggregate;
+mod alter;
 mod call;
 mod code;
 mod copy;

@@ -71,6 +71,13 @@ impl Trace {
 }
 
 impl Judgement {
+    /// Whether other sessions may find another catalog afterwards. What functions of users do inside is not followed here.
+    #[must_use]
+    pub fn changes_catalog(&self) -> bool {
+        self.statements.iter().any(|facts| facts.kind >= crate::StatementKind::Ddl)
+            || self.trace.effects.iter().any(|effect| matches!(effect, Effect::Changed(_)))
+    }
+
     /// Whether the judgement serves every text with the same fingerprint: what is refused or held is told with its own text, and some judgements
     /// are made by the value of a literal.
     #[must_use]

@@ -17,6 +17,8 @@ pub(crate) mod changes;
 use changes::Changes;
 
 const MOST_PATHS: usize = 6;
+/// What `$user` may stand for; only those who have a schema of their name make a difference.
+const MOST_ROLES: usize = 64;
 const MOST_NAMES: usize = 4096;
 const MOST_CANDIDATES: usize = 4;
 
@@ -208,7 +210,7 @@ impl SessionState {
                 if self.roles.contains(role) {
                     return;
                 }
-                if self.roles.len() >= MOST_PATHS {
+                if self.roles.len() >= MOST_ROLES {
                     self.path_unknown = true;
                 } else {
                     self.roles.push(role.clone());

@@ -50,6 +50,8 @@ pub enum Effect {
         /// Generation at hand.
         generation: u64,
     },
+    /// The session changed the catalog and its transaction ended: facts read before count for no session any more.
+    CatalogChanged,
     /// One line for operators.
     Anomaly {
         /// Statement number.

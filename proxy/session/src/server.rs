@@ -365,6 +365,7 @@ impl Session {
         if judgement.statements.iter().any(|facts| facts.action == SessionAction::CatalogChange) {
             self.catalog_dirty = true;
             self.catalog_pending = true;
+            self.catalog_shared |= judgement.changes_catalog();
         }
     }
 
@@ -524,6 +525,9 @@ impl Session {
             self.transaction_protected = false;
             // The side connection sees what the transaction changed only now.
             self.catalog_dirty |= std::mem::take(&mut self.catalog_pending) || self.state.has_changes();
+            if std::mem::take(&mut self.catalog_shared) {
+                self.effects.push_back(Effect::CatalogChanged);
+            }
             self.forget_portals();
         }
         self.to_client.copy(0, frame);

@@ -134,6 +134,8 @@ pub struct Session {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) catalog_generation: u64,
     pub(crate) catalog_dirty: bool,
+    /// Other sessions are to know of a change once the transaction ends.
+    pub(crate) catalog_shared: bool,
     /// The open transaction changed the catalog.
     pub(crate) catalog_pending: bool,
     /// The server said goodbye with a FATAL error, which the client has seen.
@@ -240,6 +242,7 @@ impl Session {
             catalog,
             catalog_generation,
             catalog_dirty: false,
+            catalog_shared: false,
             catalog_pending: false,
             server_ended: false,
             refreshed: false,
@@ -314,6 +317,11 @@ impl Session {
         if matches!(self.intake, Intake::Catalog) {
             self.intake = Intake::Open;
         }
+    }
+
+    /// Another session changed the catalog: the next text is judged by newer facts.
+    pub const fn catalog_changed_elsewhere(&mut self) {
+        self.catalog_dirty = true;
     }
 
     /// Catalog facts could not be loaded: those at hand must do, and what they do not know counts as unknown.

@@ -333,7 +333,8 @@ async fn cancel_reaches_the_statement(server: &Server) {
 
 async fn catalogs_load_and_share_loads(server: &Server) {
     server.sql("CREATE TABLE customers (id int PRIMARY KEY, ssn text)").await;
-    let catalogs = Catalogs::new(dialer(&server.settings("scram_role", true)), tokio::runtime::Handle::current());
+    let catalogs =
+        Catalogs::new(dialer(&server.settings("scram_role", true)), tokio::runtime::Handle::current(), std::sync::Arc::default());
     let source = catalogs.of("postgres").await.unwrap();
     let first = source.snapshot();
     assert_eq!((first.generation, source.next_generation()), (1, 2));

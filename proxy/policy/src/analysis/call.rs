@@ -170,6 +170,10 @@ impl<'a> Walk<'a> {
             self.has_cast = true;
             return result;
         }
+        if schema != Some("pg_catalog") && self.state.changes.is_function_uncertain(name) {
+            result.opaque = true;
+            return result;
+        }
         if schema == Some("pg_catalog") || (schema.is_none() && self.catalog.functions_named(name).next().is_none()) {
             // `column(whole row)` is a column.
             let is_column = schema.is_none() && count == 1 && !arguments.sources.is_empty();
@@ -242,7 +246,11 @@ impl<'a> Walk<'a> {
     pub(super) fn function_changed(&mut self, name: &str) {
         self.looked_up = true;
         if self.state.changes.is_function_uncertain(name) {
-            self.changed(name);
+            // Whatever it is by now, it is a function of users.
+            self.opaque = true;
+            self.raise(StatementKind::Procedural, || {
+                format!("what function {name} does was changed in this session and is not in the catalog yet")
+            });
         }
         if matches!(self.interest, Interest::All) && self.called_names.len() < 256 {
             self.called_names.insert(name.to_owned());

@@ -63,6 +63,9 @@ impl<'a> Walk<'a> {
     /// COPY of a relation: its columns when it goes to the client.
     fn copied_relation(&mut self, copy: &CopyStmt, range: &pg_query::protobuf::RangeVar) -> Option<Vec<CopyColumn>> {
         let mut columns = None;
+        if copy.is_from {
+            self.writing_changed(crate::state::truncate(&range.relname));
+        }
         for relation in self.resolve(range) {
             if copy.is_from {
                 self.write(relation);

@@ -1,9 +1,7 @@
 //! Statements that change the schema, privileges or roles, or maintain the database: what they touch, and which names mean
 //! something else afterwards.
 
-use pg_query::protobuf::{
-    AlterTableStmt, AlterTableType, ColumnDef, ConstrType, CreateStmt, DropStmt, GrantStmt, IndexStmt, ObjectType, RangeVar, RenameStmt,
-};
+use pg_query::protobuf::{CmdType, ColumnDef, ConstrType, CreateStmt, DropStmt, GrantStmt, IndexStmt, ObjectType, RangeVar, RenameStmt};
 use pg_query::{Node, NodeEnum};
 
 use super::expression::variant;
@@ -112,11 +110,15 @@ impl<'a> Walk<'a> {
             }
             N::CreateTrigStmt(trigger) => {
                 self.ddl("creates a trigger");
-                self.alters(trigger.relation.as_ref());
+                self.alters_writing(trigger.relation.as_ref());
             }
             N::RuleStmt(rule) => {
                 self.ddl("creates a rule");
-                self.alters(rule.relation.as_ref());
+                if matches!(CmdType::try_from(rule.event), Ok(CmdType::CmdInsert | CmdType::CmdUpdate | CmdType::CmdDelete)) {
+                    self.alters_writing(rule.relation.as_ref());
+                } else {
+                    self.alters(rule.relation.as_ref());
+                }
             }
             N::CreatePolicyStmt(policy) => {
                 self.dcl("changes row security");
@@ -279,14 +281,7 @@ impl<'a> Walk<'a> {
 
     fn create_table(&mut self, create: &CreateStmt) {
         self.ddl("creates a table");
-        let mut plain = create.inh_relations.is_empty() && create.partbound.is_none() && create.of_typename.is_none();
-        for parent in &create.inh_relations {
-            if let Some(NodeEnum::RangeVar(range)) = &parent.node {
-                self.mention(range);
-                // Its rows are rows of the parent from now on.
-                self.change(Change::Relation(range.relname.clone()));
-            }
-        }
+        let mut plain = create.of_typename.is_none();
         for element in create.table_elts.iter().chain(&create.constraints) {
             match &element.node {
                 Some(NodeEnum::TableLikeClause(like)) => {
@@ -300,6 +295,16 @@ impl<'a> Walk<'a> {
                 _ => plain = false,
             }
         }
+        for parent in &create.inh_relations {
+            if let Some(NodeEnum::RangeVar(range)) = &parent.node {
+                self.mention(range);
+                // Its rows are rows of the parent from now on; a plain one brings nothing with it that the parent does not have.
+                if !plain || create.partspec.is_some() {
+                    self.change(Change::Relation(truncate(&range.relname).to_owned()));
+                }
+            }
+        }
+        plain &= create.inh_relations.is_empty() && create.partbound.is_none();
         let Some(range) = &create.relation else { return };
         let exists = create.if_not_exists && !self.candidates(range).is_empty();
         if !exists {
@@ -308,7 +313,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A column that runs nothing but harmless functions of the server.
-    fn is_plain_column(&mut self, column: &ColumnDef) -> bool {
+    pub(super) fn is_plain_column(&mut self, column: &ColumnDef) -> bool {
         let builtin = column.type_name.as_ref().and_then(|name| strings(&name.names)).is_some_and(|names| match names.as_slice() {
             [name] => crate::builtin::is_type(name) || matches!(*name, "serial" | "bigserial" | "smallserial" | "serial4" | "serial8"),
             ["pg_catalog", _] => true,
@@ -319,7 +324,7 @@ impl<'a> Walk<'a> {
             && column.constraints.iter().all(|constraint| self.is_plain_constraint(constraint))
     }
 
-    fn is_plain_constraint(&mut self, node: &Node) -> bool {
+    pub(super) fn is_plain_constraint(&mut self, node: &Node) -> bool {
         let Some(NodeEnum::Constraint(constraint)) = &node.node else { return false };
         if let Some(range) = &constraint.pktable {
             self.mention(range);
@@ -346,56 +351,6 @@ impl<'a> Walk<'a> {
             index.index_params.iter().any(|param| matches!(&param.node, Some(NodeEnum::IndexElem(element)) if element.expr.is_some()));
         if computed || index.where_clause.is_some() {
             self.change(Change::Relation(range.relname.clone()));
-        }
-    }
-
-    fn alter_table(&mut self, alter: &AlterTableStmt) {
-        self.ddl("alters a table");
-        let Some(range) = &alter.relation else { return };
-        self.mention(range);
-        if ObjectType::try_from(alter.objtype) == Ok(ObjectType::ObjectType) {
-            self.change(Change::Everything(SHAPE));
-        }
-        for command in &alter.cmds {
-            let Some(NodeEnum::AlterTableCmd(command)) = &command.node else { continue };
-            use AlterTableType as T;
-            match AlterTableType::try_from(command.subtype) {
-                Ok(T::AtChangeOwner) => self.dcl("changes ownership"),
-                Ok(T::AtEnableRowSecurity | T::AtDisableRowSecurity | T::AtForceRowSecurity | T::AtNoForceRowSecurity) => {
-                    self.dcl("changes row security");
-                    self.alters(Some(range));
-                }
-                Ok(T::AtAddColumn) => match command.def.as_deref().and_then(|definition| definition.node.as_ref()) {
-                    Some(NodeEnum::ColumnDef(column)) if self.is_plain_column(column) => {
-                        self.change(Change::Extended(range.relname.clone()));
-                    }
-                    _ => self.alters(Some(range)),
-                },
-                Ok(T::AtAddConstraint) => {
-                    if !command.def.as_deref().is_some_and(|constraint| self.is_plain_constraint(constraint)) {
-                        self.alters(Some(range));
-                    }
-                }
-                Ok(
-                    T::AtSetNotNull
-                    | T::AtDropNotNull
-                    | T::AtSetStatistics
-                    | T::AtSetStorage
-                    | T::AtSetRelOptions
-                    | T::AtResetRelOptions
-                    | T::AtValidateConstraint
-                    | T::AtDropConstraint
-                    | T::AtClusterOn
-                    | T::AtSetLogged
-                    | T::AtSetUnLogged
-                    | T::AtReplicaIdentity,
-                ) => {}
-                Ok(T::AtAttachPartition | T::AtDetachPartition | T::AtAddInherit | T::AtDropInherit) => {
-                    self.alters(Some(range));
-                    self.change(Change::Everything(SHAPE));
-                }
-                _ => self.alters(Some(range)),
-            }
         }
     }
 
@@ -427,7 +382,11 @@ impl<'a> Walk<'a> {
                         && let Some((_, relation)) = list.items.split_last()
                         && let Some(range) = names_range(relation)
                     {
-                        self.alters(Some(&range));
+                        if kind == Ok(O::ObjectTrigger) {
+                            self.alters_writing(Some(&range));
+                        } else {
+                            self.alters(Some(&range));
+                        }
                     }
                 }
                 Ok(O::ObjectIndex | O::ObjectStatisticExt | O::ObjectPublication | O::ObjectCollation) => {}
@@ -486,15 +445,6 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A relation whose code, columns or rows change.
-    fn alters(&mut self, relation: Option<&RangeVar>) {
-        let Some(range) = relation else { return };
-        self.mention(range);
-        let name = truncate(&range.relname).to_owned();
-        let temporary = self.state.temporary && self.candidates(range).is_empty();
-        self.change(if temporary { Change::Temporary(name) } else { Change::Relation(name) });
-    }
-
     /// A relation that a change of the schema is about: for rules on relations. That it is not known makes nothing worse.
     pub(super) fn mention(&mut self, range: &RangeVar) {
         let found = self.candidates(range);
@@ -523,7 +473,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn change(&mut self, change: Change) {
+    pub(super) fn change(&mut self, change: Change) {
         self.effects.push(Effect::Changed(change));
     }
 
@@ -570,7 +520,7 @@ impl<'a> Walk<'a> {
 /// `AccessShareLock` of the server's lock modes.
 const ACCESS_SHARE: i32 = 1;
 
-const SHAPE: &str = "the session changed types, operators or schemas, and the catalog does not show it yet";
+pub(super) const SHAPE: &str = "the session changed types, operators or schemas, and the catalog does not show it yet";
 
 fn list_range(object: &Node) -> Option<RangeVar> {
     match &object.node {

@@ -157,6 +157,9 @@ impl<'a> Walk<'a> {
                     if self.state.changes.is_relation_uncertain(&kin.name) {
                         self.changed(&kin.name);
                     }
+                    if writes {
+                        self.writing_changed(&kin.name);
+                    }
                     if down {
                         self.calls.extend(kin.read_code.iter().copied());
                         self.runs(kin, false);
@@ -222,6 +225,16 @@ impl<'a> Walk<'a> {
         understand(self.catalog, relation, level);
     }
 
+    /// What writing a relation of that name runs may have been changed by the session itself.
+    pub(super) fn writing_changed(&mut self, name: &str) {
+        if self.state.changes.is_writing_uncertain(name) {
+            self.opaque = true;
+            self.raise(StatementKind::Procedural, || {
+                format!("what writing {name} runs was changed in this session and is not in the catalog yet")
+            });
+        }
+    }
+
     /// A relation is written.
     pub(super) fn write(&mut self, relation: &'a Relation) {
         self.kind = self.kind.max(StatementKind::Write);
@@ -235,6 +248,7 @@ impl<'a> Walk<'a> {
         if self.state.changes.is_relation_uncertain(&relation.name) {
             self.changed(&relation.name);
         }
+        self.writing_changed(&relation.name);
         self.use_columns(relation);
         for column in &relation.columns {
             self.use_type(column.type_oid, 0);
@@ -267,6 +281,7 @@ impl<'a> Walk<'a> {
                 self.calls.extend(referencing.write_code.iter().copied());
                 self.runs(referencing, true);
                 self.kin(referencing, true);
+                self.writing_changed(&referencing.name);
                 if referencing.write_rules {
                     self.calls.extend(referencing.rule_functions.iter().copied());
                     self.raise(StatementKind::Procedural, || format!("{}.{} has rules on writing", referencing.schema, referencing.name));

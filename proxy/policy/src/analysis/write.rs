@@ -143,6 +143,7 @@ impl<'a> Walk<'a> {
         };
         let alias = range.alias.as_ref().map_or(range.relname.as_str(), |alias| alias.aliasname.as_str()).to_owned();
         let found = self.resolve(range);
+        self.writing_changed(truncate(&range.relname));
         if found.is_empty() {
             scope.ranges.push(Range { alias, schema: None, source: Source::Items(Items::default()) });
             return;

@@ -14,7 +14,7 @@ use crate::rule::{Action, Hold, Route, Rule, Settings, TrustedFunction, What, Wh
 
 mod masks;
 
-const DEFAULT_STATEMENT_BYTES: usize = 1 << 20;
+const DEFAULT_STATEMENT_BYTES: usize = 2 << 20;
 const GREATEST_STATEMENT_BYTES: usize = 16 << 20;
 const DEFAULT_STATEMENTS: usize = 1000;
 const LONGEST_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);

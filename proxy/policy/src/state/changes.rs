@@ -23,6 +23,10 @@ pub(crate) enum Change {
     Relation(String),
     /// The same, for as long as the session lasts: temporary relations never show in the facts.
     Temporary(String),
+    /// What writing a relation runs: triggers, rules, defaults. Reading it is what it was.
+    Writes(String),
+    /// The same of a temporary relation.
+    TemporaryWrites(String),
     /// Whatever function has this name.
     Function(String),
     /// Whatever type has this name.
@@ -39,6 +43,8 @@ pub(crate) struct Changes {
     extended: HashSet<String>,
     relations: HashSet<String>,
     temporary: HashSet<String>,
+    writes: HashSet<String>,
+    temporary_writes: HashSet<String>,
     functions: HashSet<String>,
     types: HashSet<String>,
     everything: Option<&'static str>,
@@ -49,7 +55,7 @@ impl Changes {
     pub(crate) fn add(&mut self, change: &Change) -> bool {
         let kept =
             self.created.len() + self.dropped.len() + self.extended.len() + self.relations.len() + self.functions.len() + self.types.len();
-        if kept + self.temporary.len() >= MOST_NAMES {
+        if kept + self.temporary.len() + self.writes.len() + self.temporary_writes.len() >= MOST_NAMES {
             return self.everything.replace("more names were changed in this transaction than are followed").is_none();
         }
         match change {
@@ -70,6 +76,8 @@ impl Changes {
             Change::Extended(name) => self.extended.insert(name.clone()),
             Change::Relation(name) => self.relations.insert(name.clone()),
             Change::Temporary(name) => self.temporary.insert(name.clone()),
+            Change::Writes(name) => self.writes.insert(name.clone()),
+            Change::TemporaryWrites(name) => self.temporary_writes.insert(name.clone()),
             Change::Function(name) => self.functions.insert(name.clone()),
             Change::Type(name) => self.types.insert(name.clone()),
             Change::Everything(why) => self.everything.replace(why).is_none(),
@@ -83,13 +91,15 @@ impl Changes {
                 && self.dropped.is_empty()
                 && self.extended.is_empty()
                 && self.relations.is_empty()
+                && self.writes.is_empty()
                 && self.functions.is_empty()
                 && self.types.is_empty())
     }
 
     /// Facts were loaded that show every change but temporary relations.
     pub(crate) fn loaded(&mut self) {
-        *self = Self { temporary: std::mem::take(&mut self.temporary), ..Self::default() };
+        let (temporary, temporary_writes) = (std::mem::take(&mut self.temporary), std::mem::take(&mut self.temporary_writes));
+        *self = Self { temporary, temporary_writes, ..Self::default() };
     }
 
     /// The new table that a name means; the schema may be left out.
@@ -105,6 +115,11 @@ impl Changes {
         self.relations.contains(name)
             || self.temporary.contains(name)
             || self.dropped.iter().any(|dropped| dropped.name == name && !self.created.contains(dropped))
+    }
+
+    /// Whether writing a relation of this name may run something new.
+    pub(crate) fn is_writing_uncertain(&self, name: &str) -> bool {
+        self.writes.contains(name) || self.temporary_writes.contains(name)
     }
 
     /// Whether the relation that the facts at hand show under this name is gone.

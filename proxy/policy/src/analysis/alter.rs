@@ -1,0 +1,106 @@
+//! Changes of relations that exist: which of them make reading or writing the relation something else until the catalog shows it.
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{AlterTableStmt, AlterTableType, DropBehavior, ObjectType, RangeVar};
+
+use super::Walk;
+use super::ddl::SHAPE;
+use crate::state::changes::Change;
+use crate::state::truncate;
+
+impl Walk<'_> {
+    pub(super) fn alter_table(&mut self, alter: &AlterTableStmt) {
+        self.ddl("alters a table");
+        let Some(range) = &alter.relation else { return };
+        self.mention(range);
+        if ObjectType::try_from(alter.objtype) == Ok(ObjectType::ObjectType) {
+            self.change(Change::Everything(SHAPE));
+        }
+        for command in &alter.cmds {
+            let Some(NodeEnum::AlterTableCmd(command)) = &command.node else { continue };
+            use AlterTableType as T;
+            match AlterTableType::try_from(command.subtype) {
+                Ok(T::AtChangeOwner) => self.dcl("changes ownership"),
+                Ok(T::AtEnableRowSecurity | T::AtDisableRowSecurity | T::AtForceRowSecurity | T::AtNoForceRowSecurity) => {
+                    self.dcl("changes row security");
+                    self.alters(Some(range));
+                }
+                Ok(T::AtAddColumn) => match command.def.as_deref().and_then(|definition| definition.node.as_ref()) {
+                    Some(NodeEnum::ColumnDef(column)) if self.is_plain_column(column) => {
+                        self.change(Change::Extended(range.relname.clone()));
+                    }
+                    _ => self.alters(Some(range)),
+                },
+                Ok(T::AtAddConstraint) => {
+                    if !command.def.as_deref().is_some_and(|constraint| self.is_plain_constraint(constraint)) {
+                        self.alters(Some(range));
+                    }
+                }
+                Ok(
+                    T::AtSetNotNull
+                    | T::AtDropNotNull
+                    | T::AtSetStatistics
+                    | T::AtSetStorage
+                    | T::AtSetRelOptions
+                    | T::AtResetRelOptions
+                    | T::AtValidateConstraint
+                    | T::AtDropConstraint
+                    | T::AtClusterOn
+                    | T::AtSetLogged
+                    | T::AtSetUnLogged
+                    | T::AtReplicaIdentity,
+                ) => {}
+                // Where something else goes with it, names may mean other relations.
+                Ok(T::AtDropColumn) if DropBehavior::try_from(command.behavior) != Ok(DropBehavior::DropCascade) => {
+                    self.change(Change::Extended(range.relname.clone()));
+                }
+                Ok(
+                    T::AtColumnDefault
+                    | T::AtAddIdentity
+                    | T::AtSetIdentity
+                    | T::AtDropIdentity
+                    | T::AtEnableTrig
+                    | T::AtEnableAlwaysTrig
+                    | T::AtEnableReplicaTrig
+                    | T::AtDisableTrig
+                    | T::AtEnableTrigAll
+                    | T::AtDisableTrigAll
+                    | T::AtEnableTrigUser
+                    | T::AtDisableTrigUser,
+                ) => self.alters_writing(Some(range)),
+                Ok(T::AtAttachPartition | T::AtDetachPartition | T::AtAddInherit | T::AtDropInherit) => {
+                    self.alters(Some(range));
+                    self.change(Change::Everything(SHAPE));
+                }
+                _ => self.alters(Some(range)),
+            }
+        }
+    }
+
+    /// A relation whose code, columns or rows change.
+    pub(super) fn alters(&mut self, relation: Option<&RangeVar>) {
+        let Some(range) = relation else { return };
+        self.mention(range);
+        let name = truncate(&range.relname).to_owned();
+        if self.may_be_temporary(range) {
+            self.change(Change::Temporary(name.clone()));
+        }
+        self.change(Change::Relation(name));
+    }
+
+    /// A relation whose writing runs something else from now on.
+    pub(super) fn alters_writing(&mut self, relation: Option<&RangeVar>) {
+        let Some(range) = relation else { return };
+        self.mention(range);
+        let name = truncate(&range.relname).to_owned();
+        if self.may_be_temporary(range) {
+            self.change(Change::TemporaryWrites(name.clone()));
+        }
+        self.change(Change::Writes(name));
+    }
+
+    /// Temporary relations hide others of their name, and the catalog never shows them.
+    fn may_be_temporary(&self, range: &RangeVar) -> bool {
+        self.state.temporary && (range.schemaname.is_empty() || range.schemaname == "pg_temp")
+    }
+}
