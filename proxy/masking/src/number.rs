@@ -84,7 +84,7 @@ fn text_integer(value: &[u8]) -> Option<i128> {
 
 /// The integer part of a `numeric` in binary: count, weight, sign, scale, then base-10000 digits
 /// (`numeric_send` in src/backend/utils/adt/numeric.c).
-fn numeric_integer(value: &[u8]) -> Option<i128> {
+pub(crate) fn numeric_integer(value: &[u8]) -> Option<i128> {
     let (header, digits) = value.split_at_checked(8)?;
     let (count, header) = header.split_first_chunk::<2>()?;
     let (weight, header) = header.split_first_chunk::<2>()?;
