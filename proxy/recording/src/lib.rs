@@ -18,6 +18,7 @@ pub use v1::names::ObjectName;
 pub use v1::object::{FormatError, JournalEntry, Limits};
 pub use v1::recording::{Object, Recording};
 pub use v1::seal::{OrphanSeal, seal_orphan};
+pub use v1::sealed::{DataKey, SealError, Sealed, Share, opening_key_id};
 pub use v1::summary::Summary;
 pub use v1::verify::{Finding, Problem, Report, verify_session, verify_store};
 pub use v1::writer::{JournalWriter, SegmentWriter};

@@ -6,7 +6,7 @@ use minicbor::data::Type;
 
 use super::object::FormatError;
 
-/// Deepest nesting that an event has is 4.
+/// Deepest nesting that an event has is 5.
 const MAX_DEPTH: u8 = 8;
 
 /// Most items in one event or entry: an item takes one byte to claim and forty to hold.
@@ -154,6 +154,11 @@ impl Fields {
             Value::Map(entries) => Ok(Self(entries)),
             _ => Err(FormatError::Malformed("expected a map")),
         }
+    }
+
+    /// A field of any type.
+    pub(crate) fn value(&mut self, name: &'static str) -> Result<Value, FormatError> {
+        self.take(name)
     }
 
     fn take(&mut self, name: &'static str) -> Result<Value, FormatError> {

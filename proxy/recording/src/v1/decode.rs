@@ -49,6 +49,7 @@ pub(crate) fn event(kind: &str, body: Value) -> Result<Event, FormatError> {
         "cancel" => Event::Cancel { statement: f.uint("statement")? },
         "gap" => Event::Gap { events: f.uint("events")?, reason: f.text("reason")? },
         "anomaly" => Event::Anomaly { statement: f.uint("statement")?, what: f.text("what")? },
+        "sealed" => Event::Sealed(super::sealed::read(&mut f)?),
         "session-end" => Event::SessionEnd { reason: f.text("reason")? },
         _ => return Err(FormatError::UnknownKind(kind.chars().take(40).collect())),
     };

@@ -34,6 +34,7 @@ pub(crate) fn kind(event: &Event) -> &'static str {
         Event::Cancel { .. } => "cancel",
         Event::Gap { .. } => "gap",
         Event::Anomaly { .. } => "anomaly",
+        Event::Sealed(_) => "sealed",
         Event::SessionEnd { .. } => "session-end",
     }
 }
@@ -46,7 +47,8 @@ pub(crate) fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-fn body(w: &mut Writer<'_>, event: &Event) {
+/// The body of an event.
+pub(super) fn body(w: &mut Writer<'_>, event: &Event) {
     match event {
         Event::SessionStart(start) => session_start(w, start),
         Event::Statement { statement, extended, text, parameters, digest } => {
@@ -147,6 +149,7 @@ fn body(w: &mut Writer<'_>, event: &Event) {
             text(w, "what", what);
             uint(w, "statement", *statement);
         }
+        Event::Sealed(sealed) => super::sealed::write(w, sealed),
         Event::SessionEnd { reason } => {
             w.map(1);
             text(w, "reason", reason);

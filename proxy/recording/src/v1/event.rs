@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::sealed::Sealed;
+
 /// One event. Its number in the session, its time and the hash of the event before are the envelope's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -138,6 +140,8 @@ pub enum Event {
         /// What.
         what: String,
     },
+    /// Another event, of which a part is sealed.
+    Sealed(Sealed),
     /// Always the last event of a sealed recording.
     SessionEnd {
         /// Why: `client terminated`, `client gone`, `upstream gone`, `drain`, `lifetime`, `recorder failed`, `orphan` …

@@ -16,6 +16,7 @@ pub mod names;
 pub mod object;
 pub mod recording;
 pub mod seal;
+pub mod sealed;
 pub mod summary;
 pub mod verify;
 pub mod writer;

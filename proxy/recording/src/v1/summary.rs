@@ -60,7 +60,7 @@ pub struct Summary {
 impl Summary {
     /// Takes an event into account.
     pub fn observe(&mut self, event: &Event) {
-        match event {
+        match event.shown() {
             Event::SessionStart(start) => {
                 self.issuer.clone_from(&start.issuer);
                 self.subject.clone_from(&start.subject);

@@ -13,6 +13,7 @@ use super::manifest::{Manifest, Payload as _, SignedError};
 use super::names::{ObjectName, day};
 use super::object::{FormatError, Limits};
 use super::recording::{Object, Recording};
+use super::sealed::SealError;
 use super::summary::Summary;
 
 /// Something that is wrong, and where.
@@ -120,6 +121,9 @@ pub enum Problem {
         /// First missing.
         first: u64,
     },
+    /// A sealed part that does not open with the keys at hand, or is not what was committed to.
+    #[error("{0}")]
+    Sealed(SealError),
     /// Lost at the end of a crashed task, before it was acknowledged.
     #[error("never stored: its task ended without it; nothing in it or after it was acknowledged")]
     NeverAcknowledged,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{Encoded, events, keys, recording_key, sealed, session};
 use bytes::Bytes;
-use countersign_recording::{Limits, Object, RawEvent, verify_store};
+use countersign_recording::{Chain, DataKey, Event, Limits, Object, RawEvent, Share, verify_store};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -72,4 +72,30 @@ fn walk(root: &Path, at: &Path, objects: &mut Vec<Object>) {
             objects.push(Object { key, bytes: Bytes::from(fs::read(&path).unwrap()) });
         }
     }
+}
+
+/// Compressed bytes again, so this is kept as it was first written, and must open for ever.
+#[test]
+fn the_committed_sealed_event_opens() {
+    let path = golden().join("v1/sealed.cborseq");
+    let exact = events(session(1)).into_iter().find(|event| matches!(event, Event::Statement { .. })).unwrap();
+    let key = DataKey::of_shares([&[3; 32], &[5; 32]]);
+    if std::env::var_os("COUNTERSIGN_BLESS").is_some() {
+        let shares =
+            ["0011223344556677", "8899aabbccddeeff"].map(|name| Share { key: name.into(), wrapped: Bytes::from_static(b"wrapped") });
+        let mut shown = exact.clone();
+        if let Event::Statement { text, parameters, digest, .. } = &mut shown {
+            *text = Bytes::from_static(b"delete from accounts where id = '[sealed]'");
+            parameters.clear();
+            *digest = [0; 32];
+        }
+        let sealed = key.seal(session(1), [1; 12], &exact, shown, &shares).unwrap();
+        let mut bytes = Vec::new();
+        Chain::new(session(1)).append(1, &Event::Sealed(sealed), &mut bytes);
+        fs::write(&path, bytes).unwrap();
+    }
+    let raw = RawEvent::sequence(&Bytes::from(fs::read(&path).unwrap())).unwrap().remove(0);
+    let Event::Sealed(sealed) = raw.event().unwrap() else { panic!("not sealed") };
+    assert_eq!((sealed.shown.kind(), sealed.shares.len()), ("statement", 2));
+    assert_eq!(key.open(session(1), &sealed, &Limits::default()).unwrap(), exact);
 }

@@ -12,6 +12,9 @@ fn run(python: &str, key: &Path, directory: &Path) -> Output {
 
 #[test]
 fn the_python_reader_verifies_and_refuses() {
+    let script = include_str!("../../../../docs/read_recording.py");
+    let lines = script.lines().filter(|line| !line.trim().is_empty()).count();
+    assert!(lines <= 60, "the reader is to be read: {lines} lines");
     let python = env::var("COUNTERSIGN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let there =
         Command::new(&python).args(["-c", "import cbor2, zstandard, cryptography"]).output().is_ok_and(|output| output.status.success());
