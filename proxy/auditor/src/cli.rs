@@ -16,6 +16,7 @@ use crate::export::{self, Format};
 use crate::keys::TrustedKeys;
 use crate::list::{self, Filter};
 use crate::load::Archive;
+use crate::opening::OpeningKeys;
 use crate::reconcile::{self, Sources};
 use crate::replay::{self, NoKeys, Pace, Terminal};
 use crate::seal::Signer;
@@ -46,6 +47,8 @@ struct Source {
     /// A task that wrote nothing for so many minutes is taken to be gone
     #[arg(long, global = true, default_value_t = 60)]
     silence: u32,
+    #[command(flatten)]
+    opening: OpeningKeys,
 }
 
 #[derive(Debug, Subcommand)]
@@ -212,6 +215,14 @@ enum Command {
         #[arg(long)]
         public_key: PathBuf,
     },
+    /// Print what was sealed in a recording; needs every opening key, or shares of those that others hold. Exit status 2 when something stays sealed
+    Open {
+        /// Session id
+        id: SessionId,
+        /// Write what the keys given unwrap to this file, for the holder of another key, and print nothing
+        #[arg(long)]
+        shares_out: Option<PathBuf>,
+    },
     /// Write a recording to a file
     Export {
         /// Session id
@@ -315,6 +326,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<Ex
             let count = seal::seal(&archive, &ids, &signer, out).await?;
             writeln!(out, "{count} sessions sealed")?;
         }
+        Command::Open { id, shares_out } => return open(&archive, id, shares_out.as_deref(), out).await,
         Command::Export { id, format, out: file } => {
             let (session, _) = archive.load(id, archive.has_keys()).await?;
             let verified = if archive.has_keys() { verify::sessions(&archive, &[id]).await?.sessions.pop() } else { None };
@@ -326,6 +338,21 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<Ex
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what was sealed.
+async fn open(archive: &Archive, id: SessionId, shares_out: Option<&Path>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    if archive.opener.is_empty() {
+        bail!("no opening key: give --open-key, --open-kms-key or --open-share");
+    }
+    let (session, _) = archive.load(id, false).await?;
+    if let Some(file) = shares_out {
+        let count = archive.opener.write_shares(&session, file).await?;
+        writeln!(out, "wrote {count} shares to {}: give the file to the holder of the other key, and to nobody else", file.display())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    show::opened(&session, out)?;
+    Ok(if session.sealed.values().all(|sealed| sealed.closed.is_none()) { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
 fn check_evidence(folder: &Path, public_key: &Path, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
@@ -370,7 +397,8 @@ async fn archive(arguments: &Arguments) -> anyhow::Result<Archive> {
     }
     let now_us = i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000)?;
     let silence_us = i64::from(arguments.source.silence).saturating_mul(60_000_000);
-    Ok(Archive { store: Store::open(address).await, keys, limits: Limits::default(), now_us, silence_us })
+    let opener = arguments.source.opening.read().await?;
+    Ok(Archive { store: Store::open(address).await, keys, opener, limits: Limits::default(), now_us, silence_us })
 }
 
 fn time_us(text: &str) -> Result<i64, String> {

@@ -13,6 +13,7 @@ pub mod hold;
 pub mod keys;
 pub mod list;
 pub mod load;
+pub mod opening;
 pub mod reconcile;
 pub mod replay;
 pub mod seal;

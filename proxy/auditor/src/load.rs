@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_recording::v1::manifest::Payload as _;
 use countersign_recording::v1::names::day;
 use countersign_recording::v1::recording::Object;
-use countersign_recording::{Digests, Event, Hash, Journals, Limits, Manifest, ObjectName, RawEvent, Report, SessionId, verify_session};
+use countersign_recording::{
+    Digests, Event, Finding, Hash, Journals, Limits, Manifest, ObjectName, Problem, RawEvent, Report, SessionId, Share, verify_session,
+};
 
 use crate::keys::TrustedKeys;
+use crate::opening::{OpenError, Opener};
 use crate::store::{Store, StoreError};
 
 /// One recording as far as it could be read.
@@ -17,8 +20,10 @@ pub struct Session {
     pub id: SessionId,
     /// What the format's own verification says.
     pub report: Report,
-    /// Events that link, each with its body where that could be read.
+    /// Events that link, each with its body where that could be read; of a sealed one what everybody may read, or, opened, all of it.
     pub events: Vec<(RawEvent, Option<Event>)>,
+    /// Which of them are sealed.
+    pub sealed: BTreeMap<u64, SealedEvent>,
     /// Keys of its objects.
     pub keys: Vec<String>,
     /// What its manifest says, trusted or not.
@@ -27,6 +32,15 @@ pub struct Session {
     pub manifest: Option<(String, Hash)>,
     /// Whether its task is known to be gone.
     pub orphan: bool,
+}
+
+/// How an event is sealed.
+#[derive(Debug)]
+pub struct SealedEvent {
+    /// The shares of its data key.
+    pub shares: Vec<Share>,
+    /// Why it is not opened; none when it is.
+    pub closed: Option<OpenError>,
 }
 
 /// Why a recording cannot be loaded.
@@ -47,6 +61,8 @@ pub struct Archive {
     pub store: Store,
     /// Keys; empty when nothing is to be proved.
     pub keys: TrustedKeys,
+    /// What sealed events are opened with.
+    pub opener: Opener,
     /// Bounds for reading.
     pub limits: Limits,
     /// Now, microseconds since the epoch.
@@ -121,12 +137,35 @@ impl Archive {
     /// When the store cannot be read.
     pub async fn assemble(&self, id: SessionId, keys: Vec<String>, journals: &Journals) -> Result<Session, StoreError> {
         let objects = self.store.get_all(keys.clone()).await?;
-        let report = verify_session(id, &objects, journals, &self.keys.recording, &self.limits);
-        let events = report.events.iter().map(|raw| (raw.clone(), raw.event().ok())).collect();
+        let mut report = verify_session(id, &objects, journals, &self.keys.recording, &self.limits);
+        let mut events: Vec<(RawEvent, Option<Event>)> = report.events.iter().map(|raw| (raw.clone(), raw.event().ok())).collect();
+        let sealed = self.open(id, &mut events, &mut report).await;
         let orphan = !report.sealed && self.task_is_gone(id, journals);
         let manifest = objects.iter().find(|object| object.key.ends_with("/manifest.json"));
         let manifest = manifest.map(|object| (object.key.clone(), Hash::of(&object.bytes)));
-        Ok(Session { id, report, events, stated: stated(&objects), manifest, keys, orphan })
+        Ok(Session { id, report, events, sealed, stated: stated(&objects), manifest, keys, orphan })
+    }
+
+    /// Puts in place of each sealed event what it shows, or says when it is opened.
+    async fn open(&self, id: SessionId, events: &mut [(RawEvent, Option<Event>)], report: &mut Report) -> BTreeMap<u64, SealedEvent> {
+        let mut all = BTreeMap::new();
+        let mut known = BTreeMap::new();
+        for (raw, event) in events {
+            let Some(Event::Sealed(sealed)) = event else { continue };
+            let opened = self.opener.open(id, sealed, &mut known, &self.limits).await;
+            if let Err(OpenError::Sealed(error)) = &opened {
+                report.findings.push(Finding { object: None, event: Some(raw.number), problem: Problem::Sealed(error.clone()) });
+            }
+            sealed.shown.kind().clone_into(&mut raw.kind);
+            let shares = std::mem::take(&mut sealed.shares);
+            let (shown, closed) = match opened {
+                Ok(exact) => (exact, None),
+                Err(error) => ((*sealed.shown).clone(), Some(error)),
+            };
+            all.insert(raw.number, SealedEvent { shares, closed });
+            *event = Some(shown);
+        }
+        all
     }
 
     /// The object keys of one session: a session id carries its time (UUID version 7), so only the days around it are looked at.
@@ -160,6 +199,12 @@ pub fn stated(objects: &[Object]) -> Option<Manifest> {
 }
 
 impl Session {
+    /// Whether an event is sealed and stays so.
+    #[must_use]
+    pub fn is_closed(&self, event: u64) -> bool {
+        self.sealed.get(&event).is_some_and(|sealed| sealed.closed.is_some())
+    }
+
     /// `sealed`, `open` or `orphan`.
     #[must_use]
     pub fn state(&self) -> &'static str {

@@ -87,6 +87,8 @@ struct Recorded {
     database: String,
     /// Texts with how often each was sent and not yet found in the log.
     texts: BTreeMap<String, u64>,
+    /// The same of texts that are sealed, without their constants.
+    sealed: BTreeMap<String, u64>,
     used: bool,
 }
 
@@ -124,6 +126,7 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
             role: row.summary.upstream_user.clone(),
             database: row.summary.database.clone(),
             texts: BTreeMap::new(),
+            sealed: BTreeMap::new(),
             used: false,
         };
         let mut process = 0;
@@ -133,9 +136,12 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
                 Event::SessionStart(start) => process = start.upstream_pid,
                 Event::Statement { text, .. } => {
                     let text = lossless(text);
+                    let closed = session.is_closed(raw.number);
                     let count = counts.entry((one.database.clone(), normal::form(&text))).or_default();
                     *count = count.saturating_add(1);
-                    let count = one.texts.entry(text).or_default();
+                    // What stays sealed is compared without constants.
+                    let text = if closed { normal::form(&text) } else { text };
+                    let count = if closed { &mut one.sealed } else { &mut one.texts }.entry(text).or_default();
                     *count = count.saturating_add(1);
                 }
                 _ => {}
@@ -238,7 +244,8 @@ fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, 
     one.used = true;
     outcome.matched = outcome.matched.saturating_add(1);
     for (time, text) in &logged.statements {
-        match one.texts.get_mut(text).filter(|left| **left > 0) {
+        let exact = one.texts.get_mut(text).filter(|left| **left > 0);
+        match exact.or_else(|| one.sealed.get_mut(&normal::form(text)).filter(|left| **left > 0)) {
             Some(left) => {
                 *left = left.saturating_sub(1);
                 outcome.statements = outcome.statements.saturating_add(1);

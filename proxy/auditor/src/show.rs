@@ -28,7 +28,33 @@ pub fn show(session: &Session, out: &mut dyn Write) -> std::io::Result<()> {
             Some(event) => describe(event, &mut reader, out)?,
             None => writeln!(out, "(not readable)")?,
         }
+        if let Some(sealed) = session.sealed.get(&raw.number) {
+            let how = match &sealed.closed {
+                None => "opened".to_owned(),
+                Some(error) => error.to_string(),
+            };
+            writeln!(out, "{:>40} {}", "sealed:", visible(&how, false))?;
+        }
     }
+    problems(session, out)
+}
+
+/// Prints the sealed events only.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn opened(session: &Session, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut reader = Reader::default();
+    for (raw, event) in &session.events {
+        let (Some(sealed), Some(event)) = (session.sealed.get(&raw.number), event) else { continue };
+        write!(out, "{:>6}  {:<27} {:<10} ", raw.number, timestamp(raw.time_us), visible(&raw.kind, false))?;
+        match &sealed.closed {
+            None => describe(event, &mut reader, out)?,
+            Some(error) => writeln!(out, "stays sealed: {}", visible(&error.to_string(), false))?,
+        }
+    }
+    let closed = session.sealed.values().filter(|sealed| sealed.closed.is_some()).count();
+    writeln!(out, "{} sealed events, {} opened", session.sealed.len(), session.sealed.len().saturating_sub(closed))?;
     problems(session, out)
 }
 
@@ -71,7 +97,8 @@ fn describe(event: &Event, reader: &mut Reader, out: &mut dyn Write) -> std::io:
                 let value = values::parameter(parameter.type_oid, parameter.format, parameter.value.as_deref());
                 writeln!(out, "{:>40} {}", format!("${index}:"), short(&value.text("NULL")))?;
             }
-            writeln!(out, "{:>40} {}", "digest:", hex::encode(digest))
+            let shown = if *digest == [0; 32] { "sealed".to_owned() } else { hex::encode(digest) };
+            writeln!(out, "{:>40} {shown}", "digest:")
         }
         Event::Decision { statement, verdict, rule, .. } => {
             writeln!(out, "#{statement} {} by rule {}", verdict_name(*verdict), short(rule))

@@ -37,6 +37,7 @@ controls! {
     FFIEC_IS "II.C.10" "Change management within the IT environment": "changes of data and schema that were held, who decided, what ran" ["held.csv", "samples.json"];
     FFIEC_IS "II.C.13" "Control of information": "what was masked, refused or shown" ["sessions.csv", "denied.csv"];
     FFIEC_IS "II.C.15" "Logical security": "statements refused by rule" ["denied.csv", "policies.csv"];
+    FFIEC_IS "II.C.18" "Database security": "statements by person, tables touched, values masked, refusals" ["sessions.csv", "denied.csv"];
     FFIEC_IS "II.C.22" "Log management": "integrity of every recording, retention by the store's own word, an attempt to delete" ["verification.json", "retention.csv", "deletion-test.json"];
     FFIEC_IS "III.C" "Incident identification and assessment": "exceptions with session and event" ["exceptions.csv"];
     FFIEC_IS "IV.A" "Assurance and testing": "populations and a sample that can be drawn again from its seed" ["samples.json", "package.json"];

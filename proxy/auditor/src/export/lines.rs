@@ -27,6 +27,10 @@ pub fn jsonl(session: &Session, out: &mut dyn Write) -> std::io::Result<()> {
         object.insert("time".into(), json!(super::time(raw.time_us)));
         object.insert("time_us".into(), json!(raw.time_us));
         object.insert("kind".into(), json!(raw.kind));
+        if let Some(sealed) = session.sealed.get(&raw.number) {
+            let keys: Vec<&str> = sealed.shares.iter().map(|share| &*share.key).collect();
+            object.insert("sealed".into(), json!({ "keys": keys, "opened": sealed.closed.is_none() }));
+        }
         object.insert("hash".into(), json!(raw.hash.to_string()));
         object.insert("previous".into(), json!(raw.previous.to_string()));
         match event.as_ref().map(|event| body(event, &mut reader)) {

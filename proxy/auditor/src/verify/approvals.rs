@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_approval::{GrantError, Parameter, Request, StatementDigest, UnverifiedRequest, VerifyingKeys, verify};
 use countersign_recording::Event;
 use countersign_recording::v1::event::{SessionStart, Verdict};
@@ -52,8 +54,10 @@ struct Statement {
 struct Checker {
     start: SessionStart,
     statements: BTreeMap<u64, Statement>,
-    requests: BTreeMap<String, (u64, Request)>,
+    /// Statement, request, and whether what reviewers were shown is sealed.
+    requests: BTreeMap<String, (u64, Request, bool)>,
     used: BTreeMap<String, u32>,
+    closed: u64,
     outcome: Outcome,
 }
 
@@ -63,14 +67,27 @@ pub(super) fn check(session: &Session, keys: &VerifyingKeys) -> Outcome {
     let mut checker = Checker::default();
     for (raw, event) in &session.events {
         if let Some(event) = event {
-            checker.event(raw.number, raw.time_us, event, keys);
+            checker.event(raw.number, raw.time_us, event, session.is_closed(raw.number), keys);
         }
+    }
+    if checker.closed > 0 {
+        let closed = checker.closed;
+        let note =
+            format!("{closed} statements are sealed: their texts were not held against their digests; give all opening keys for that");
+        checker.outcome.notes.push(note);
     }
     checker.outcome
 }
 
+/// What a decision says its reviewer was shown, believed only together with its signature.
+fn claimed_shown(decision: &str) -> Option<String> {
+    let payload = URL_SAFE_NO_PAD.decode(decision.split('.').nth(1)?).ok()?;
+    serde_json::from_slice::<serde_json::Value>(&payload).ok()?.get("shown")?.as_str().map(str::to_owned)
+}
+
 impl Checker {
-    fn event(&mut self, number: u64, time_us: i64, event: &Event, keys: &VerifyingKeys) {
+    /// `closed`: it is sealed and stays so; only what it shows is there to be checked.
+    fn event(&mut self, number: u64, time_us: i64, event: &Event, closed: bool, keys: &VerifyingKeys) {
         match event {
             Event::SessionStart(start) => self.start = start.clone(),
             Event::Statement { statement, text, parameters, digest, .. } => {
@@ -80,7 +97,9 @@ impl Checker {
                     format: parameter.format,
                     value: parameter.value.as_deref(),
                 });
-                if StatementDigest::compute(text, parameters).bytes() != digest {
+                if closed {
+                    self.closed = self.closed.saturating_add(1);
+                } else if StatementDigest::compute(text, parameters).bytes() != digest {
                     self.fail(number, format!("the digest of statement {statement} is not that of its text and parameters"));
                 }
                 if self.statements.insert(*statement, Statement { digest: Some(*digest), ..Statement::default() }).is_some() {
@@ -90,7 +109,7 @@ impl Checker {
             Event::Decision { statement, verdict, rule, policy, .. } => {
                 self.statements.entry(*statement).or_default().decision = Some((*verdict, rule.clone(), *policy));
             }
-            Event::Hold { statement, request, body } => self.hold(number, *statement, request, body),
+            Event::Hold { statement, request, body } => self.hold(number, *statement, request, body, closed),
             Event::Approval { statement, request, outcome, decisions } => {
                 self.approval(number, time_us, *statement, request, outcome, decisions, keys)
             }
@@ -104,8 +123,14 @@ impl Checker {
     }
 
     /// A request must say what the recording says.
-    fn hold(&mut self, number: u64, statement: u64, id: &str, body: &str) {
-        let request = match UnverifiedRequest::new(body.as_bytes()).parse() {
+    fn hold(&mut self, number: u64, statement: u64, id: &str, body: &str, closed: bool) {
+        let parsed = if closed {
+            // Its digest is that of what is sealed.
+            serde_json::from_str::<Request>(body).map_err(|error| error.to_string())
+        } else {
+            UnverifiedRequest::new(body.as_bytes()).parse().map_err(|error| error.to_string())
+        };
+        let request = match parsed {
             Ok(request) => request,
             Err(error) => return self.fail(number, format!("request {id}: {error}")),
         };
@@ -129,7 +154,7 @@ impl Checker {
                 .notes
                 .push(format!("event {number}: request {id} was placed by session {} and taken up again here", request.session));
         }
-        self.requests.insert(id.to_owned(), (statement, request));
+        self.requests.insert(id.to_owned(), (statement, request, closed));
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one event, and what they are checked with")]
@@ -137,7 +162,7 @@ impl Checker {
         if outcome != "granted" && outcome != "denied" {
             return;
         }
-        let Some((held, request)) = self.requests.get(id) else {
+        let Some((held, request, closed)) = self.requests.get(id) else {
             return self.fail(number, format!("request {id} is {outcome} but was never placed"));
         };
         if *held != statement {
@@ -145,7 +170,12 @@ impl Checker {
             return self.fail(number, format!("request {id} is {outcome} for statement {statement} but holds statement {held}"));
         }
         let now = u64::try_from(time_us.div_euclid(1_000_000)).unwrap_or(0);
-        let judged = verify::quorum(&request.expectation(), decisions, keys, now);
+        let mut expectation = request.expectation();
+        if *closed && let Some(shown) = decisions.first().and_then(|decision| claimed_shown(decision)) {
+            // What they were shown besides is sealed; that all were shown the same, and this statement, is not.
+            expectation.shown = shown;
+        }
+        let judged = verify::quorum(&expectation, decisions, keys, now);
         match (outcome, judged) {
             ("granted", Ok(quorum)) => {
                 let approved_by = quorum.decisions().iter().map(|decision| decision.reviewer.person.clone()).collect();

@@ -274,6 +274,7 @@ pub(crate) fn write(folder: &Path, objects: &[Object]) {
 
 pub(crate) async fn archive(folder: &Path) -> Archive {
     Archive {
+        opener: countersign_audit::opening::Opener::default(),
         store: Store::open(&StoreAddress::Directory(folder.join("store"))).await,
         keys: TrustedKeys::read(&folder.join("keys")).unwrap(),
         limits: Limits::default(),
