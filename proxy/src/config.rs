@@ -24,7 +24,7 @@ pub use identity::{Algorithm, Identity, Methods};
 pub use limits::{Limits, Runtime};
 pub use listen::{Admin, Listen, Network, TlsFiles};
 pub use policy::{PolicyLocation, PolicySettings};
-pub use recording::{Durability, Recording, RecordingStore, RetentionMode, SigningKey};
+pub use recording::{Durability, OpeningKey, Recording, RecordingStore, RetentionMode, Sealing, SigningKey};
 pub use secret::{Secret, SecretError, SecretValue};
 pub use upstream::{Credential, Upstream, UpstreamTls};
 
@@ -101,6 +101,7 @@ impl Config {
     pub fn uses_aws(&self) -> bool {
         matches!(self.recording.store, RecordingStore::S3 { .. })
             || matches!(self.recording.signing_key, SigningKey::Kms(_))
+            || self.recording.sealing.iter().flat_map(|sealing| &sealing.keys).any(|key| matches!(key, OpeningKey::Kms(_)))
             || self.approvals.store == crate::approvals::StoreKind::DynamoDb
             || !self.approvals.kms_keys.is_empty()
             || matches!(self.policy.location, PolicyLocation::S3 { .. })

@@ -111,7 +111,8 @@ impl Driver {
         let strict = matches!(settings.durability, Durability::Strict);
         let policy = services.policy.current();
         let snapshot = services.catalog.snapshot();
-        let recorder = services.recorder.open(session_id);
+        let mut recorder = services.recorder.open(session_id);
+        recorder.follow(&policy);
         let start = SessionStart {
             session: session_id.to_string(),
             environment: settings.environment.clone(),
@@ -320,6 +321,7 @@ impl Driver {
         let policy = self.services.policy.current();
         if policy.digest() != self.policy {
             self.policy = policy.digest();
+            self.recorder.follow(&policy);
             self.session.set_policy(policy);
         }
         // The catalog ages in the background; take what is there without asking.

@@ -13,6 +13,7 @@ mod engine;
 mod handle;
 mod put;
 mod s3;
+mod sealing;
 mod session;
 mod signer;
 mod store;
@@ -44,6 +45,7 @@ use caretaker::{Care, Caretaker};
 use engine::{Engine, Message};
 use handle::Shared;
 use put::{Health, PutParts};
+use sealing::{Sealer, SessionSealer};
 
 /// The process's recorder. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +58,7 @@ pub struct Recorder {
     health: Arc<Health>,
     store: Arc<dyn Store>,
     last: mpsc::Sender<caretaker::Last>,
+    sealer: Option<Arc<Sealer>>,
 }
 
 /// Why the recorder does not start.
@@ -79,6 +82,14 @@ pub enum StartError {
     /// The signing key cannot be used.
     #[error(transparent)]
     Signer(#[from] SignerError),
+    /// An opening key cannot be used.
+    #[error("opening key {key}: {error}")]
+    OpeningKey {
+        /// Key.
+        key: String,
+        /// Why.
+        error: String,
+    },
     /// The thread did not start.
     #[error("recorder thread: {0}")]
     Thread(std::io::Error),
@@ -103,7 +114,11 @@ impl Recorder {
     /// As [`Recorder::start`].
     pub async fn over(config: RecorderConfig, store: Arc<dyn Store>, aws: Option<&SdkConfig>) -> Result<Self, StartError> {
         let signer = signer::open(&config.signing_key, aws).await?;
-        Self::with(config, store, signer).await
+        let sealer = match &config.sealing {
+            Some(sealing) => Some(Sealer::open(sealing, aws).await?),
+            None => None,
+        };
+        Ok(Self { sealer, ..Self::with(config, store, signer).await? })
     }
 
     /// Starts it over a store and a signer of the caller's.
@@ -151,7 +166,7 @@ impl Recorder {
         engine::spawn(Engine::new(config, task, key, head, parts, Arc::clone(&hurry)), inbox).map_err(StartError::Thread)?;
         let (last, asked) = mpsc::channel(1);
         tokio::spawn(caretaker.run(asked));
-        Ok(Self { messages, next_key: Arc::new(AtomicU64::new(0)), task, gated, health, store: checked, hurry, last })
+        Ok(Self { messages, next_key: Arc::new(AtomicU64::new(0)), task, gated, health, store: checked, hurry, last, sealer: None })
     }
 
     /// Opens the recording of a session. Its first event must be its start.
@@ -161,7 +176,8 @@ impl Recorder {
         let shared = Arc::new(Shared::default());
         // A failed send shows at the session's first `changed`.
         let _gone = self.messages.send(Message::Open { key, session: SessionId(session), shared: Arc::clone(&shared) });
-        SessionRecorder::new(key, shared, self.messages.clone(), Arc::clone(&self.hurry))
+        let sealer = self.sealer.as_ref().map(|sealer| SessionSealer::new(Arc::clone(sealer), SessionId(session), None));
+        SessionRecorder::new(key, shared, self.messages.clone(), Arc::clone(&self.hurry), sealer)
     }
 
     /// This run of the process, as its journal has it.

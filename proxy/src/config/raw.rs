@@ -132,6 +132,9 @@ pub(super) struct Recording {
     pub(super) orphan_after_seconds: Option<Spanned<u64>>,
     pub(super) signing_key: Option<Spanned<PathBuf>>,
     pub(super) kms_key: Option<Spanned<String>>,
+    pub(super) seal_literals: Option<Spanned<String>>,
+    pub(super) seal_keys: Option<Vec<Spanned<PathBuf>>>,
+    pub(super) seal_kms_keys: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use countersign_masking::Extent;
+
 use super::{ConfigError, check::Place, raw};
 
 /// Where recordings go.
@@ -21,6 +23,8 @@ pub struct Recording {
     pub orphan_after: Duration,
     /// What signs manifests.
     pub signing_key: SigningKey,
+    /// What is sealed in recordings, and for whom; none: nothing.
+    pub sealing: Option<Sealing>,
 }
 
 /// Where recordings go.
@@ -84,6 +88,24 @@ pub enum SigningKey {
     Kms(String),
 }
 
+/// What is sealed in recordings, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealing {
+    /// Which literals and parameters.
+    pub extent: Extent,
+    /// Whoever opens needs the private halves of all of these; at least one.
+    pub keys: Vec<OpeningKey>,
+}
+
+/// The public half of an opening key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpeningKey {
+    /// SPKI PEM file of an RSA key.
+    File(PathBuf),
+    /// KMS key (id, ARN or alias), `RSA_3072` or `RSA_4096` for `ENCRYPT_DECRYPT`.
+    Kms(String),
+}
+
 impl Recording {
     pub(super) fn from_raw(section: &toml::Spanned<raw::Recording>, place: &Place<'_>) -> Result<Self, ConfigError> {
         let raw = section.get_ref();
@@ -125,7 +147,40 @@ impl Recording {
             flush_interval: place.milliseconds("recording.flush_interval_ms", raw.flush_interval_ms.as_ref(), gathered, 0..=60_000)?,
             retry_window: place.seconds("recording.retry_window_seconds", raw.retry_window_seconds.as_ref(), 30, 1..=3_600)?,
             signing_key,
+            sealing: sealing(raw, place)?,
         })
+    }
+}
+
+fn sealing(raw: &raw::Recording, place: &Place<'_>) -> Result<Option<Sealing>, ConfigError> {
+    let mut keys = Vec::new();
+    for path in raw.seal_keys.iter().flatten() {
+        keys.push(OpeningKey::File(place.existing("recording.seal_keys", path)?));
+    }
+    for key in raw.seal_kms_keys.iter().flatten() {
+        keys.push(OpeningKey::Kms(place.text("recording.seal_kms_keys", key)?));
+    }
+    let words = [("off", None), ("detected", Some(Extent::Detected)), ("all", Some(Extent::All))];
+    let extent = match &raw.seal_literals {
+        Some(word) => place.word("recording.seal_literals", word, &words)?,
+        None => None,
+    };
+    match (extent, &raw.seal_literals) {
+        (Some(_), Some(word)) if keys.is_empty() => Err(place
+            .fault("recording.seal_literals", word.span(), "without an opening key nothing can be sealed")
+            .hint("give seal_keys = [\"opening.pub.pem\"] or seal_kms_keys = [\"alias/…\"]; whoever opens needs all of them")),
+        (Some(extent), _) => Ok(Some(Sealing { extent, keys })),
+        (None, word) if !keys.is_empty() => {
+            let files = raw.seal_keys.iter().flatten().map(toml::Spanned::span);
+            let span = word
+                .as_ref()
+                .map(toml::Spanned::span)
+                .or_else(|| files.chain(raw.seal_kms_keys.iter().flatten().map(toml::Spanned::span)).next());
+            Err(place
+                .fault("recording.seal_literals", span.unwrap_or(0..0), "there are opening keys, but nothing is sealed")
+                .hint("set seal_literals = \"detected\" or \"all\", or remove the keys"))
+        }
+        (None, _) => Ok(None),
     }
 }
 

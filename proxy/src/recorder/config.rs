@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Durability, Recording, RecordingStore, SigningKey};
+use crate::config::{Durability, Recording, RecordingStore, Sealing, SigningKey};
 
 /// All of it.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct RecorderConfig {
     pub durability: Durability,
     /// What signs manifests.
     pub signing_key: SigningKey,
+    /// What is sealed, and for whom.
+    pub sealing: Option<Sealing>,
     /// Sizes and times.
     pub tuning: Tuning,
 }
@@ -86,6 +88,7 @@ impl RecorderConfig {
             store: recording.store.clone(),
             durability: recording.durability,
             signing_key: recording.signing_key.clone(),
+            sealing: recording.sealing.clone(),
             tuning: Tuning {
                 flush_interval: recording.flush_interval,
                 patience: recording.retry_window,

@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use countersign_policy::Policy;
 use countersign_recording::Event;
 use tokio::sync::{Notify, mpsc};
 
 use super::engine::Message;
+use super::sealing::SessionSealer;
 
 /// Bytes of one session that are not left lying, however seldom the recorder looks.
 const HURRY_AT: u64 = 256 * 1024;
@@ -56,6 +58,9 @@ pub enum RecorderFailure {
     /// The recorder has ended.
     #[error("the recorder has ended")]
     Stopped,
+    /// What has to be sealed cannot be.
+    #[error("what has to be sealed in the recording cannot be")]
+    Sealing,
 }
 
 /// Records one session. Dropping it seals the session as `abandoned`.
@@ -72,11 +77,25 @@ pub struct SessionRecorder {
     next: u64,
     appended: u64,
     seen: u64,
+    sealer: Option<SessionSealer>,
 }
 
 impl SessionRecorder {
-    pub(super) fn new(key: u64, shared: Arc<Shared>, messages: mpsc::UnboundedSender<Message>, hurry: Arc<Notify>) -> Self {
-        Self { key, shared, messages, hurry, buffered: Vec::new(), buffered_bytes: 0, unhurried: 0, next: 0, appended: 0, seen: 0 }
+    pub(super) fn new(
+        key: u64,
+        shared: Arc<Shared>,
+        messages: mpsc::UnboundedSender<Message>,
+        hurry: Arc<Notify>,
+        sealer: Option<SessionSealer>,
+    ) -> Self {
+        Self { key, shared, messages, hurry, buffered: Vec::new(), buffered_bytes: 0, unhurried: 0, next: 0, appended: 0, seen: 0, sealer }
+    }
+
+    /// What this policy's detectors find is sealed from now on, where anything is.
+    pub fn follow(&mut self, policy: &Policy) {
+        if let Some(sealer) = &mut self.sealer {
+            sealer.follow(policy);
+        }
     }
 
     /// Appends an event and gives its number. Nothing leaves before [`Self::flush`].
@@ -94,6 +113,13 @@ impl SessionRecorder {
             return;
         }
         let bytes = std::mem::take(&mut self.buffered_bytes);
+        if let Some(sealer) = &mut self.sealer
+            && let Err(error) = sealer.seal(&mut self.buffered)
+        {
+            tracing::error!(%error, "a session's events could not be sealed; the session ends");
+            self.buffered.clear();
+            return self.shared.fail(RecorderFailure::Sealing);
+        }
         self.appended = self.appended.saturating_add(bytes);
         let message = Message::Events { key: self.key, events: std::mem::take(&mut self.buffered), bytes };
         if self.messages.send(message).is_err() {

@@ -128,6 +128,7 @@ fn config(durability: Durability) -> RecorderConfig {
         store: RecordingStore::Directory { path: PathBuf::new() },
         durability,
         signing_key: crate::config::SigningKey::File(PathBuf::new()),
+        sealing: None,
         tuning: Tuning {
             flush_interval: Duration::from_millis(1),
             segment_bytes: 64 << 10,

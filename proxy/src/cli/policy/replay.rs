@@ -73,6 +73,7 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 async fn replay(args: &ReplayArgs, policy: &Policy, catalog: &Catalog) -> anyhow::Result<ExitCode> {
     let now_us = i64::try_from(super::now()).unwrap_or(i64::MAX).saturating_mul(1_000_000);
     let archive = Archive {
+        opener: countersign_audit::opening::Opener::default(),
         store: Store::open(&args.store).await,
         keys: TrustedKeys::default(),
         limits: Limits::default(),
