@@ -1,5 +1,7 @@
 //! Recordings: what was done is in them, and every kind of tampering shows and says where.
 
+mod sealed;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "what is left out is said")]
 
 mod benchmark;
+mod masked;
 mod programs;
 mod tokio_driver;
 

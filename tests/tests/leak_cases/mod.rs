@@ -161,6 +161,31 @@ create function hr.changed() returns trigger language plpgsql as $$ begin
     perform pg_notify('changes', old.secret || ' ' || reverse(old.ssn)); return new; end $$;
 create trigger changed before update on hr.people for each row execute function hr.changed();
 create table hr.refers (ssn text references hr.people (ssn), secret text, exclude using btree (secret with =));
+create type hr.pair as (a int, b text);
+create domain hr.word as text check (value not like 'Marimba%');
+create domain hr.digits as text check (value ~ '^[0-9-]+$');
+create type hr.textrange as range (subtype = text);
+create table hr.kept_note (id int, body text);
+create table hr.digits_only (v text check (v ~ '^[0-9]+$'));
+create table hr.payroll_ssns partition of hr.payroll for values in (2024);
+create table hr.widened (id int); insert into hr.widened values (1);
+alter table hr.widened add column later text default hr.one();
+comment on column hr.widened.later is 'countersign:pii';
+create table hr.made (ssn text, twice text generated always as (ssn || '|' || ssn) stored);
+insert into hr.made (ssn) values ('314-15-9265');
+create view hr.through as select * from (select id, code as x from hr.directory) q;
+create view hr.over as select string_agg(k, ',') as v from hr.kept;
+create view hr.rolled as select p.*, row_number() over () as n from hr.people p union all select p.*, 0 from hr.people p;
+create statistics hr.both (mcv) on ssn, secret from hr.people;
+create function hr.checked(v text) returns text language plpgsql as $$ begin if v like 'Z%' then raise exception 'bad value %', v using detail = v; end if; return null; end $$;
+create function hr.say(v text) returns bool language plpgsql cost 0.0001 as $$ begin raise notice 'got %', v; return true; end $$;
+create function hr.raise_named() returns int language plpgsql as $$ begin
+    execute format('create temp table %I (%I int)', (select secret from hr.people where id = 1), (select ssn from hr.people where id = 1));
+    execute format('select 1 from %I.%I', (select ssn from hr.people where id = 1), (select secret from hr.people where id = 1)); return 1; end $$;
+create function hr.fails_late() returns int language plpgsql as $$ declare v text; begin
+    select secret into v from hr.people where id = 1; execute 'select ' || v; return 1; end $$;
+create procedure hr.shout() language plpgsql as $$ declare v text; begin select secret into v from hr.people where id = 1; raise info '%', v; raise log '%', v; commit; raise warning '%', v; end $$;
+create function hr.cursor_of() returns refcursor language plpgsql as $$ declare c refcursor := 'hr_cursor'; begin open c for select ssn, secret from hr.people; return c; end $$;
 grant usage on schema hr to public;
 grant select, insert, update, delete on all tables in schema hr to public;
 grant usage, select on all sequences in schema hr to public;
