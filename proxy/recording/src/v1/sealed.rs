@@ -218,7 +218,7 @@ fn share(value: Value) -> Result<Share, FormatError> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use uuid::Uuid;
 
@@ -257,7 +257,7 @@ mod tests {
         changed.commitment[0] ^= 1;
         assert_eq!(key.open(session, &changed, LIMIT), Err(SealError::Commitment));
         let mut moved = sealed;
-        moved.shown = Box::new(Event::Anomaly { statement: 1, what: String::new() });
+        *moved.shown = Event::Anomaly { statement: 1, what: String::new() };
         assert_eq!(key.open(session, &moved, LIMIT), Err(SealError::NotOpened));
     }
 

@@ -95,7 +95,8 @@ fn the_committed_sealed_event_opens() {
         fs::write(&path, bytes).unwrap();
     }
     let raw = RawEvent::sequence(&Bytes::from(fs::read(&path).unwrap())).unwrap().remove(0);
-    let Event::Sealed(sealed) = raw.event().unwrap() else { panic!("not sealed") };
+    assert_eq!(raw.kind, "sealed");
+    let Event::Sealed(sealed) = raw.event().unwrap() else { unreachable!("by its kind it is sealed") };
     assert_eq!((sealed.shown.kind(), sealed.shares.len()), ("statement", 2));
     assert_eq!(key.open(session(1), &sealed, &Limits::default()).unwrap(), exact);
 }
