@@ -83,7 +83,8 @@ impl Worker {
     fn start(number: usize, gateway: Arc<Gateway>) -> io::Result<Self> {
         let (arrivals, mut inbox) = mpsc::unbounded_channel::<Arrival>();
         let load = Arc::new(AtomicUsize::new(0));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // No more drivers than sessions need: each is asked at every turn.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let counted = Arc::clone(&load);
         let body = move || {
             runtime.block_on(async {

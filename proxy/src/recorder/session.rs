@@ -1,6 +1,7 @@
 //! What the engine holds of one session: its chain, the segment in the making, what waits for the journal, and how far it is durable.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,6 +24,7 @@ pub(super) struct Session {
     gated: bool,
     chain: Chain,
     summary: Summary,
+    known: KnownFacts,
     day: String,
     environment: String,
     durability: String,
@@ -65,6 +67,27 @@ struct Mark {
     since: Instant,
 }
 
+/// How many facts are remembered; more than that are read again.
+const MAX_KNOWN: usize = 256;
+
+/// Facts that are in the summary: a session asks the same few things over and over, and reading JSON for each would be a tenth of recording it.
+#[derive(Default)]
+struct KnownFacts {
+    hasher: RandomState,
+    seen: HashSet<u64>,
+}
+
+impl KnownFacts {
+    /// Whether they are seen for the first time, as far as remembered.
+    fn is_new(&mut self, facts: &str) -> bool {
+        if self.seen.len() >= MAX_KNOWN {
+            self.seen.clear();
+        }
+        // The hash is keyed and never told: no statement can be made to pass for another.
+        self.seen.insert(self.hasher.hash_one(facts))
+    }
+}
+
 impl Session {
     pub(super) fn new(id: SessionId, task: TaskId, gated: bool, shared: Arc<Shared>) -> Self {
         Self {
@@ -74,6 +97,7 @@ impl Session {
             gated,
             chain: Chain::new(id),
             summary: Summary::default(),
+            known: KnownFacts::default(),
             day: String::new(),
             environment: String::new(),
             durability: String::new(),
@@ -177,7 +201,10 @@ impl Session {
             _ => {}
         }
         self.ended_us = time_us;
-        self.summary.observe(event);
+        match event {
+            Event::Decision { facts, .. } if !self.known.is_new(facts) => self.summary.observe_again(event),
+            _ => self.summary.observe(event),
+        }
         if self.journal.is_empty() {
             self.journal_first = self.chain.next();
         }

@@ -31,8 +31,8 @@ struct Arguments {
     /// Sessions, one run for each.
     #[arg(long, value_delimiter = ',', default_value = "1,8,32")]
     clients: Vec<u32>,
-    /// Scale of pgbench's tables.
-    #[arg(long, default_value_t = 10)]
+    /// Scale of pgbench's tables: no less than the most sessions, or they wait for each other's row locks and not for the recording.
+    #[arg(long, default_value_t = 40)]
     scale: u32,
 }
 

@@ -60,6 +60,18 @@ pub struct Summary {
 impl Summary {
     /// Takes an event into account.
     pub fn observe(&mut self, event: &Event) {
+        self.count(event);
+        if let Event::Decision { facts, .. } = event.shown() {
+            self.tables_of(facts);
+        }
+    }
+
+    /// The same of an event whose facts, if it is a decision, were taken into account before: they are not read again.
+    pub fn observe_again(&mut self, event: &Event) {
+        self.count(event);
+    }
+
+    fn count(&mut self, event: &Event) {
         match event.shown() {
             Event::SessionStart(start) => {
                 self.issuer.clone_from(&start.issuer);
@@ -72,14 +84,11 @@ impl Summary {
                 self.client_addr.clone_from(&start.client_addr);
             }
             Event::Statement { .. } => add(&mut self.statements, 1),
-            Event::Decision { verdict, facts, .. } => {
-                match verdict {
-                    Verdict::Allow => add(&mut self.allowed, 1),
-                    Verdict::Deny => add(&mut self.denied, 1),
-                    Verdict::Hold => add(&mut self.held, 1),
-                }
-                self.tables_of(facts);
-            }
+            Event::Decision { verdict, .. } => match verdict {
+                Verdict::Allow => add(&mut self.allowed, 1),
+                Verdict::Deny => add(&mut self.denied, 1),
+                Verdict::Hold => add(&mut self.held, 1),
+            },
             Event::Approval { outcome, .. } if outcome == "granted" => add(&mut self.granted, 1),
             Event::Error { .. } => add(&mut self.errors, 1),
             Event::Rows { count, .. } => add(&mut self.rows, *count),
