@@ -45,8 +45,10 @@ pub struct Catalog {
     casts: Vec<Cast>,
     /// Functions of users that order or hash values of a type: of its default operator classes, of ranges.
     support: Vec<(u32, u32)>,
-    /// Names of temporary relations, of any session, that run code when they are used.
+    /// Names of temporary relations, of any session, that run code when they are read.
     temporary: HashSet<String>,
+    /// The same when they are written.
+    temporary_triggers: HashSet<String>,
 }
 
 /// A table, view, sequence or composite type.
@@ -332,7 +334,12 @@ impl Catalog {
         self.relations.values()
     }
 
-    /// Whether some session has a temporary relation of that name that runs code when it is used.
+    /// Whether some session has a temporary relation of that name that runs code when it is written.
+    pub(crate) fn has_temporary_triggers(&self, name: &str) -> bool {
+        self.temporary_triggers.contains(name)
+    }
+
+    /// Whether some session has a temporary relation of that name that runs code when it is read.
     pub(crate) fn has_temporary_code(&self, name: &str) -> bool {
         self.temporary.contains(name)
     }

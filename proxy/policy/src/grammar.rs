@@ -6,6 +6,11 @@
 
 use pg_query::protobuf::RawStmt;
 
+mod fold;
+
+/// What libpg_query says of a tree that it can read and not hand over.
+const TOO_DEEP: [&str; 2] = ["nested too deep", "stack depth limit"];
+
 /// Why there is no tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -20,7 +25,14 @@ pub(crate) fn parse(sql: &str, most_bytes: usize) -> Result<Vec<RawStmt>, Refusa
     if sql.len() > most_bytes {
         return Err(Refusal::TooLarge);
     }
-    match pg_query::parse(sql, 0) {
+    let parsed = match pg_query::parse(sql, 0) {
+        Err(pg_query::Error::Parse(message)) if TOO_DEEP.iter().any(|deep| message.contains(deep)) => match fold::chains(sql) {
+            Some(folded) => pg_query::parse(&folded, 0),
+            None => Err(pg_query::Error::Parse(message)),
+        },
+        parsed => parsed,
+    };
+    match parsed {
         Ok(parsed) => Ok(parsed.protobuf.stmts),
         Err(pg_query::Error::Parse(message)) => Err(Refusal::Syntax(message)),
         Err(error) => Err(Refusal::Syntax(error.to_string())),

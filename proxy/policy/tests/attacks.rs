@@ -60,3 +60,36 @@ fn nothing_passes_for_milder_than_it_is_and_controls_stay_what_they_are() {
     let failures = worker.join().unwrap();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
+
+/// What a function behind an operator or a cast returns may be anything, a protected value among it.
+fn hidden() {
+    let policy = Policy::parse(POLICY).unwrap();
+    let catalog = Snapshot::from_json(include_str!("data/attacks.snapshot.json")).unwrap().build().unwrap();
+    let principal = Principal { issuer: "i".into(), subject: "s".into(), email: None, groups: BTreeSet::new(), claims: BTreeMap::new() };
+    let state = SessionState::new(&principal, "bank", &[]);
+    for (sql, masked) in [
+        ("select 1 ==> 'happy'", true),
+        ("select id ==> 'happy', id from accounts", true),
+        ("select row('x')::scratch.texty::text", true),
+        ("select x from (select 1 ==> 'happy' as x) y", true),
+        ("select 1 + 2", false),
+        ("select id + 1 from accounts", false),
+    ] {
+        let request = JudgeRequest {
+            policy: &policy,
+            principal: &principal,
+            database: "bank",
+            catalog: &catalog,
+            state: &state,
+            parameter_types: &[],
+            now: 0,
+        };
+        let outputs = judge(sql, &request).trace.outputs();
+        assert_eq!(outputs.first().unwrap().as_ref().unwrap().first().unwrap().1, masked, "{sql}");
+    }
+}
+
+#[test]
+fn results_of_hidden_functions_are_masked() {
+    std::thread::Builder::new().stack_size(STACK_BYTES).spawn(hidden).unwrap().join().unwrap();
+}

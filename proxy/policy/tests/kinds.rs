@@ -107,7 +107,12 @@ fn large_and_deep_texts_get_a_decision() {
             (format!("select {}1{}", "(".repeat(3000), ")".repeat(3000)), vec![K::Read]),
             (format!("select id from accounts where id = 0{}", " or id = 1".repeat(35_000)), vec![K::Read]),
             (format!("select 1{}", "+1".repeat(4900)), vec![K::Read]),
-            (format!("select 1{}", "+1".repeat(35_000)), vec![K::Unknown]),
+            (format!("select id{} from accounts", " + id * 2".repeat(5000)), vec![K::Read]),
+            (format!("select name{} from customers", " || name".repeat(20_000)), vec![K::Read]),
+            (format!("select 1{}", "+1".repeat(35_000)), vec![K::Read]),
+            (format!("select 1{}{}", "+1".repeat(6000), " + nextval('acct_seq')"), vec![K::Write]),
+            (format!("select nextval('acct_seq'){}", "+1".repeat(6000)), vec![K::Write]),
+            (format!("select 1 from accounts where id in (0{})", ", 1000000".repeat(125_000)), vec![K::Read]),
             (
                 format!(
                     "select * from accounts a0{}",

@@ -205,7 +205,7 @@ impl<'a> Walk<'a> {
         !builtin::takes(name, count, &given)
     }
 
-    fn trusts_all(&self, functions: &[u32]) -> bool {
+    pub(super) fn trusts_all(&self, functions: &[u32]) -> bool {
         match self.interest {
             Interest::All => false,
             Interest::Protected(protection) => functions.iter().all(|oid| {

@@ -15,6 +15,7 @@ impl<'a> Walk<'a> {
                 self.use_type(oid, 0);
             }
         }
+        self.hide_results();
         self.weigh_operators();
         self.weigh_support();
         self.weigh_casts();
@@ -120,17 +121,10 @@ impl<'a> Walk<'a> {
     }
 
     fn weigh_operators(&mut self) {
+        let functions = self.operator_functions();
+        self.calls.extend(functions);
         let operators = std::mem::take(&mut self.operators);
         for (schema, name) in operators {
-            for operator in self.catalog.operators_named(&name) {
-                let visible = match &schema {
-                    Some(schema) => operator.schema == *schema,
-                    None => self.paths.iter().any(|path| path.contains(&operator.schema.as_str())),
-                };
-                if visible && self.is_operator_possible(&name, operator.left, operator.right) {
-                    self.calls.insert(operator.function);
-                }
-            }
             if let Some(schema) = schema
                 && schema != "pg_catalog"
                 && !self.catalog.operators_named(&name).iter().any(|operator| operator.schema == schema)
@@ -170,6 +164,49 @@ impl<'a> Walk<'a> {
     }
 
     fn weigh_casts(&mut self) {
+        let functions = self.cast_functions();
+        self.calls.extend(functions);
+    }
+
+    /// The functions of users that the operators seen so far may run.
+    fn operator_functions(&self) -> Vec<u32> {
+        let mut functions = Vec::new();
+        for (schema, name) in &self.operators {
+            for operator in self.catalog.operators_named(name) {
+                let visible = match schema {
+                    Some(schema) => operator.schema == *schema,
+                    None => self.paths.iter().any(|path| path.contains(&operator.schema.as_str())),
+                };
+                if visible && self.is_operator_possible(name, operator.left, operator.right) {
+                    functions.push(operator.function);
+                }
+            }
+        }
+        functions
+    }
+
+    /// Whether functions that nobody vouches for may stand behind operators and casts: what they return may be anything.
+    pub(super) fn hides_results(&self) -> bool {
+        let mut functions = self.operator_functions();
+        functions.extend(self.cast_functions());
+        functions.retain(|oid| *oid >= FIRST_USER_OID);
+        !functions.is_empty() && !self.trusts_all(&functions)
+    }
+
+    fn hide_results(&mut self) {
+        if !self.hides_results() {
+            return;
+        }
+        for item in self.outputs.iter_mut().flat_map(|items| &mut items.columns) {
+            item.lineage.opaque |= item.lineage.direct.is_none();
+        }
+        let columns = self.copies.iter_mut().flat_map(|copy| &mut copy.columns);
+        columns.for_each(|column| column.tainted |= !column.direct);
+    }
+
+    /// The functions of users that casts written and not written may run.
+    fn cast_functions(&self) -> Vec<u32> {
+        let mut functions = Vec::new();
         for cast in self.catalog.casts() {
             let possible = |oid: u32| oid < FIRST_USER_OID || self.types.contains(&oid);
             // A cast between types of the server alone is in play only where one is written.
@@ -180,9 +217,10 @@ impl<'a> Walk<'a> {
                 || (cast.implicit && (own || self.computes))
                 || (self.computes && self.types.contains(&cast.source));
             if cast.function != 0 && in_play && possible(cast.source) && possible(cast.target) {
-                self.calls.insert(cast.function);
+                functions.push(cast.function);
             }
         }
+        functions
     }
 
     fn weigh_calls(&mut self, protection: &Protection<'_>) -> Vec<String> {

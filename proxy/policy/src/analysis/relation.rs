@@ -227,7 +227,7 @@ impl<'a> Walk<'a> {
 
     /// What writing a relation of that name runs may have been changed by the session itself.
     pub(super) fn writing_changed(&mut self, name: &str) {
-        if self.state.changes.is_writing_uncertain(name) {
+        if self.state.changes.is_writing_uncertain(name) || (self.state.code_ran && self.catalog.has_temporary_triggers(name)) {
             self.opaque = true;
             self.raise(StatementKind::Procedural, || {
                 format!("what writing {name} runs was changed in this session and is not in the catalog yet")
@@ -316,12 +316,17 @@ fn view_facts(catalog: &crate::Catalog, relation: &Relation, level: usize) -> Op
     walk.level = level + 1;
     walk.kind = StatementKind::Read;
     let items: Items = walk.query(statement.stmt.as_deref()?, None);
+    let hides = walk.hides_results();
     let complete = items.complete && items.columns.len() == relation.columns.len();
     let columns = if complete {
         items
             .columns
             .into_iter()
-            .map(|item| ViewColumn { sources: item.lineage.sources, direct: item.lineage.direct, opaque: item.lineage.opaque })
+            .map(|item| ViewColumn {
+                sources: item.lineage.sources,
+                direct: item.lineage.direct,
+                opaque: item.lineage.opaque || (hides && item.lineage.direct.is_none()),
+            })
             .collect()
     } else {
         let all = items.all();

@@ -145,7 +145,11 @@ pub(super) fn row(catalog: &mut Catalog, query: usize, values: &[Option<&str>]) 
             }
         }
         q::TEMPORARY => {
-            catalog.temporary.insert(row.text(0)?.to_owned());
+            let name = row.text(0)?.to_owned();
+            if row.flag(1)? {
+                catalog.temporary.insert(name.clone());
+            }
+            catalog.temporary_triggers.insert(name);
         }
         q::SUPPORT => {
             let (subject, function): (u32, u32) = (row.parse(1)?, row.parse(2)?);

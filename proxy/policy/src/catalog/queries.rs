@@ -147,8 +147,8 @@ pub const QUERIES: &[CatalogQuery] = &[
     },
     CatalogQuery {
         name: "temporary",
-        sql: "SELECT DISTINCT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-              WHERE n.nspname ~ '^pg_temp_' AND (c.relkind IN ('v','f') OR c.relrowsecurity OR c.relhasrules OR c.relhastriggers) ORDER BY 1",
+        sql: "SELECT c.relname::text, (c.relkind IN ('v','f') OR c.relrowsecurity OR c.relhasrules)::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+              WHERE n.nspname ~ '^pg_temp_' AND (c.relkind IN ('v','f') OR c.relrowsecurity OR c.relhasrules OR c.relhastriggers) ORDER BY 1, 2",
     },
     // What orders, hashes or looks up values: functions in SQL or another language of users, of default operator classes, of the classes
     // that ranges, indexes and partition keys name. Multiranges are newer than some servers, so their column is looked up by name.
