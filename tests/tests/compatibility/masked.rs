@@ -88,6 +88,10 @@ const CANARIES: &[&str] = &[
 
 #[test]
 fn masked_results_are_results_for_every_driver() -> Result<()> {
+    if std::env::var_os("COUNTERSIGN_COMPAT").is_none() {
+        eprintln!("masked results in the drivers are left out: COUNTERSIGN_COMPAT=1 plays them");
+        return Ok(());
+    }
     runtime()?.block_on(async {
         let folder = tempfile::tempdir()?;
         let policy = folder.path().join("policy.toml");
@@ -96,8 +100,7 @@ fn masked_results_are_results_for_every_driver() -> Result<()> {
         let stack = Stack::start(options, &|_| ()).await?;
         let canaries = Canaries::new(CANARIES);
         let drivers = |name: &str| format!("{}/drivers/{name}", env!("CARGO_MANIFEST_DIR"));
-        let wanted = std::env::var_os("COUNTERSIGN_COMPAT").is_some();
-        let asked = |what: &str| if wanted { programs::ensure(&[what]) } else { anyhow::bail!("not asked for") };
+        let asked = |what: &str| programs::ensure(&[what]);
         let programs = [
             ("psycopg and asyncpg", asked("python").map(|python| (vec![python, drivers("masked.py")], None))),
             (
