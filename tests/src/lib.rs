@@ -20,6 +20,7 @@ pub mod oidc;
 pub mod pki;
 pub mod process;
 pub mod programs;
+pub mod reviewer;
 pub mod scenario;
 pub mod slack;
 pub mod stack;

@@ -13,6 +13,7 @@ mod forged;
 mod kills;
 mod object_lock;
 mod outage;
+mod page;
 mod refusals;
 
 /// The instance and what was deployed on it.
