@@ -1,6 +1,7 @@
 //! What every part of the bot shares.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::Slacks;
@@ -11,6 +12,7 @@ use crate::signer::Signer;
 use crate::slack::Slack;
 use crate::step_up::{Provider, Seals};
 use crate::store::SharedStore;
+use crate::webhook::Webhook;
 
 /// The bot.
 #[derive(Debug, Clone)]
@@ -35,6 +37,10 @@ pub struct Bot {
     pub seals: Seals,
     /// The identity provider of sign-ins, where one is set up.
     pub step_up: Option<Provider>,
+    /// How often a digest of open requests is posted.
+    pub digest_every: Option<Duration>,
+    /// Where changes of requests are told beside Slack.
+    pub webhook: Option<Webhook>,
     /// The time.
     pub clock: Clock,
     /// URL under which this bot is reachable, where it is known.

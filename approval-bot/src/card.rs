@@ -5,7 +5,9 @@
 //! <https://docs.slack.dev/reference/block-kit/blocks>
 
 use countersign_approval::item::Status;
-use countersign_approval::{Decision, GrantError, Request, UnverifiedDecision, Verdict, VerifyingKeys, verify};
+use countersign_approval::{
+    Decision, GrantError, Request, Template, UnverifiedDecision, Verdict, VerifyingKeys, break_glass, template, verify,
+};
 use sha2::{Digest as _, Sha256};
 use slack_morphism::blocks::{
     SlackActionBlockElement, SlackActionsBlock, SlackBlock, SlackBlockButtonElement, SlackBlockMarkDownText, SlackBlockPlainText,
@@ -107,6 +109,8 @@ pub struct Card {
     pub message: Message,
     /// Whether it has an Approve button.
     pub approvable: bool,
+    /// Distinct people who approved so far.
+    pub approvals: u32,
     /// Hash of it: equal cards need no update.
     pub hash: String,
 }
@@ -122,11 +126,15 @@ pub fn reference(request: &Request, fingerprint: &str) -> String {
 pub fn card(view: &View<'_>) -> Card {
     let request = view.request;
     let details = Details::of(request);
-    let fits = details.fits();
+    // What claims to be a template and is none cannot be approved.
+    let whole = request.rule != template::RULE || Template::of(request).is_ok();
+    let fits = details.fits() && whole;
     let open = view.status == Status::Open;
     // What would run, then why it waits, then who asks: reviewers read from the top.
     let mut blocks = vec![header(&headline(view)), details.what(fits), labelled(&details.why, fits), labelled(&details.who, fits)];
-    if !fits {
+    if !whole {
+        blocks.push(plain("This asks for a template but is none that this bot understands, so it cannot be approved."));
+    } else if !fits {
         blocks.push(plain(&format!(
             "This request does not fit on a card ({} characters), so it cannot be approved here. Read it whole with the button below.",
             details.size()
@@ -143,6 +151,10 @@ pub fn card(view: &View<'_>) -> Card {
         request.policy.get(..12).unwrap_or("unknown"),
     )));
     if open {
+        // Whoever is there is to know, not only the group on call.
+        if request.rule == break_glass::RULE {
+            blocks.push(SlackContextBlock::new(vec![SlackBlockMarkDownText::new("<!channel>".to_owned()).into()]).into());
+        }
         blocks.extend(view.mention.and_then(mention));
         blocks.push(buttons(request, &reference(request, view.fingerprint), fits));
     }
@@ -153,7 +165,7 @@ pub fn card(view: &View<'_>) -> Card {
         visible::markup(&clip(&request.requester.subject, 200))
     );
     let hash = serde_json::to_vec(&blocks).map(|json| hex::encode(Sha256::digest(json))).unwrap_or_default();
-    Card { message: Message { text, blocks }, approvable: open && fits, hash }
+    Card { message: Message { text, blocks }, approvable: open && fits, approvals: approvals(view), hash }
 }
 
 /// The whole request as plain text, for the page behind the link.
@@ -312,6 +324,15 @@ fn text_of(parameter: &countersign_approval::v1::RequestParameter) -> Option<Str
 
 fn headline(view: &View<'_>) -> String {
     let text = match view.status {
+        status if view.request.rule == break_glass::RULE => match status {
+            Status::Open => "Break-glass: it ran without approval, review it",
+            Status::Denied => "Break-glass: reviewed, not justified",
+            Status::Cancelled => "Break-glass: closed without a review",
+            Status::Expired => "Break-glass: not reviewed in time",
+            Status::Consumed | Status::Finished => "Break-glass: reviewed, justified",
+        },
+        Status::Open if view.request.rule == template::RULE => "Approval needed for a template",
+        Status::Consumed | Status::Finished if view.request.rule == template::RULE => "Template signed",
         Status::Open => match verify::quorum(&view.request.expectation(), view.tokens, view.keys, in_time(view.request)) {
             Ok(_) if view.left_at.is_some() => "Approved, waits to be asked again",
             Ok(granted) if granted.runs() > 1 && view.used.is_some() => "Approved for several runs",
@@ -332,13 +353,18 @@ const fn in_time(request: &Request) -> u64 {
     request.expires_at.saturating_sub(1)
 }
 
-fn progress(view: &View<'_>) -> SlackBlock {
-    let request = view.request;
-    let found = match verify::quorum(&request.expectation(), view.tokens, view.keys, in_time(request)) {
+/// Distinct people who approved so far.
+fn approvals(view: &View<'_>) -> u32 {
+    match verify::quorum(&view.request.expectation(), view.tokens, view.keys, in_time(view.request)) {
         Ok(quorum) => u32::try_from(quorum.decisions().len()).unwrap_or(u32::MAX),
         Err(GrantError::Pending { found, .. }) => found,
         Err(_) => 0,
-    };
+    }
+}
+
+fn progress(view: &View<'_>) -> SlackBlock {
+    let request = view.request;
+    let found = approvals(view);
     let mut lines = vec![format!(
         "{found} of {} {} · may decide: {}",
         request.quorum.max(1),
@@ -404,13 +430,20 @@ fn buttons(request: &Request, reference: &str, fits: bool) -> SlackBlock {
     let mut elements: Vec<SlackActionBlockElement> = Vec::new();
     if fits {
         let style = slack_morphism::blocks::SlackBlockButtonStyle::Primary;
-        elements.push(button(action::APPROVE, if request.runs > 1 { "Approve one run" } else { "Approve" }).with_style(style).into());
+        let label = match request.rule.as_str() {
+            break_glass::RULE => "Justified",
+            template::RULE => "Approve template",
+            _ if request.runs > 1 => "Approve one run",
+            _ => "Approve",
+        };
+        elements.push(button(action::APPROVE, label).with_style(style).into());
         if request.runs > 1 {
             elements.push(button(action::APPROVE_RUNS, &format!("Approve {} runs", request.runs)).into());
         }
     }
     let style = slack_morphism::blocks::SlackBlockButtonStyle::Danger;
-    elements.push(button(action::DENY, "Deny…").with_style(style).into());
+    let label = if request.rule == break_glass::RULE { "Not justified…" } else { "Deny…" };
+    elements.push(button(action::DENY, label).with_style(style).into());
     elements.push(button(action::ASK, "Ask…").into());
     if !fits {
         elements.push(button(action::READ, "Read it whole").into());

@@ -2,13 +2,14 @@
 //! restarts and two bots do no harm.
 
 use countersign_approval::item::{CardState, Closed, Status};
-use countersign_approval::{GrantError, Request, RequestId, UnverifiedRequest, verify};
+use countersign_approval::{GrantError, Request, RequestId, UnverifiedRequest, break_glass, verify};
 use countersign_policy::rule::Route;
 
 use crate::bot::Bot;
 use crate::card::{self, Card, View};
 use crate::slack::{Message, Posted, SlackError};
 use crate::store::{StoreError, Stored};
+use crate::webhook::WebhookError;
 
 /// How long posting a card may take before another may try, in seconds.
 const CLAIM: u64 = 30;
@@ -33,9 +34,15 @@ pub enum CardError {
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The webhook does not take the change.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// Slack does not take the card.
     #[error(transparent)]
     Slack(#[from] SlackError),
+    /// A review cannot be put beside the recordings.
+    #[error("review could not be kept: {0}")]
+    Review(String),
     /// Another instance is posting the card.
     #[error("card is being posted by another instance")]
     Busy,
@@ -71,31 +78,55 @@ pub async fn sync(bot: &Bot, id: &RequestId) -> Result<Synced, CardError> {
             stored.why = Some(closed.why);
         }
     }
+    if request.rule == break_glass::RULE {
+        settle_review(bot, &request, &mut stored, now).await?;
+    }
     let fingerprint = unverified.fingerprint();
     let view = View { mention: route.mention.as_deref(), ..View::of(&request, &fingerprint, &stored, bot.signer.public()) };
     let card = card::card(&view);
     match (&stored.card.channel, &stored.card.ts) {
         (Some(channel), Some(ts)) => {
             let at = Posted { channel: channel.clone(), ts: ts.clone() };
-            update(bot, id, &stored, &at, &card).await?;
+            update(bot, &view, &stored, &at, &card, now).await?;
             if stored.status == Status::Open {
                 remind(bot, &request, &stored.tokens, &route, &at, now).await?;
             }
         }
         _ if stored.status == Status::Open => {
             let channel = route.channel.as_ref().unwrap_or(&bot.settings.channel);
-            post(bot, id, now, channel, &card).await?;
+            post(bot, &view, now, channel, &card).await?;
         }
         // Over before anyone could see it.
         _ => return Ok(Synced::Settled),
     }
     Ok(match stored.status {
+        Status::Consumed if request.rule == break_glass::RULE => Synced::Settled,
         Status::Open | Status::Consumed => Synced::Following,
         Status::Denied | Status::Cancelled | Status::Expired | Status::Finished => Synced::Settled,
     })
 }
 
-async fn post(bot: &Bot, id: &RequestId, now: u64, channel: &str, card: &Card) -> Result<(), CardError> {
+/// Puts a review beside the recordings as soon as it is signed, then closes its request. Whatever fails is tried again with the card.
+async fn settle_review(bot: &Bot, request: &Request, stored: &mut Stored, now: u64) -> Result<(), CardError> {
+    let outcome = break_glass::outcome(&request.expectation(), &stored.tokens, bot.signer.public());
+    if outcome == break_glass::Outcome::Open {
+        return Ok(());
+    }
+    if matches!(stored.status, Status::Open | Status::Denied) {
+        let review = break_glass::Review { version: 1, request: request.id.clone(), decisions: stored.tokens.clone() };
+        bot.marks.review(&request.id, &review).await.map_err(CardError::Review)?;
+    }
+    if stored.status == Status::Open {
+        let closed = Closed { status: Status::Consumed, by: uuid::Uuid::new_v4().to_string(), at: now, why: "reviewed".to_owned() };
+        if bot.store.close(&request.id, &closed).await? {
+            (stored.status, stored.why) = (Status::Consumed, Some(closed.why));
+        }
+    }
+    Ok(())
+}
+
+async fn post(bot: &Bot, view: &View<'_>, now: u64, channel: &str, card: &Card) -> Result<(), CardError> {
+    let id = &view.request.id;
     if !bot.store.claim_card(id, now, now.saturating_add(CLAIM)).await? {
         // Posted meanwhile, or being posted: this is how a redelivered record ends.
         let posted = bot.store.get(id).await?.is_none_or(|stored| stored.card.ts.is_some());
@@ -104,11 +135,17 @@ async fn post(bot: &Bot, id: &RequestId, now: u64, channel: &str, card: &Card) -
     match bot.slack.post(channel, &card.message).await {
         Ok(posted) => {
             tracing::info!(request.id = %id, card.approvable = card.approvable, "card posted");
-            let state = CardState { channel: Some(posted.channel), ts: Some(posted.ts), shown: Some(card.hash.clone()), error: None };
-            Ok(bot.store.save_card(id, &state).await?)
+            // Not told elsewhere: the next look at it does that, by an update.
+            let told = tell(bot, view, card, now).await;
+            let shown = told.is_ok().then(|| card.hash.clone());
+            let state = CardState { channel: Some(posted.channel), ts: Some(posted.ts), shown, error: None };
+            bot.store.save_card(id, &state).await?;
+            told
         }
         Err(error) => {
             tracing::error!(request.id = %id, %error, "card could not be posted; reviewers cannot see this request");
+            // Whoever listens elsewhere should know all the more.
+            let _tried = tell(bot, view, card, now).await;
             bot.store.save_card(id, &CardState { error: Some(error.to_string()), ..CardState::default() }).await?;
             Err(error.into())
         }
@@ -134,7 +171,11 @@ async fn remind(bot: &Bot, request: &Request, tokens: &[String], route: &Route, 
     ];
     for (what, _, group) in calls.into_iter().filter(|(_, due, _)| *due) {
         if bot.store.take_once(&format!("{what}:{}", request.id), request.expires_at.saturating_add(86_400)).await? {
-            let text = format!("Request {} still waits: {found} of {needed} approvals, {left} min left", request.id);
+            let text = if request.rule == break_glass::RULE {
+                format!("The review of break-glass {} is still open, {left} min left", request.id)
+            } else {
+                format!("Request {} still waits: {found} of {needed} approvals, {left} min left", request.id)
+            };
             let mut blocks = vec![card::plain(&text)];
             blocks.extend(group.and_then(card::mention));
             tracing::info!(request.id = %request.id, what, "reviewers are called");
@@ -147,7 +188,16 @@ async fn remind(bot: &Bot, request: &Request, tokens: &[String], route: &Route, 
     Ok(())
 }
 
-async fn update(bot: &Bot, id: &RequestId, stored: &Stored, at: &Posted, card: &Card) -> Result<(), CardError> {
+/// Tells of the state a card shows where that is wanted beside Slack.
+async fn tell(bot: &Bot, view: &View<'_>, card: &Card, now: u64) -> Result<(), CardError> {
+    match &bot.webhook {
+        Some(webhook) => Ok(webhook.tell(view, card, now).await?),
+        None => Ok(()),
+    }
+}
+
+async fn update(bot: &Bot, view: &View<'_>, stored: &Stored, at: &Posted, card: &Card, now: u64) -> Result<(), CardError> {
+    let id = &view.request.id;
     if stored.card.shown.as_ref() == Some(&card.hash) {
         return Ok(());
     }
@@ -170,6 +220,7 @@ async fn update(bot: &Bot, id: &RequestId, stored: &Stored, at: &Posted, card: &
             _ => return Err(error.into()),
         },
     }
+    tell(bot, view, card, now).await?;
     Ok(bot.store.save_card(id, &state).await?)
 }
 

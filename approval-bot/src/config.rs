@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -13,6 +14,7 @@ use crate::signer::Signer;
 use crate::slack::Slack;
 use crate::step_up::{Provider, Seals};
 use crate::store::{Directory, Dynamo, SharedStore};
+use crate::webhook::Webhook;
 
 /// A setting that is missing or does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +43,9 @@ pub struct Settings {
     slack: Slacks,
     public_url: Option<String>,
     step_up: Option<StepUpPlace>,
+    digest_every: Option<Duration>,
+    webhook_url: Option<String>,
+    webhook_secret: Option<Secret>,
 }
 
 /// Where reviewers sign in.
@@ -112,6 +117,8 @@ struct SlackSecret {
     bot_token: String,
     #[serde(alias = "SLACK_SIGNING_SECRET")]
     signing_secret: String,
+    #[serde(default, alias = "COUNTERSIGN_WEBHOOK_SECRET")]
+    webhook_secret: Option<String>,
 }
 
 impl Settings {
@@ -152,6 +159,12 @@ impl Settings {
                 }),
                 None => None,
             },
+            digest_every: match get("COUNTERSIGN_DIGEST_HOURS") {
+                Some(hours) => digest_every(&hours)?,
+                None => None,
+            },
+            webhook_url: get("COUNTERSIGN_WEBHOOK_URL"),
+            webhook_secret: get("COUNTERSIGN_WEBHOOK_SECRET").map(Secret),
         })
     }
 
@@ -207,9 +220,18 @@ impl Settings {
             PolicyPlace::S3 { bucket, key } => Location::S3 { client: s3()?, bucket: bucket.clone(), key: key.clone() },
         });
         policies.load().await.map_err(|error| ConfigError::new("COUNTERSIGN_POLICY", error.to_string()))?;
-        let (token, signing) = match self.slack_secret {
-            SecretPlace::Given { token, signing } => (token, signing),
+        let (token, signing, kept) = match self.slack_secret {
+            SecretPlace::Given { token, signing } => (token, signing, None),
             SecretPlace::Manager(arn) => from_manager(&aws_sdk_secretsmanager::Client::new(aws()?), &arn).await?,
+        };
+        let webhook = match &self.webhook_url {
+            Some(url) => {
+                let fault = |why: &str| ConfigError::new("COUNTERSIGN_WEBHOOK_URL", why);
+                let secret =
+                    self.webhook_secret.or(kept).ok_or_else(|| fault("needs a secret to sign with: COUNTERSIGN_WEBHOOK_SECRET"))?;
+                Some(Webhook::new(url, secret).map_err(|error| fault(&error.to_string()))?)
+            }
+            None => None,
         };
         let step_up = match &self.step_up {
             Some(place) => {
@@ -234,13 +256,15 @@ impl Settings {
             seals: Seals::new(signing.0.as_bytes()),
             step_up,
             settings: Arc::new(Slacks { signing_secret: signing, ..self.slack }),
+            digest_every: self.digest_every,
+            webhook,
             clock: crate::clock::Clock::default(),
             public_url: self.public_url,
         })
     }
 }
 
-async fn from_manager(client: &aws_sdk_secretsmanager::Client, arn: &str) -> Result<(Secret, Secret), ConfigError> {
+async fn from_manager(client: &aws_sdk_secretsmanager::Client, arn: &str) -> Result<(Secret, Secret, Option<Secret>), ConfigError> {
     let fault = |why: String| ConfigError::new("SLACK_SECRET_ARN", why);
     let answer = client
         .get_secret_value()
@@ -254,7 +278,15 @@ async fn from_manager(client: &aws_sdk_secretsmanager::Client, arn: &str) -> Res
     if secret.bot_token.is_empty() || secret.signing_secret.is_empty() {
         return Err(fault("bot_token or signing_secret is empty".to_owned()));
     }
-    Ok((Secret(secret.bot_token), Secret(secret.signing_secret)))
+    Ok((Secret(secret.bot_token), Secret(secret.signing_secret), secret.webhook_secret.map(Secret)))
+}
+
+fn digest_every(text: &str) -> Result<Option<Duration>, ConfigError> {
+    match text.trim().parse::<u64>() {
+        Ok(0) => Ok(None),
+        Ok(hours @ 1..=168) => Ok(Some(Duration::from_secs(hours.saturating_mul(3_600)))),
+        _ => Err(ConfigError::new("COUNTERSIGN_DIGEST_HOURS", "must be 0 (none) to 168")),
+    }
 }
 
 fn store(text: &str) -> Result<StorePlace, ConfigError> {
@@ -336,6 +368,7 @@ mod tests {
             ("SLACK_APP_ID", None),
             ("SLACK_CHANNEL", None),
             ("COUNTERSIGN_RECORDINGS", Some("bucket")),
+            ("COUNTERSIGN_DIGEST_HOURS", Some("169")),
         ] {
             let error = settings((name, value)).err().unwrap_or_default();
             assert!(error.starts_with(name), "{name}: {error}");

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use countersign_approval::item::{Closed, Status, voter_names};
-use countersign_approval::{Request, RequestId, UnverifiedRequest, Verdict};
+use countersign_approval::{Request, RequestId, Template, UnverifiedRequest, Verdict, break_glass, template};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -233,6 +233,12 @@ fn step_up_link(bot: &Bot, reference: &str, user: &str, all: bool, now: u64) -> 
 
 async fn vote(bot: &Bot, presser: &Presser<'_>, reference: &str, found: &Found, wish: Wish<'_>, now: u64) -> Result<String, String> {
     let Found { request, stored } = found;
+    if request.rule == template::RULE
+        && let (Wish::Approve { .. }, Err(error)) = (&wish, Template::of(request))
+    {
+        tracing::error!(request.id = %request.id, %error, "something that is no template was to be approved as one");
+        return Err("this is no template that can be approved; nothing was decided".to_owned());
+    }
     let user = user(bot, presser).await?;
     let (verdict, reason, all, step_up) = match wish {
         Wish::Approve { all, sign_in } => (Verdict::Approve, None, all, sign_in),
@@ -280,6 +286,7 @@ async fn vote(bot: &Bot, presser: &Presser<'_>, reference: &str, found: &Found, 
     }
     tracing::info!(request.id = %request.id, reviewer = %decision.reviewer.person, verdict = ?verdict, "decision signed and stored");
     Ok(match verdict {
+        _ if request.rule == break_glass::RULE => format!("your review of {} is signed", request.id),
         Verdict::Approve => format!("you approved request {}", request.id),
         Verdict::Deny => format!("you denied request {}", request.id),
     })

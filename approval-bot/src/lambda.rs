@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bot::Bot;
 use crate::cards::{self, CardError};
+use crate::digest;
 use crate::router::router;
 
 /// The largest answer to an HTTP request.
@@ -128,6 +129,7 @@ impl Handler {
                 tracing::warn!(request.id = %id, %error, "card is not in line, the next tick tries again");
             }
         }
+        digest::post_if_due(&self.bot, self.bot.clock.now()).await;
         Ok(json!({"looked_after": all}))
     }
 

@@ -9,6 +9,7 @@ pub mod cards;
 pub mod clock;
 pub mod config;
 pub mod decide;
+pub mod digest;
 pub mod interactions;
 pub mod keygen;
 pub mod lambda;
@@ -24,5 +25,6 @@ pub mod store;
 pub mod values;
 pub mod visible;
 pub mod watch;
+pub mod webhook;
 
 pub use bot::Bot;

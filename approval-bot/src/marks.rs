@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;
-use countersign_approval::Request;
+use countersign_approval::break_glass::{Review, review_name};
 use countersign_approval::item::mark_name;
+use countersign_approval::{Request, RequestId};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -50,6 +51,18 @@ impl Marks {
             self.take(mark_name(&request.id, run), mark.to_string())
         });
         join_all(puts).await.into_iter().collect()
+    }
+
+    /// Keeps the review of a statement that ran at once. The first one stands.
+    ///
+    /// # Errors
+    /// When it could not be kept, in one line for operators.
+    pub async fn review(&self, id: &RequestId, review: &Review) -> Result<(), String> {
+        if matches!(self, Self::Nowhere) {
+            return Err("COUNTERSIGN_RECORDINGS is not set, so there is no place for reviews".to_owned());
+        }
+        let text = serde_json::to_string(review).map_err(|error| error.to_string())?;
+        self.take(review_name(id), text).await
     }
 
     async fn take(&self, name: String, mark: String) -> Result<(), String> {

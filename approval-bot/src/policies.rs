@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use countersign_approval::Request;
+use countersign_approval::{Request, break_glass};
 use countersign_policy::Policy;
 use countersign_policy::rule::{Action, Route};
 
@@ -91,8 +91,14 @@ impl Policies {
             *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = Some((request.policy.clone(), Instant::now()));
             return Route::default();
         };
-        let by_name = policy.rules().iter().find(|rule| rule.name == request.rule).map(|rule| &rule.action);
-        match by_name.unwrap_or(&policy.masking().predicates) {
+        let named = |name: &str| policy.rules().iter().find(|rule| rule.name == name).map(|rule| &rule.action);
+        if let Some((_, held_by)) = break_glass::said(request) {
+            return match named(held_by) {
+                Some(Action::Hold(hold)) => hold.break_glass.as_ref().map(|terms| terms.route.clone()).unwrap_or_default(),
+                _ => Route::default(),
+            };
+        }
+        match named(&request.rule).unwrap_or(&policy.masking().predicates) {
             Action::Hold(hold) => hold.route.clone(),
             Action::Allow | Action::Deny(_) => Route::default(),
         }

@@ -7,17 +7,26 @@ use countersign_approval::RequestId;
 
 use crate::bot::Bot;
 use crate::cards::{self, Synced};
+use crate::digest;
 
 /// The longest pause between two tries of one card, and between two looks at a store that does not answer.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether a digest is due.
+const DIGEST_LOOK: Duration = Duration::from_secs(60);
 
 /// Follows all requests of the store, for ever.
 pub async fn watch(bot: Bot, interval: Duration) {
     let mut settled: HashSet<RequestId> = HashSet::new();
     let mut later: HashMap<RequestId, (Instant, Duration)> = HashMap::new();
     let mut pause = interval;
+    let mut digest_at = Instant::now();
     loop {
         tokio::time::sleep(pause).await;
+        if bot.digest_every.is_some() && Instant::now() >= digest_at {
+            digest::post_if_due(&bot, bot.clock.now()).await;
+            digest_at = Instant::now() + DIGEST_LOOK;
+        }
         let ids = match bot.store.list().await {
             Ok(ids) => ids,
             Err(error) => {

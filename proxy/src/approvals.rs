@@ -5,6 +5,7 @@
 //! lose requests, hide decisions and close requests early; it cannot open a hold, and it cannot make a grant be used twice (`marks`).
 
 mod clock;
+mod desk;
 mod directory;
 mod dynamo;
 mod keys;
@@ -13,6 +14,7 @@ mod marks;
 mod model;
 mod poller;
 mod store;
+mod templates;
 mod watch;
 
 use std::path::PathBuf;
@@ -20,10 +22,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_approval::item::{Closed, Status};
-use countersign_approval::{Expectation, Request, RequestId, StatementDigest, UnverifiedRequest, VerifyingKeys, verify};
+use countersign_approval::{
+    Expectation, Request, RequestId, StatementDigest, Templates, UnverifiedRequest, VerifyingKeys, break_glass, verify,
+};
 use serde::Deserialize;
 
 pub use self::clock::Clock;
+pub use self::desk::Desk;
 pub use self::store::{Listed, StoreError};
 pub use self::watch::{HoldEvent, Watch};
 
@@ -35,6 +40,10 @@ use crate::recorder;
 /// How often a request that another replica seems to be placing is looked for, and how long the pause is.
 const PLACING_LOOKS: u32 = 10;
 const PLACING_PAUSE: Duration = Duration::from_millis(100);
+/// How long a statement that runs at once waits for its request to be placed, and the pauses between tries after that.
+const REVIEW_WAIT: Duration = Duration::from_secs(3);
+const REVIEW_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_REVIEW_PAUSE: Duration = Duration::from_secs(30);
 /// How long this process looks after a request nobody waits for, at most, in seconds.
 const LONGEST_WATCH: u64 = 7 * 86_400;
 /// How long after its expiry such a request is closed: clocks differ.
@@ -128,6 +137,7 @@ struct Inner {
     clock: Clock,
     resume: bool,
     keep_finished: Duration,
+    templates: templates::Cache,
 }
 
 /// A request that lies in the store.
@@ -156,16 +166,7 @@ impl Approvals {
         marks: Arc<dyn recorder::Store>,
     ) -> Result<Self, StartError> {
         let store = open_store(config, aws)?;
-        let aws_needed = |what: &str| StartError::Setting(format!("{what} needs AWS: configure [aws] or the SDK's environment"));
-        let mut verifying = VerifyingKeys::default();
-        keys::from_files(&mut verifying, &config.keys).await?;
-        if !config.kms_keys.is_empty() {
-            let aws = aws.ok_or_else(|| aws_needed("kms_keys"))?;
-            keys::from_kms(&mut verifying, &aws_sdk_kms::Client::new(aws), &config.kms_keys).await?;
-        }
-        if verifying.is_empty() {
-            return Err(StartError::Setting("no key to verify decisions with: name the bot's public key in keys or kms_keys".to_owned()));
-        }
+        let verifying = keys::all(config, aws).await?;
         store.check().await?;
         let ids: Vec<&str> = verifying.ids().map(countersign_approval::KeyId::as_str).collect();
         tracing::info!(approvals.keys = ?ids, approvals.store = ?config.store, "approvals are ready");
@@ -178,7 +179,18 @@ impl Approvals {
     fn with_store(store: Arc<dyn Store>, keys: VerifyingKeys, marks: Marks, settings: Settings) -> Self {
         let Settings { interval, resume, keep_finished, clock } = settings;
         let poller = Poller::start(store.clone(), interval);
-        Self { inner: Arc::new(Inner { store, keys: Arc::new(keys), poller, marks, clock, resume, keep_finished }) }
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                keys: Arc::new(keys),
+                poller,
+                marks,
+                clock,
+                resume,
+                keep_finished,
+                templates: templates::Cache::default(),
+            }),
+        }
     }
 
     /// Whether requests outlive their clients.
@@ -205,6 +217,44 @@ impl Approvals {
             return Err(StoreError::TooLong { found: bytes.len() });
         }
         self.inner.store.place(request, &bytes).await
+    }
+
+    /// The templates of a policy whose signatures hold. Verified once for each policy.
+    #[must_use]
+    pub fn templates(&self, policy: &countersign_policy::Policy, environment: &str) -> Arc<Templates> {
+        self.inner.templates.of(policy, environment, &self.inner.keys)
+    }
+
+    /// Places the request for the review of a statement that runs at once. A store that does not take it in time does not hold the
+    /// statement up: it is in the recording, an alarm is raised, and the request is placed as soon as that is possible.
+    ///
+    /// # Errors
+    /// When it can never be placed; nothing may run then.
+    pub async fn place_for_review(&self, request: Request) -> Result<Placed, StoreError> {
+        let body = request.to_bytes().map_err(|error| StoreError::Refused(error.to_string()))?;
+        if body.len() > countersign_approval::request::MAX_REQUEST_BYTES {
+            return Err(StoreError::TooLong { found: body.len() });
+        }
+        let body = String::from_utf8(body).map_err(|error| StoreError::Refused(error.to_string()))?;
+        tracing::error!(
+            approval.request = %request.id,
+            approval.rule = break_glass::said(&request).map_or("", |(_, rule)| rule),
+            session.id = %request.session,
+            "break-glass: a statement runs without approval"
+        );
+        crate::metrics::break_glass();
+        let (own, placing) = (self.clone(), request.clone());
+        let done = tokio::spawn(async move {
+            let mut pause = REVIEW_PAUSE;
+            while let Err(error) = own.place(&placing).await {
+                tracing::error!(approval.request = %placing.id, %error, "break-glass: reviewers could not be told, trying again");
+                tokio::time::sleep(pause).await;
+                pause = pause.saturating_mul(2).min(LONGEST_REVIEW_PAUSE);
+            }
+        });
+        // Whether it took long or not.
+        let _in_time = tokio::time::timeout(REVIEW_WAIT, done).await;
+        Ok(Placed { request, body, again: false, tokens: Vec::new() })
     }
 
     /// Watches a placed request until it is decided or over.

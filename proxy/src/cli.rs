@@ -2,3 +2,4 @@
 
 pub mod pending;
 pub mod policy;
+pub mod template;

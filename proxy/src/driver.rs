@@ -134,13 +134,14 @@ impl Driver {
             durability: if strict { "strict" } else { "async" }.to_owned(),
         };
         let digest = policy.digest();
+        let templates = services.approvals.templates(&policy, &settings.environment);
         let who = holds::Who {
             environment: settings.environment.clone(),
             session: session_id.to_string(),
             principal: Arc::clone(&principal),
             database: database.clone(),
         };
-        let session = Session::new(Setup {
+        let mut session = Session::new(Setup {
             start,
             principal,
             database,
@@ -160,6 +161,7 @@ impl Driver {
             cancel_key: (cancel.process_id(), cancel.secret().to_vec()),
             now_us: now_us(),
         });
+        session.set_templates(templates);
         let wire = Wire::new(client, client_buffer, upstream, upstream_buffer, settings.limits.max_held_client_bytes);
         let signals = Signals::new(cancel, &services.drain);
         Self {
@@ -322,7 +324,9 @@ impl Driver {
         if policy.digest() != self.policy {
             self.policy = policy.digest();
             self.recorder.follow(&policy);
+            let templates = self.services.approvals.templates(&policy, &self.who.environment);
             self.session.set_policy(policy);
+            self.session.set_templates(templates);
         }
         // The catalog ages in the background; take what is there without asking.
         if self.services.catalog.is_stale() {
@@ -432,7 +436,9 @@ impl Driver {
                 let request = &placed.request;
                 tracing::info!(session.id = %self.who.session, approval.request = %request.id, approval.rule = %request.rule, approval.again = placed.again, "statement held");
                 self.session.hold_placed(request.id.as_str(), placed.body.clone(), &expires, placed.again);
-                if !self.session.hold_returns() {
+                if !self.session.is_held() {
+                    // Glass was broken: nobody waits.
+                } else if !self.session.hold_returns() {
                     self.watch = Some(self.services.approvals.watch(request.expectation()));
                 } else if let Some(event) = self.services.approvals.decided(&placed) {
                     self.hold_event(event);

@@ -42,6 +42,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Pre-approved templates
+    Template(countersign_proxy::cli::template::TemplateArgs),
     /// Check, explain and test policies
     Policy(countersign_proxy::cli::policy::PolicyArgs),
 }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Serve { config } => run(&config),
         Command::CheckConfig { config } => check(&config),
         Command::Pending { config, json } => countersign_proxy::cli::pending::run(&config, json),
+        Command::Template(args) => countersign_proxy::cli::template::run(args),
         Command::Policy(args) => countersign_proxy::cli::policy::run(args),
     };
     match result {

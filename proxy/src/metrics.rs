@@ -40,6 +40,8 @@ pub const RECORDER_ERRORS: &str = "countersign_recorder_errors_total";
 pub const ORPHANS_SEALED: &str = "countersign_recorder_orphans_sealed_total";
 /// What should not be: a read that the server refused as a write, a grant that does not fit.
 pub const ANOMALIES: &str = "countersign_anomalies_total";
+/// Held statements that ran at once, without approval.
+pub const BREAK_GLASS: &str = "countersign_break_glass_total";
 /// CancelRequests received.
 pub const CANCELS: &str = "countersign_cancel_requests_total";
 
@@ -58,6 +60,8 @@ pub fn describe() {
     describe_counter!(SESSIONS_TOTAL, "sessions ended, by reason");
     describe_counter!(REFUSED, "connections refused before a session began, by reason");
     describe_counter!(STATEMENTS, "statements judged, by verdict");
+    describe_counter!(BREAK_GLASS, "held statements that ran at once, without approval");
+    counter!(BREAK_GLASS).absolute(0);
     describe_counter!(HOLDS_TOTAL, "holds ended, by outcome");
     describe_counter!(BYTES, "bytes carried, by direction");
     describe_counter!(UPSTREAM_ERRORS, "upstream failures, by kind");
@@ -166,12 +170,19 @@ impl Statements {
     }
 }
 
+/// A held statement runs at once, without approval.
+pub(crate) fn break_glass() {
+    counter!(BREAK_GLASS).increment(1);
+}
+
 pub(crate) fn hold_ended(outcome: &str) {
     let outcome = match outcome {
         "granted" => "granted",
         "denied" => "denied",
         "expired" => "expired",
         "cancelled" => "cancelled",
+        "template" => "template",
+        "break-glass" => "break-glass",
         _ => "failed",
     };
     counter!(HOLDS_TOTAL, "outcome" => outcome).increment(1);

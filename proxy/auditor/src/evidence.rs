@@ -18,6 +18,7 @@ use serde_json::json;
 use crate::export;
 use crate::list::{self, Filter};
 use crate::load::{Archive, Session};
+use crate::reviews;
 use crate::seal::{Key, Signer};
 use crate::store::{Attempt, Retention};
 use crate::text::timestamp;
@@ -135,6 +136,7 @@ pub async fn make(archive: &Archive, order: Order, signer: &Signer, folder: &Pat
         let report = verification.sessions.iter().find(|report| report.session == row.session).cloned();
         let report = report.with_context(|| format!("session {id} appeared while the package was made: start again"))?;
         collection.add(&session, &report);
+        collection.add_broken_glass(reviews::of(archive, &session).await?);
         reports.push(report);
     }
     for failure in &verification.store_findings {

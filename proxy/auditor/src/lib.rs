@@ -16,6 +16,7 @@ pub mod load;
 pub mod opening;
 pub mod reconcile;
 pub mod replay;
+pub mod reviews;
 pub mod seal;
 pub mod search;
 pub mod show;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::catalogue::{Catalogue, Unindexed};
 use crate::load::{Archive, stated};
+use crate::reviews::{self, BrokenGlass};
 use crate::text;
 
 /// Something that was decided, or came of it.
@@ -25,6 +26,8 @@ pub enum Decision {
     Hold,
     /// A held statement was approved
     Granted,
+    /// A held statement ran at once, to be reviewed afterwards
+    BreakGlass,
     /// An error went to the client
     Error,
     /// Values were masked
@@ -71,6 +74,9 @@ pub struct Row {
     pub reason: Option<String>,
     /// E-mail address, or the subject.
     pub principal: String,
+    /// Statements that ran at once and their reviews, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub broken_glass: Vec<BrokenGlass>,
     /// Index of the events.
     #[serde(flatten)]
     pub summary: Summary,
@@ -87,6 +93,7 @@ impl From<IndexRow> for Row {
             ended: Some(text::timestamp(row.ended_us)),
             reason: Some(row.reason),
             principal: principal(&row.summary),
+            broken_glass: Vec::new(),
             summary: row.summary,
         }
     }
@@ -104,6 +111,7 @@ impl Row {
             ended: Some(text::timestamp(manifest.ended_us)),
             reason: Some(manifest.reason),
             principal,
+            broken_glass: Vec::new(),
             summary: manifest.summary,
         }
     }
@@ -155,6 +163,7 @@ pub async fn rows(archive: &Archive, filter: &Filter) -> anyhow::Result<Vec<Row>
                     ended: None,
                     reason: None,
                     principal: principal(&summary),
+                    broken_glass: Vec::new(),
                     summary,
                 }
             }
@@ -162,6 +171,13 @@ pub async fn rows(archive: &Archive, filter: &Filter) -> anyhow::Result<Vec<Row>
         if filter.in_time(row.started_us) && filter.passes(&row.summary) {
             rows.insert(id, row);
         }
+    }
+    if filter.decision == Some(Decision::BreakGlass) {
+        for (id, row) in &mut rows {
+            let (session, _) = archive.load(*id, false).await?;
+            row.broken_glass = reviews::of(archive, &session).await?;
+        }
+        rows.retain(|_, row| !row.broken_glass.is_empty());
     }
     let mut rows: Vec<Row> = rows.into_values().collect();
     rows.sort_by(|a, b| (a.started_us, &a.session).cmp(&(b.started_us, &b.session)));
@@ -210,6 +226,8 @@ impl Filter {
             Decision::Deny => summary.denied,
             Decision::Hold => summary.held,
             Decision::Granted => summary.granted,
+            // Which of the held ones is for their events to say.
+            Decision::BreakGlass => summary.held,
             Decision::Error => summary.errors,
             Decision::Masked => summary.masked,
             Decision::Lost => summary.lost,
@@ -245,7 +263,11 @@ pub fn table(rows: &[Row], out: &mut dyn Write) -> std::io::Result<()> {
         ]
     });
     let lines: Vec<Vec<String>> = std::iter::once(head).chain(body).collect();
-    columns(&lines, out)
+    columns(&lines, out)?;
+    for broken in rows.iter().flat_map(|row| &row.broken_glass) {
+        writeln!(out, "{}", text::visible(&broken.line(), false))?;
+    }
+    Ok(())
 }
 
 /// Writes lines with their cells under each other.

@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use crate::load::{Archive, LoadError, Session};
 use crate::store::{Retention, Store, StoreError};
 
+pub(crate) use approvals::claimed_shown;
 pub use approvals::{Grant, Outcome};
 pub use report::{Failure, KeptUntil, Result, SessionReport, VerifyReport};
 
@@ -115,11 +116,11 @@ async fn shared_retention(archive: &Archive, folder: &str, report: &mut VerifyRe
     Ok(())
 }
 
-/// Verifies one loaded session. `grants` remembers which request was used by which session.
+/// Verifies one loaded session. `grants` remembers how often each request was used, and by which session first.
 async fn one(
     archive: &Archive,
     session: &Session,
-    grants: &mut BTreeMap<String, SessionId>,
+    grants: &mut BTreeMap<String, (u32, SessionId)>,
 ) -> std::result::Result<SessionReport, StoreError> {
     let mut report = SessionReport::new(session);
     let outcome = approvals::check(session, &archive.keys.decision);
@@ -127,12 +128,17 @@ async fn one(
     report.failures.extend(outcome.failures);
     report.notes.extend(outcome.notes);
     for grant in outcome.grants {
-        if let Some(other) = grants.insert(grant.request.clone(), session.id) {
-            report.failures.push(Failure {
-                object: None,
-                event: Some(grant.event),
-                problem: format!("grant of request {} was used before, in session {other}", grant.request),
-            });
+        // Within one session its own check has counted.
+        if let Some(runs) = grant.runs {
+            let (used, elsewhere) = grants.entry(grant.request.clone()).or_insert((0, session.id));
+            *used = used.saturating_add(1);
+            if *used > runs && *elsewhere != session.id {
+                report.failures.push(Failure {
+                    object: None,
+                    event: Some(grant.event),
+                    problem: format!("grant of request {} was used before, in session {elsewhere}", grant.request),
+                });
+            }
         }
         report.grants.push(grant);
     }

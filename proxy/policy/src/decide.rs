@@ -216,6 +216,7 @@ fn strictest(known: Verdict, new: Verdict, first: bool) -> (Verdict, bool) {
                         on_hold: if a.on_hold == b.on_hold { a.on_hold } else { OnHold::Return },
                         runs: a.runs.min(b.runs),
                         step_up: a.step_up || b.step_up,
+                        break_glass: if a.break_glass == b.break_glass { a.break_glass } else { None },
                     }),
                     replaced,
                 )
@@ -324,6 +325,7 @@ fn terms(hold: &Hold, why: &str) -> HoldTerms {
         on_hold: hold.on_hold,
         runs: hold.runs.max(1),
         step_up: hold.step_up,
+        break_glass: hold.break_glass.as_ref().map(|break_glass| break_glass.terms.clone()),
     }
 }
 

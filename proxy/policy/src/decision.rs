@@ -7,7 +7,7 @@ use countersign_masking::{CopyLayout, CopyMasker, RowMasker};
 use pg_query::Node;
 use serde::{Deserialize, Serialize};
 
-use crate::rule::OnHold;
+use crate::rule::{BreakGlassTerms, OnHold};
 use crate::state::SearchPath;
 use crate::state::changes::Change;
 use crate::{PolicyDigest, StatementFacts};
@@ -224,6 +224,9 @@ pub struct HoldTerms {
     /// Whether an approval takes a fresh sign-in.
     #[serde(default)]
     pub step_up: bool,
+    /// Who may run it at once.
+    #[serde(default)]
+    pub break_glass: Option<BreakGlassTerms>,
 }
 
 const fn one() -> u32 {

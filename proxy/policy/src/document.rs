@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::roster::Roster;
-use crate::rule::{Action, Detect, Mask, Masking, Rule, Settings, TrustedFunction};
+use crate::rule::{Action, Detect, Mask, Masking, Rule, Settings, SignedTemplate, TrustedFunction};
 use crate::{Principal, StatementKind};
 
 pub mod source;
@@ -50,6 +50,7 @@ pub struct Policy {
     masking: Masking,
     detect: Vec<Detect>,
     trusted_functions: Vec<TrustedFunction>,
+    templates: Vec<SignedTemplate>,
 }
 
 /// What is wrong with a policy document, where, and how to mend it.
@@ -93,6 +94,12 @@ impl Policy {
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Pre-approved templates, not verified.
+    #[must_use]
+    pub fn templates(&self) -> &[SignedTemplate] {
+        &self.templates
     }
 
     /// The rules, in order.

@@ -114,6 +114,37 @@ pub struct Hold {
     pub step_up: bool,
     /// Where the card goes and who is called.
     pub route: Route,
+    /// Who may run such a statement at once.
+    pub break_glass: Option<Box<BreakGlass>>,
+}
+
+/// Who may run a held statement at once, giving a reason, and how long reviewing it afterwards may take.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct BreakGlassTerms {
+    /// Groups of principals, any of.
+    pub groups: Vec<String>,
+    /// Roster groups that review it.
+    pub reviewers: Vec<String>,
+    /// How long that may take.
+    pub review_within: Duration,
+}
+
+/// Who may run a held statement at once, and what follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BreakGlass {
+    /// What the gateway goes by.
+    pub terms: BreakGlassTerms,
+    /// Where it is told and who is called.
+    pub route: Route,
+}
+
+/// A pre-approved template as the document has it. Nothing in it is believed before its signatures are verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedTemplate {
+    /// The request it was approved by.
+    pub request: String,
+    /// The signed decisions on it.
+    pub decisions: Vec<String>,
 }
 
 /// Where a hold's card goes and who is called. For the bot; nothing is decided by it.

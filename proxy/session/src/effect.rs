@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use countersign_approval::StatementDigest;
+use countersign_policy::rule::BreakGlassTerms;
 use countersign_policy::{HoldTerms, StatementFacts};
 use countersign_recording::Event;
 use countersign_recording::v1::event::Parameter;
@@ -93,4 +94,17 @@ pub struct HoldRequest {
     pub facts: Vec<StatementFacts>,
     /// Whether a transaction is open, so that locks may be held while it waits.
     pub in_transaction: bool,
+    /// Seconds since that transaction began.
+    pub transaction_age: u64,
+    /// It is not to wait: why. The request is for a review afterwards.
+    pub break_glass: Option<BreakGlass>,
+}
+
+/// That a statement runs at once.
+#[derive(Debug, Clone)]
+pub struct BreakGlass {
+    /// The reason the client gave.
+    pub reason: String,
+    /// What the policy says about it.
+    pub terms: BreakGlassTerms,
 }

@@ -24,14 +24,14 @@ use crate::session::{Intake, Session};
 /// What is held and how far it got.
 #[derive(Debug)]
 pub(crate) struct Held {
-    what: What,
-    terms: HoldTerms,
-    judged: Arc<Judged>,
+    pub(crate) what: What,
+    pub(crate) terms: HoldTerms,
+    pub(crate) judged: Arc<Judged>,
     phase: Phase,
 }
 
 #[derive(Debug)]
-enum What {
+pub(crate) enum What {
     Query { text: Bytes },
     Bind(Box<BoundStatement>),
 }
@@ -42,6 +42,8 @@ enum Phase {
     Draining { asked: bool },
     /// The driver places the request.
     Placing(Placed),
+    /// The driver places the request for a review; what is held then runs.
+    Breaking(Placed),
     /// Reviewers decide.
     Waiting(Placed, String),
     /// The driver consumes the grant.
@@ -67,7 +69,7 @@ impl Held {
     pub(crate) fn request_id(&self) -> Option<String> {
         match &self.phase {
             Phase::Waiting(_, request) | Phase::Consuming(_, request, _) => Some(request.clone()),
-            Phase::Draining { .. } | Phase::Placing(_) => None,
+            Phase::Draining { .. } | Phase::Placing(_) | Phase::Breaking(_) => None,
         }
     }
 
@@ -80,7 +82,9 @@ impl Held {
     pub(crate) const fn statement(&self) -> u64 {
         match &self.phase {
             Phase::Draining { .. } => 0,
-            Phase::Placing(placed) | Phase::Waiting(placed, _) | Phase::Consuming(placed, _, _) => placed.statement,
+            Phase::Placing(placed) | Phase::Breaking(placed) | Phase::Waiting(placed, _) | Phase::Consuming(placed, _, _) => {
+                placed.statement
+            }
         }
     }
 }
@@ -123,8 +127,14 @@ impl Session {
         };
         let statement = self.record_statement(&text, extended, &parameters, &held.judged);
         let digest = digest(&text, &parameters);
-        self.effects.push_back(Effect::PlaceHold(Box::new(request(self, statement, text, parameters, digest, &held))));
-        held.phase = Phase::Placing(Placed { statement, digest });
+        if let Some(found) = self.template_for(&text, &parameters, &held) {
+            return self.run_templated(*held, statement, digest, &found);
+        }
+        let mut request = request(self, statement, text, parameters, digest, &held);
+        request.break_glass = self.breaks_glass(&held.terms);
+        let placed = Placed { statement, digest };
+        held.phase = if request.break_glass.is_some() { Phase::Breaking(placed) } else { Phase::Placing(placed) };
+        self.effects.push_back(Effect::PlaceHold(Box::new(request)));
         self.intake = Intake::Held(held);
     }
 
@@ -132,6 +142,10 @@ impl Session {
     /// granted, since the same statement had been asked before.
     pub fn hold_placed(&mut self, request: &str, body: String, expires: &str, again: bool) {
         let Intake::Held(held) = &mut self.intake else { return };
+        if let Phase::Breaking(placed) = &held.phase {
+            let statement = placed.statement;
+            return self.run_broken(statement, request, body);
+        }
         let Phase::Placing(placed) = &held.phase else { return };
         let placed = placed.clone();
         let statement = placed.statement;
@@ -334,7 +348,7 @@ impl Session {
         self.refuse_held(&held.what, statement, error);
     }
 
-    fn refuse_held(&mut self, what: &What, statement: u64, error: ErrorFields) {
+    pub(crate) fn refuse_held(&mut self, what: &What, statement: u64, error: ErrorFields) {
         match what {
             What::Query { .. } => self.refuse_query(statement, error),
             What::Bind(_) => self.refuse_extended(statement, error),
@@ -371,5 +385,7 @@ fn request(
         terms: held.terms.clone(),
         facts: held.judged.judgement.statements.clone(),
         in_transaction: session.status != ReadyStatus::Idle,
+        transaction_age: session.transaction_age(),
+        break_glass: None,
     }
 }

@@ -7,10 +7,12 @@
 //!
 //! Invariants, named as in the design:
 //! - **I1** every Query, Parse and Bind that goes upstream passes through [`permit`](self) values made from a judgement;
-//! - **I2** a held statement's permit is made only from a `VerifiedQuorum` with the same request and digest;
+//! - **I2** a held statement's permit is made only from a `VerifiedQuorum` with the same request and digest, from a signed template that covers
+//!   exactly it, or where the policy lets this principal break glass, which is recorded and to be reviewed;
 //! - **I3** in strict durability both outboxes release bytes only when the events before them are durable;
 //! - **I5** a refusal puts something that fails in the refused message's place, so that the transaction ends as after a native error.
 
+mod at_once;
 mod client;
 mod copy;
 mod effect;
@@ -28,6 +30,6 @@ mod server;
 mod session;
 mod texts;
 
-pub use effect::{Effect, End, HoldRequest};
+pub use effect::{BreakGlass, Effect, End, HoldRequest};
 pub use outbox::Outbox;
 pub use session::{Holding, Limits, Session, Setup};

@@ -1,10 +1,11 @@
 //! Permission to write a statement upstream, as a value.
 //!
-//! A [`Permit`] has no public constructor: it is made from a judgement that allows, or from a hold and its verified quorum, and is
-//! used up by the one function that forwards.
+//! A [`Permit`] has no public constructor: it is made from a judgement that allows, from a hold and its verified quorum, from a signed
+//! template that covers the statement, or from terms under which this principal may break glass, and is used up by the one function that
+//! forwards.
 
-use countersign_approval::{StatementDigest, VerifiedQuorum};
-use countersign_policy::{Judgement, Verdict};
+use countersign_approval::{StatementDigest, TemplateUse, VerifiedQuorum};
+use countersign_policy::{HoldTerms, Judgement, Principal, Verdict};
 
 /// One statement may go upstream, once.
 #[derive(Debug)]
@@ -41,6 +42,17 @@ impl Permit {
             return Err(PermitError::Digest);
         }
         Ok(Self { statement })
+    }
+
+    /// From a template that covers exactly what is held.
+    pub(crate) fn templated(statement: u64, digest: &StatementDigest, found: &TemplateUse) -> Result<Self, PermitError> {
+        if found.digest() == digest { Ok(Self { statement }) } else { Err(PermitError::Digest) }
+    }
+
+    /// From terms under which a principal may run a statement at once.
+    pub(crate) fn broken_glass(statement: u64, terms: &HoldTerms, principal: &Principal) -> Option<Self> {
+        let groups = &terms.break_glass.as_ref()?.groups;
+        groups.iter().any(|group| principal.groups.contains(group)).then_some(Self { statement })
     }
 
     /// Uses the permit up. Returns the statement number it was for.

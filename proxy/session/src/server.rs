@@ -505,6 +505,9 @@ impl Session {
             Some(step) if step.ends_with_ready() => {}
             _ => return Err(unexpected(be::READY)),
         }
+        if self.status == ReadyStatus::Idle {
+            self.transaction_since = self.now_us;
+        }
         self.status = status;
         // A later ReadyForQuery may still belong to something sent before what ends the block.
         self.ending = self.ending && !self.pipeline.is_empty();

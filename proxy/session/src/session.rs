@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use countersign_approval::Templates;
 use countersign_masking::MaskKey;
 use countersign_policy::facts::SessionAction;
 use countersign_policy::{Catalog, Judgement, Policy, Principal, SessionState, StatementFacts, StatementKind};
@@ -52,7 +53,7 @@ impl Default for Limits {
 }
 
 /// How a session behaves while a statement of it is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
     /// The client never waits: it gets an error with the request's id at once, and asks again later.
     pub returns: bool,
@@ -60,11 +61,13 @@ pub struct Holding {
     pub resumes: bool,
     /// The client is told by NOTICE how its request fares.
     pub notices: bool,
+    /// The reason the client gives for running held statements at once, where the policy lets it.
+    pub break_glass: Option<String>,
 }
 
 impl Default for Holding {
     fn default() -> Self {
-        Self { returns: false, resumes: true, notices: true }
+        Self { returns: false, resumes: true, notices: true, break_glass: None }
     }
 }
 
@@ -145,6 +148,8 @@ pub struct Session {
     pub(crate) strict: bool,
     pub(crate) limits: Limits,
     pub(crate) holding: Holding,
+    /// Templates of the policy in force whose signatures hold.
+    pub(crate) templates: Arc<Templates>,
     pub(crate) state: SessionState,
     pub(crate) cache: JudgementCache,
 
@@ -155,6 +160,8 @@ pub struct Session {
     pub(crate) from_server: Option<Passage>,
     pub(crate) pipeline: Pipeline,
     pub(crate) status: ReadyStatus,
+    /// When the open transaction block began, as far as it is seen from here.
+    pub(crate) transaction_since: u64,
     /// An error was (or will be) reported in the extended protocol: everything up to Sync is to be skipped.
     pub(crate) skipping: bool,
     pub(crate) copy: Copy,
@@ -250,6 +257,7 @@ impl Session {
             strict,
             limits,
             holding,
+            templates: Arc::default(),
             state,
             cache: JudgementCache::default(),
             intake: Intake::Open,
@@ -257,6 +265,7 @@ impl Session {
             from_server: None,
             pipeline: Pipeline::default(),
             status: ReadyStatus::Idle,
+            transaction_since: now_us,
             skipping: false,
             copy: Copy::None,
             copies: 0,
@@ -304,6 +313,11 @@ impl Session {
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.texts = Texts::new(&policy, &self.principal);
         self.policy = policy;
+    }
+
+    /// The templates of the policy in force. Those of another are to be replaced together with it.
+    pub fn set_templates(&mut self, templates: Arc<Templates>) {
+        self.templates = templates;
     }
 
     /// Catalog facts arrived.
@@ -449,6 +463,11 @@ impl Session {
     #[must_use]
     pub fn in_transaction(&self) -> bool {
         self.status != ReadyStatus::Idle
+    }
+
+    /// Seconds since the open transaction block began; 0 without one.
+    pub(crate) fn transaction_age(&self) -> u64 {
+        if self.in_transaction() { self.now_us.saturating_sub(self.transaction_since) / 1_000_000 } else { 0 }
     }
 
     /// Whether the session is over.

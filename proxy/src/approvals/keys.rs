@@ -5,11 +5,25 @@ use std::path::PathBuf;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use countersign_approval::VerifyingKeys;
 
-use super::StartError;
+use super::{ApprovalsConfig, StartError};
 use countersign_aws_error as aws_error;
 
+/// All keys a configuration names, at least one.
+pub(super) async fn all(config: &ApprovalsConfig, aws: Option<&aws_config::SdkConfig>) -> Result<VerifyingKeys, StartError> {
+    let mut keys = VerifyingKeys::default();
+    from_files(&mut keys, &config.keys).await?;
+    if !config.kms_keys.is_empty() {
+        let needed = || StartError::Setting("kms_keys needs AWS: configure [aws] or the SDK's environment".to_owned());
+        from_kms(&mut keys, &aws_sdk_kms::Client::new(aws.ok_or_else(needed)?), &config.kms_keys).await?;
+    }
+    if keys.is_empty() {
+        return Err(StartError::Setting("no key to verify decisions with: name the bot's public key in keys or kms_keys".to_owned()));
+    }
+    Ok(keys)
+}
+
 /// Adds the keys of SPKI PEM files.
-pub(super) async fn from_files(keys: &mut VerifyingKeys, paths: &[PathBuf]) -> Result<(), StartError> {
+async fn from_files(keys: &mut VerifyingKeys, paths: &[PathBuf]) -> Result<(), StartError> {
     for path in paths {
         let fault = |why: String| StartError::Key { key: path.display().to_string(), why };
         let pem = tokio::fs::read_to_string(path).await.map_err(|error| fault(error.to_string()))?;
@@ -19,7 +33,7 @@ pub(super) async fn from_files(keys: &mut VerifyingKeys, paths: &[PathBuf]) -> R
 }
 
 /// Adds the public halves of KMS keys.
-pub(super) async fn from_kms(keys: &mut VerifyingKeys, kms: &aws_sdk_kms::Client, ids: &[String]) -> Result<(), StartError> {
+async fn from_kms(keys: &mut VerifyingKeys, kms: &aws_sdk_kms::Client, ids: &[String]) -> Result<(), StartError> {
     for id in ids {
         let fault = |why: String| StartError::Key { key: id.clone(), why };
         let answer = kms

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use countersign_approval::break_glass;
 use countersign_approval::request::TRANSACTION_FACT;
 use countersign_approval::v1::{RequestParameter, Requester};
 use countersign_approval::{Request, RequestId};
@@ -40,7 +41,7 @@ pub(super) fn place_or_cancel(who: Who, hold: HoldRequest, approvals: Approvals)
         let outcome = place(who, hold, approvals.clone()).await;
         let Err(Ok(PlacedHold { placed, .. })) = sender.send(outcome) else { return };
         let id = &placed.request.id;
-        if approvals.resumes() {
+        if approvals.resumes() && placed.request.rule != break_glass::RULE {
             approvals.leave(id, placed.request.expires_at);
         } else if let Err(error) = approvals.cancel(id, "the client went away").await {
             tracing::warn!(approval.request = %id, error = %error, "a request could not be cancelled; it stays open until it expires");
@@ -53,8 +54,20 @@ pub(super) fn place_or_cancel(who: Who, hold: HoldRequest, approvals: Approvals)
 async fn place(who: Who, hold: HoldRequest, approvals: Approvals) -> Result<PlacedHold, String> {
     let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?.as_secs();
-    let request = request(id, &who, &hold, now)?;
-    let placed = approvals.place_or_take_up(request).await.map_err(|error| error.to_string())?;
+    let mut request = request(id, &who, &hold, now)?;
+    let placed = match &hold.break_glass {
+        None => approvals.place_or_take_up(request).await.map_err(|error| error.to_string())?,
+        Some(broken) => {
+            let mut facts = break_glass::facts(&broken.reason, &request.rule);
+            facts.append(&mut request.facts);
+            request.facts = facts;
+            request.rule = break_glass::RULE.to_owned();
+            request.expires_at = now.saturating_add(broken.terms.review_within.as_secs());
+            request.reviewers.clone_from(&broken.terms.reviewers);
+            (request.quorum, request.runs, request.step_up) = (1, 1, false);
+            approvals.place_for_review(request).await.map_err(|error| error.to_string())?
+        }
+    };
     let expires_at = placed.request.expires_at;
     let expires = i64::try_from(expires_at)
         .ok()
@@ -99,13 +112,13 @@ fn request(id: RequestId, who: &Who, hold: &HoldRequest, now: u64) -> Result<Req
         quorum: hold.terms.quorum,
         runs: hold.terms.runs,
         step_up: hold.terms.step_up,
-        facts: facts(&hold.facts, hold.in_transaction),
+        facts: facts(&hold.facts, hold.in_transaction.then_some(hold.transaction_age)),
         session: who.session.clone(),
     })
 }
 
 /// The facts a reviewer should see at a glance.
-fn facts(statements: &[StatementFacts], in_transaction: bool) -> Vec<(String, String)> {
+fn facts(statements: &[StatementFacts], transaction_age: Option<u64>) -> Vec<(String, String)> {
     let mut facts = Vec::new();
     let several = statements.len() > 1;
     for (index, statement) in statements.iter().enumerate() {
@@ -128,8 +141,8 @@ fn facts(statements: &[StatementFacts], in_transaction: bool) -> Vec<(String, St
             facts.push((label("note"), note.clone()));
         }
     }
-    if in_transaction {
-        facts.push((TRANSACTION_FACT.to_owned(), "open: locks taken so far are held while this waits".to_owned()));
+    if let Some(age) = transaction_age {
+        facts.push((TRANSACTION_FACT.to_owned(), format!("open for {age} s: locks taken so far are held while this waits")));
     }
     facts
 }

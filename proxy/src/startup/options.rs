@@ -16,6 +16,8 @@ pub(super) enum Setting {
     Returns(bool),
     /// `countersign.notices`: the gateway's own, whether the client is told how its request fares.
     Notices(bool),
+    /// `countersign.break_glass`: the gateway's own, why held statements are to run at once.
+    BreakGlass(String),
     /// Goes to the server under this name.
     Pass(&'static str),
 }
@@ -44,6 +46,12 @@ pub(super) fn judge(name: &str, value: &str) -> Result<Setting, ClientError> {
     match lower.as_str() {
         "application_name" => Ok(Setting::Application),
         "countersign.on_hold" | "countersign.notices" => own(&lower, value),
+        "countersign.break_glass" if value.is_empty() => Ok(Setting::Fixed),
+        "countersign.break_glass" if countersign_approval::break_glass::is_reason(value) => Ok(Setting::BreakGlass(value.to_owned())),
+        "countersign.break_glass" => {
+            let error = ClientError::new(sqlstate::INVALID_PARAMETER, "countersign.break_glass is not a reason".to_owned());
+            Err(error.hint("say in 10 to 500 characters on one line why held statements must run at once; reviewers will read it"))
+        }
         "client_encoding" if is_utf8(value) => Ok(Setting::Fixed),
         "client_encoding" => Err(ClientError::new(
             sqlstate::INVALID_PARAMETER,

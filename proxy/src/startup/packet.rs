@@ -123,7 +123,7 @@ pub struct StartupParameters {
     pub application: String,
     /// Settings to ask the server for.
     pub settings: Vec<(String, String)>,
-    /// `countersign.on_hold` and `countersign.notices`.
+    /// `countersign.on_hold`, `countersign.notices` and `countersign.break_glass`.
     pub holding: countersign_session::Holding,
 }
 
@@ -167,6 +167,7 @@ impl StartupParameters {
             options::Setting::Fixed => {}
             options::Setting::Returns(returns) => self.holding.returns = returns,
             options::Setting::Notices(notices) => self.holding.notices = notices,
+            options::Setting::BreakGlass(reason) => self.holding.break_glass = Some(reason),
             options::Setting::Pass(name) => {
                 self.settings.retain(|(known, _)| known != name);
                 self.settings.push((name.to_owned(), value));

@@ -8,6 +8,7 @@ use countersign_recording::v1::event::Verdict;
 use serde::Serialize;
 
 use crate::load::Session;
+use crate::reviews::BrokenGlass;
 use crate::text::{lossless, timestamp};
 use crate::verify::SessionReport;
 
@@ -34,7 +35,7 @@ pub struct Held {
     pub rule: String,
     /// People needed.
     pub quorum: u32,
-    /// `granted`, `denied`, `expired`, `cancelled`, `failed`, or `open`.
+    /// `granted`, `template`, `break-glass`, `denied`, `expired`, `cancelled`, `failed`, or `open`.
     pub outcome: String,
     /// When that was.
     pub decided: String,
@@ -82,7 +83,8 @@ pub struct Exception {
     pub session: String,
     /// Event, when it is one.
     pub event: Option<u64>,
-    /// What kind: `verification`, `not-checked`, `orphan`, `gap`, `anomaly`, `approval-not-given`, `self-approval`.
+    /// What kind: `verification`, `not-checked`, `orphan`, `gap`, `anomaly`, `approval-not-given`, `self-approval`, `break-glass`,
+    /// `break-glass-not-justified`, `review-open`, `review-overdue`.
     pub kind: &'static str,
     /// What.
     pub what: String,
@@ -114,11 +116,27 @@ pub struct Collection {
     pub exceptions: Vec<Exception>,
     /// Policies by digest.
     pub policies: BTreeMap<String, PolicyUse>,
+    /// Statements that ran at once.
+    pub broken_glass: Vec<BrokenGlass>,
     /// Statements allowed, held, denied.
     pub decisions: [u64; 3],
 }
 
 impl Collection {
+    /// Takes in what ran at once in a session, with the reviews of it.
+    pub fn add_broken_glass(&mut self, broken: Vec<BrokenGlass>) {
+        for glass in broken {
+            let kind = match glass.review {
+                "justified" => "break-glass",
+                "not justified" => "break-glass-not-justified",
+                "overdue" => "review-overdue",
+                _ => "review-open",
+            };
+            self.exceptions.push(Exception { session: glass.session.clone(), event: None, kind, what: glass.line() });
+            self.broken_glass.push(glass);
+        }
+    }
+
     /// Takes a session in.
     pub fn add(&mut self, session: &Session, report: &SessionReport) {
         let id = session.id.to_string();
@@ -254,7 +272,7 @@ impl Collection {
             exception("approval-not-given", format!("request {} {}", held.request, held.outcome));
         }
         let proved = report.grants.iter().any(|grant| grant.statement == held.statement);
-        if held.outcome == "granted" && !proved {
+        if matches!(held.outcome.as_str(), "granted" | "template") && !proved {
             exception("verification", format!("request {} is recorded as granted and its signatures do not prove it", held.request));
         }
         if held.is_self_approved() {

@@ -39,10 +39,10 @@ controls! {
     FFIEC_IS "II.C.15" "Logical security": "statements refused by rule" ["denied.csv", "policies.csv"];
     FFIEC_IS "II.C.18" "Database security": "statements by person, tables touched, values masked, refusals" ["sessions.csv", "denied.csv"];
     FFIEC_IS "II.C.22" "Log management": "integrity of every recording, retention by the store's own word, an attempt to delete" ["verification.json", "retention.csv", "deletion-test.json"];
-    FFIEC_IS "III.C" "Incident identification and assessment": "exceptions with session and event" ["exceptions.csv"];
+    FFIEC_IS "III.C" "Incident identification and assessment": "exceptions with session and event; what ran without approval, and its reviews" ["exceptions.csv", "break-glass.csv"];
     FFIEC_IS "IV.A" "Assurance and testing": "populations and a sample that can be drawn again from its seed" ["samples.json", "package.json"];
     FFIEC_AIO "Data governance and data management" "Access to and use of data": "tables read and written in each session" ["sessions.csv"];
-    FFIEC_AIO "Operations: operational controls" "Privileged operations": "held and denied statements" ["held.csv", "denied.csv"];
+    FFIEC_AIO "Operations: operational controls" "Privileged operations": "held, denied and break-glass statements" ["held.csv", "denied.csv", "break-glass.csv"];
     FFIEC_AIO "Operations: ongoing monitoring" "Availability of the control itself": "times in which recordings could not be stored, events lost" ["outages.csv"];
     NIST "PR.AA-01" "Identities and credentials are managed": "issuer and subject of every session" ["sessions.csv"];
     NIST "PR.AA-05" "Permissions are managed and enforced, with least privilege and separation of duties": "rules in force, refusals, distinct reviewers" ["policies.csv", "denied.csv", "separation-of-duties.csv"];

@@ -73,6 +73,7 @@ fn numbers(evidence: &Evidence, out: &mut dyn Write) -> std::io::Result<()> {
     let sum = |of: fn(&countersign_recording::Summary) -> u64| evidence.sessions.iter().map(|row| of(&row.summary)).sum::<u64>();
     let approvers: std::collections::BTreeSet<&String> = evidence.collection.held.iter().flat_map(|held| &held.approved_by).collect();
     let itself = evidence.collection.held.iter().filter(|held| held.is_self_approved()).count();
+    let open = evidence.collection.broken_glass.iter().filter(|glass| glass.is_open()).count();
     let rows = [
         ("Sessions", evidence.sessions.len().to_string(), "sessions.csv"),
         ("Statements", sum(|summary| summary.statements).to_string(), "sessions.csv"),
@@ -81,6 +82,8 @@ fn numbers(evidence: &Evidence, out: &mut dyn Write) -> std::io::Result<()> {
         ("Statements held", evidence.collection.held.len().to_string(), "held.csv"),
         ("Statements denied", evidence.collection.denied.len().to_string(), "denied.csv"),
         ("People who approved", approvers.len().to_string(), "roster.csv"),
+        ("Statements run as break-glass", evidence.collection.broken_glass.len().to_string(), "break-glass.csv"),
+        ("Reviews of them still open", open.to_string(), "break-glass.csv"),
         ("Requests approved by their requester", itself.to_string(), "separation-of-duties.csv"),
         ("Policies in force", evidence.collection.policies.len().to_string(), "policies.csv"),
         ("Exceptions", evidence.collection.exceptions.len().to_string(), "exceptions.csv"),
@@ -190,8 +193,11 @@ fn samples(evidence: &Evidence, out: &mut dyn Write) -> std::io::Result<()> {
             .reports
             .iter()
             .any(|report| report.session == held.session && report.grants.iter().any(|grant| grant.statement == held.statement));
-        let signatures =
-            if held.outcome == "granted" { if proved { ", signatures verified" } else { ", signatures NOT verified" } } else { "" };
+        let signatures = if matches!(held.outcome.as_str(), "granted" | "template") {
+            if proved { ", signatures verified" } else { ", signatures NOT verified" }
+        } else {
+            ""
+        };
         let events: Vec<String> = held.events.iter().map(u64::to_string).collect();
         writeln!(
             out,

@@ -13,6 +13,7 @@ pub(super) fn write(evidence: &Evidence, files: &mut Files) -> anyhow::Result<()
     files.add("controls.csv", &controls())?;
     files.add("sessions.csv", &sessions(evidence))?;
     files.add("held.csv", &held(evidence))?;
+    files.add("break-glass.csv", &broken_glass(evidence))?;
     files.add("denied.csv", &denied(evidence))?;
     files.add("exceptions.csv", &exceptions(evidence))?;
     files.add("roster.csv", &roster(evidence))?;
@@ -161,6 +162,27 @@ fn held(evidence: &Evidence) -> Vec<u8> {
                 held.rows.to_string(),
                 held.digest.clone(),
                 held.text.clone(),
+            ]
+        }),
+    )
+}
+
+fn broken_glass(evidence: &Evidence) -> Vec<u8> {
+    csv(
+        ["request", "session", "statement", "time", "requester", "rule", "reason", "review", "reviewed by", "finding", "due"],
+        evidence.collection.broken_glass.iter().map(|glass| {
+            [
+                glass.request.clone(),
+                glass.session.clone(),
+                glass.statement.to_string(),
+                glass.time.clone(),
+                glass.requester.clone(),
+                glass.rule.clone(),
+                glass.reason.clone(),
+                glass.review.to_owned(),
+                glass.reviewed_by.join(" "),
+                glass.finding.clone(),
+                glass.due.clone(),
             ]
         }),
     )

@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_approval::{GrantError, Parameter, Request, StatementDigest, UnverifiedRequest, VerifyingKeys, verify};
+use bytes::Bytes;
+use countersign_approval::template::Statement as Wanted;
+use countersign_approval::verify::RequesterIdentity;
+use countersign_approval::{
+    GrantError, Parameter, Request, StatementDigest, UnverifiedRequest, VerifiedTemplate, VerifyingKeys, break_glass, template, verify,
+};
 use countersign_recording::Event;
-use countersign_recording::v1::event::{SessionStart, Verdict};
+use countersign_recording::v1::event::{Parameter as Bound, SessionStart, Verdict};
 use serde::Serialize;
 
 use super::Failure;
@@ -27,6 +32,9 @@ pub struct Grant {
     pub quorum: u32,
     /// People who approved.
     pub approved_by: Vec<String>,
+    /// How many runs it is for; none given: as many as there are, for a template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runs: Option<u32>,
 }
 
 /// What was found.
@@ -45,7 +53,11 @@ pub struct Outcome {
 #[derive(Default)]
 struct Statement {
     digest: Option<[u8; 32]>,
+    text: Bytes,
+    parameters: Vec<Bound>,
+    closed: bool,
     decision: Option<(Verdict, String, [u8; 32])>,
+    facts: String,
     granted: bool,
     blamed: bool,
 }
@@ -56,6 +68,8 @@ struct Checker {
     statements: BTreeMap<u64, Statement>,
     /// Statement, request, and whether what reviewers were shown is sealed.
     requests: BTreeMap<String, (u64, Request, bool)>,
+    /// Templates as recorded with the statements they were used for, and whether that is sealed.
+    templates: BTreeMap<u64, (String, String, bool)>,
     used: BTreeMap<String, u32>,
     closed: u64,
     outcome: Outcome,
@@ -80,7 +94,7 @@ pub(super) fn check(session: &Session, keys: &VerifyingKeys) -> Outcome {
 }
 
 /// What a decision says its reviewer was shown, believed only together with its signature.
-fn claimed_shown(decision: &str) -> Option<String> {
+pub(crate) fn claimed_shown(decision: &str) -> Option<String> {
     let payload = URL_SAFE_NO_PAD.decode(decision.split('.').nth(1)?).ok()?;
     serde_json::from_slice::<serde_json::Value>(&payload).ok()?.get("shown")?.as_str().map(str::to_owned)
 }
@@ -92,22 +106,32 @@ impl Checker {
             Event::SessionStart(start) => self.start = start.clone(),
             Event::Statement { statement, text, parameters, digest, .. } => {
                 self.outcome.statements = self.outcome.statements.saturating_add(1);
-                let parameters = parameters.iter().map(|parameter| Parameter {
-                    type_oid: parameter.type_oid,
-                    format: parameter.format,
-                    value: parameter.value.as_deref(),
-                });
                 if closed {
                     self.closed = self.closed.saturating_add(1);
-                } else if StatementDigest::compute(text, parameters).bytes() != digest {
+                } else if StatementDigest::compute(text, parameters.iter().map(value)).bytes() != digest {
                     self.fail(number, format!("the digest of statement {statement} is not that of its text and parameters"));
                 }
-                if self.statements.insert(*statement, Statement { digest: Some(*digest), ..Statement::default() }).is_some() {
+                if self
+                    .statements
+                    .insert(
+                        *statement,
+                        Statement {
+                            digest: Some(*digest),
+                            text: text.clone(),
+                            parameters: parameters.clone(),
+                            closed,
+                            ..Statement::default()
+                        },
+                    )
+                    .is_some()
+                {
                     self.fail(number, format!("statement {statement} is there twice"));
                 }
             }
-            Event::Decision { statement, verdict, rule, policy, .. } => {
-                self.statements.entry(*statement).or_default().decision = Some((*verdict, rule.clone(), *policy));
+            Event::Decision { statement, verdict, rule, policy, facts } => {
+                let known = self.statements.entry(*statement).or_default();
+                known.decision = Some((*verdict, rule.clone(), *policy));
+                known.facts.clone_from(facts);
             }
             Event::Hold { statement, request, body } => self.hold(number, *statement, request, body, closed),
             Event::Approval { statement, request, outcome, decisions } => {
@@ -134,6 +158,10 @@ impl Checker {
             Ok(request) => request,
             Err(error) => return self.fail(number, format!("request {id}: {error}")),
         };
+        if request.rule == template::RULE {
+            self.templates.insert(statement, (id.to_owned(), body.to_owned(), closed));
+            return;
+        }
         let known = self.statements.get(&statement);
         let decision = known.and_then(|known| known.decision.as_ref());
         let bindings = [
@@ -143,7 +171,7 @@ impl Checker {
             ("e-mail address of the requester", request.requester.email == self.start.email),
             ("database", request.database == self.start.database),
             ("statement", known.and_then(|known| known.digest) == Some(*request.digest.bytes())),
-            ("rule", decision.is_some_and(|(verdict, rule, _)| *verdict == Verdict::Hold && *rule == request.rule)),
+            ("rule", decision.is_some_and(|(verdict, rule, _)| *verdict == Verdict::Hold && *rule == held_by(&request))),
             ("policy", decision.is_some_and(|(_, _, policy)| hex::encode(policy) == request.policy)),
         ];
         for (what, _) in bindings.into_iter().filter(|(_, holds)| !holds) {
@@ -159,8 +187,11 @@ impl Checker {
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one event, and what they are checked with")]
     fn approval(&mut self, number: u64, time_us: i64, statement: u64, id: &str, outcome: &str, decisions: &[String], keys: &VerifyingKeys) {
-        if outcome != "granted" && outcome != "denied" {
-            return;
+        match outcome {
+            "granted" | "denied" => {}
+            "template" => return self.templated(number, time_us, statement, id, decisions, keys),
+            "break-glass" => return self.broken(number, statement, id),
+            _ => return,
         }
         let Some((held, request, closed)) = self.requests.get(id) else {
             return self.fail(number, format!("request {id} is {outcome} but was never placed"));
@@ -186,6 +217,7 @@ impl Checker {
                     rule: request.rule.clone(),
                     quorum: request.quorum,
                     approved_by,
+                    runs: Some(quorum.runs()),
                 };
                 let used = self.used.entry(id.to_owned()).or_default();
                 *used = used.saturating_add(1);
@@ -203,6 +235,72 @@ impl Checker {
                 self.outcome.notes.push(format!("event {number}: request {id} is recorded as denied without a reviewer's signature on it"))
             }
         }
+    }
+
+    /// A statement that a template let through: the template is signed, and covers exactly this.
+    fn templated(&mut self, number: u64, time_us: i64, statement: u64, id: &str, decisions: &[String], keys: &VerifyingKeys) {
+        let Some((_, body, closed)) = self.templates.get(&statement).filter(|(known, ..)| known == id) else {
+            return self.fail(number, format!("statement {statement} ran by template {id}, which is not recorded with it"));
+        };
+        let known = self.statements.entry(statement).or_default();
+        if *closed || known.closed {
+            known.granted = true;
+            let note = format!(
+                "event {number}: statement {statement} ran by template {id}; it is sealed, so neither signatures nor bounds were checked: give all opening keys for that"
+            );
+            return self.outcome.notes.push(note);
+        }
+        let template = match VerifiedTemplate::verify(body, decisions, &self.start.environment, keys) {
+            Ok(template) => template,
+            Err(error) => return self.fail(number, format!("statement {statement} ran by template {id}, but: {error}")),
+        };
+        let known = self.statements.entry(statement).or_default();
+        let rule = match &known.decision {
+            Some((Verdict::Hold, rule, _)) => rule.clone(),
+            _ => return self.fail(number, format!("statement {statement} ran by template {id} but was not held")),
+        };
+        let Some((touches, calls)) = names(&known.facts) else {
+            return self.fail(number, format!("statement {statement} ran by template {id}, but what it touches is not recorded"));
+        };
+        let parameters: Vec<Parameter<'_>> = known.parameters.iter().map(value).collect();
+        let wanted = Wanted {
+            text: &known.text,
+            parameters: &parameters,
+            touches: &touches,
+            calls: &calls,
+            database: &self.start.database,
+            rule: &rule,
+            requester: RequesterIdentity { issuer: &self.start.issuer, subject: &self.start.subject, email: self.start.email.as_deref() },
+            groups: &self.start.groups,
+            now: u64::try_from(time_us.div_euclid(1_000_000)).unwrap_or(0),
+        };
+        if let Err(mismatch) = template.covers(&wanted, None) {
+            return self.fail(number, format!("statement {statement} ran by template {id}, but: {mismatch}"));
+        }
+        known.granted = true;
+        self.outcome.notes.push(format!("event {number}: statement {statement} ran by template {}", template.template().name));
+        self.outcome.grants.push(Grant {
+            event: number,
+            statement,
+            request: id.to_owned(),
+            rule,
+            quorum: template.request().quorum,
+            approved_by: template.decisions().iter().map(|decision| decision.reviewer.person.clone()).collect(),
+            runs: None,
+        });
+    }
+
+    /// A statement that ran at once. Whether that was right its review says; that it was announced as such is checked here.
+    fn broken(&mut self, number: u64, statement: u64, id: &str) {
+        let reason = match self.requests.get(id) {
+            Some((held, request, _)) if *held == statement => break_glass::said(request).map(|(reason, _)| reason.to_owned()),
+            _ => None,
+        };
+        let Some(reason) = reason else {
+            return self.fail(number, format!("statement {statement} ran as break-glass {id}, for which there is no request"));
+        };
+        self.statements.entry(statement).or_default().granted = true;
+        self.outcome.notes.push(format!("event {number}: break-glass: statement {statement} ran without approval, reason: {reason}"));
     }
 
     /// Rows and completions come only from statements that were let through.
@@ -225,4 +323,32 @@ impl Checker {
     fn fail(&mut self, event: u64, problem: String) {
         self.outcome.failures.push(Failure { object: None, event: Some(event), problem });
     }
+}
+
+fn value(parameter: &Bound) -> Parameter<'_> {
+    Parameter { type_oid: parameter.type_oid, format: parameter.format, value: parameter.value.as_deref() }
+}
+
+/// Relations and functions of a text of one statement, from the facts recorded with its decision.
+fn names(facts: &str) -> Option<(Vec<String>, Vec<String>)> {
+    #[derive(serde::Deserialize)]
+    struct Facts {
+        reads: Vec<Relation>,
+        writes: Vec<Relation>,
+        functions: Vec<String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Relation {
+        schema: String,
+        name: String,
+    }
+    let mut all: Vec<Facts> = serde_json::from_str(facts).ok()?;
+    let Facts { reads, writes, functions } = all.pop().filter(|_| all.is_empty())?;
+    let touches = reads.into_iter().chain(writes).map(|relation| format!("{}.{}", relation.schema, relation.name)).collect();
+    Some((touches, functions))
+}
+
+/// The policy's rule that a request is about.
+fn held_by(request: &Request) -> &str {
+    break_glass::said(request).map_or(request.rule.as_str(), |(_, rule)| rule)
 }

@@ -37,6 +37,20 @@ pub struct Document {
     /// User functions the policy vouches for.
     #[serde(default)]
     pub trusted_functions: Vec<TrustedFunction>,
+    /// Pre-approved templates, as `countersign-proxy template propose` prints them once they are signed.
+    #[serde(default)]
+    pub templates: Vec<Template>,
+}
+
+/// A pre-approved template. Signatures are verified by the gateway, which passes over what does not hold.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// The request it was approved by, byte for byte.
+    #[schemars(with = "String")]
+    pub request: Spanned<String>,
+    /// The signed decisions on it.
+    pub decisions: Vec<String>,
 }
 
 /// Limits of judgement.
@@ -275,6 +289,29 @@ pub struct Hold {
     pub remind: Option<Spanned<String>>,
     /// Whom to call when nobody decides.
     pub escalate: Option<Escalate>,
+    /// Who may run such a statement at once, to be reviewed afterwards. Absent: nobody.
+    pub break_glass: Option<BreakGlass>,
+}
+
+/// Who may run a held statement at once, giving a reason, to be reviewed afterwards.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BreakGlass {
+    /// Groups of principals, any of, as their tokens have them; no patterns.
+    #[schemars(with = "Vec<String>")]
+    pub groups: Spanned<Vec<String>>,
+    /// Roster groups that review it afterwards. Default: the hold's.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub reviewers: Option<Spanned<Vec<Spanned<String>>>>,
+    /// How long the review may take, as `expiry`. Default `1d`.
+    #[schemars(with = "Option<String>")]
+    pub review_within: Option<Spanned<String>>,
+    /// Slack channel that is paged, `C…`. Default: the hold's.
+    #[schemars(with = "Option<String>")]
+    pub channel: Option<Spanned<String>>,
+    /// Slack user group to mention beside the whole channel, `S…`. Default: the hold's.
+    #[schemars(with = "Option<String>")]
+    pub mention: Option<Spanned<String>>,
 }
 
 /// Whom to call when nobody decides.

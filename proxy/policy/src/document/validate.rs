@@ -10,7 +10,7 @@ use super::{Policy, PolicyDigest, PolicyError, source};
 use crate::StatementKind;
 use crate::pattern::{Glob, NamePattern};
 use crate::roster::{Person, Roster};
-use crate::rule::{Action, Hold, Route, Rule, Settings, TrustedFunction, What, When, Who};
+use crate::rule::{Action, BreakGlass, BreakGlassTerms, Hold, Route, Rule, Settings, SignedTemplate, TrustedFunction, What, When, Who};
 
 mod masks;
 
@@ -18,6 +18,10 @@ const DEFAULT_STATEMENT_BYTES: usize = 2 << 20;
 const GREATEST_STATEMENT_BYTES: usize = 16 << 20;
 const DEFAULT_STATEMENTS: usize = 1000;
 const LONGEST_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long reviewing a statement that ran at once may take, where the document does not say.
+const REVIEW_WITHIN: Duration = Duration::from_secs(24 * 3600);
+/// Most templates in one document.
+const MOST_TEMPLATES: usize = 1_000;
 /// Most identical runs one approval may be for.
 const MOST_RUNS: u32 = 100;
 
@@ -69,6 +73,7 @@ pub(super) fn policy(text: &str, digest: PolicyDigest, document: source::Documen
         masking: check.masking(document.masking, &roster)?,
         detect: document.detect.into_iter().map(|detect| check.detect(detect)).collect::<Result<_, _>>()?,
         trusted_functions: document.trusted_functions.into_iter().map(|trusted| check.trusted(&trusted)).collect::<Result<_, _>>()?,
+        templates: check.templates(document.templates)?,
         roster,
         rules,
     })
@@ -278,22 +283,7 @@ impl Check<'_> {
 
     fn hold(&self, hold: Spanned<source::Hold>, roster: &Roster) -> Result<Hold, PolicyError> {
         let hold = hold.into_inner();
-        let known: BTreeSet<&String> = roster.people().iter().flat_map(|person| &person.groups).collect();
-        let mut reviewers = Vec::new();
-        for group in hold.reviewers.get_ref() {
-            if !known.contains(group.get_ref()) {
-                let hint = if known.is_empty() {
-                    "add a [[reviewers]] entry whose `groups` name it".to_owned()
-                } else {
-                    format!("groups in the roster: {}", known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "))
-                };
-                return Err(self.fault(group, format!("no reviewer is in the group `{}`", group.get_ref()), Some(&hint)));
-            }
-            reviewers.push(group.get_ref().clone());
-        }
-        if reviewers.is_empty() {
-            return Err(self.fault(&hold.reviewers, "a hold needs at least one group of reviewers", None));
-        }
+        let reviewers = self.reviewers(&hold.reviewers, roster)?;
         let quorum = hold.quorum.as_ref().map_or(1, |quorum| *quorum.get_ref());
         let members = roster.members(&reviewers).count();
         if let Some(written) = &hold.quorum {
@@ -334,7 +324,10 @@ impl Check<'_> {
                 None => None,
             },
         };
+        let break_glass =
+            hold.break_glass.map(|written| self.break_glass(written, &reviewers, &route, roster).map(Box::new)).transpose()?;
         Ok(Hold {
+            break_glass,
             reviewers,
             quorum,
             expiry,
@@ -344,6 +337,79 @@ impl Check<'_> {
             step_up: hold.step_up,
             route,
         })
+    }
+
+    /// Groups of the roster, at least one.
+    fn reviewers(&self, written: &Spanned<Vec<Spanned<String>>>, roster: &Roster) -> Result<Vec<String>, PolicyError> {
+        let known: BTreeSet<&String> = roster.people().iter().flat_map(|person| &person.groups).collect();
+        let mut reviewers = Vec::new();
+        for group in written.get_ref() {
+            if !known.contains(group.get_ref()) {
+                let hint = if known.is_empty() {
+                    "add a [[reviewers]] entry whose `groups` name it".to_owned()
+                } else {
+                    format!("groups in the roster: {}", known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "))
+                };
+                return Err(self.fault(group, format!("no reviewer is in the group `{}`", group.get_ref()), Some(&hint)));
+            }
+            reviewers.push(group.get_ref().clone());
+        }
+        if reviewers.is_empty() {
+            return Err(self.fault(written, "a hold needs at least one group of reviewers", None));
+        }
+        Ok(reviewers)
+    }
+
+    fn break_glass(
+        &self,
+        written: source::BreakGlass,
+        reviewers: &[String],
+        route: &Route,
+        roster: &Roster,
+    ) -> Result<BreakGlass, PolicyError> {
+        let groups = written.groups.get_ref();
+        if groups.is_empty() || groups.iter().any(|group| group.is_empty() || group.contains('*')) {
+            return Err(self.fault(&written.groups, "break_glass needs whole names of groups", Some("name those who may run it at once")));
+        }
+        let review_within = match &written.review_within {
+            None => REVIEW_WITHIN,
+            Some(time) => duration(time.get_ref()).filter(|time| !time.is_zero() && *time <= LONGEST_EXPIRY).ok_or_else(|| {
+                self.fault(
+                    time,
+                    format!("`{}` is not a time for a review", time.get_ref()),
+                    Some("write a number and s, m, h or d, at most 7d: `1d`"),
+                )
+            })?,
+        };
+        let reviewers = match &written.reviewers {
+            None => reviewers.to_vec(),
+            Some(own) => self.reviewers(own, roster)?,
+        };
+        let channel = written.channel.map(|channel| self.slack_id(&channel, "CG", "a Slack channel, `C…`")).transpose()?;
+        let mention = written.mention.map(|group| self.slack_id(&group, "S", "a Slack user group, `S…`")).transpose()?;
+        let route = Route {
+            channel: channel.or_else(|| route.channel.clone()),
+            mention: mention.or_else(|| route.mention.clone()),
+            // Half of the time is left then.
+            remind: Some(review_within / 2),
+            escalate: None,
+        };
+        Ok(BreakGlass { terms: BreakGlassTerms { groups: groups.clone(), reviewers, review_within }, route })
+    }
+
+    fn templates(&self, written: Vec<source::Template>) -> Result<Vec<SignedTemplate>, PolicyError> {
+        if let Some(excess) = written.get(MOST_TEMPLATES) {
+            return Err(self.fault(&excess.request, "more than 1000 templates", Some("remove those that are no longer good")));
+        }
+        if let Some(unsigned) = written.iter().find(|template| template.decisions.is_empty()) {
+            return Err(self.fault(
+                &unsigned.request,
+                "a template without decisions",
+                Some("copy what `countersign-proxy template` printed"),
+            ));
+        }
+        let signed = |template: source::Template| SignedTemplate { request: template.request.into_inner(), decisions: template.decisions };
+        Ok(written.into_iter().map(signed).collect())
     }
 
     /// An id of Slack's: it ends up in markup, so nothing but letters and digits may be in it.

@@ -122,6 +122,7 @@ impl Check<'_> {
                     mention: None,
                     remind: None,
                     escalate: None,
+                    break_glass: None,
                 };
                 let hold = self.hold(Spanned::new(span, hold), roster)?;
                 Some(Unmask { who: who.map(|who| self.who(&who)).transpose()?, hold })
