@@ -35,7 +35,7 @@ def why(error):
 async def attempt(awaitable):
     try:
         result = await awaitable
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError, ValueError, OSError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError, ValueError, OSError, AttributeError) as error:
         return why(error)
     return rows(result)
 

@@ -4,7 +4,7 @@
 //! `SET search_path` both the old and the new path are possible until [`SessionState::completed`] settles it, and a name is
 //! judged under all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use pg_query::Node;
@@ -52,6 +52,9 @@ pub struct SessionState {
     pub(crate) changes: Changes,
     prepared: HashMap<String, Vec<Remembered>>,
     cursors: HashMap<String, Vec<Remembered>>,
+    /// Names under which the protocol made something at the server: what SQL says of them is not what they are.
+    protocol_statements: HashSet<String>,
+    protocol_portals: HashSet<String>,
     names_lost: bool,
     in_transaction: bool,
     epoch: u64,
@@ -69,6 +72,8 @@ impl Default for SessionState {
             changes: Changes::default(),
             prepared: HashMap::new(),
             cursors: HashMap::new(),
+            protocol_statements: HashSet::new(),
+            protocol_portals: HashSet::new(),
             names_lost: false,
             in_transaction: false,
             epoch: 0,
@@ -156,6 +161,28 @@ impl SessionState {
         self.in_transaction = status != TransactionStatus::Idle;
     }
 
+    /// A statement (or portal) that the protocol made may stand at the server under this name from now on, or no longer does.
+    ///
+    /// INVARIANT: while it may, nothing is known of the name to SQL, whatever PREPARE or DECLARE said before or say meanwhile: EXECUTE or
+    /// FETCH would run what the protocol made.
+    pub fn protocol_name(&mut self, portal: bool, name: &str, present: bool) {
+        let (taken, known) = if portal {
+            (&mut self.protocol_portals, self.cursors.contains_key(name))
+        } else {
+            (&mut self.protocol_statements, self.prepared.contains_key(name))
+        };
+        let changed = if present { taken.insert(name.to_owned()) } else { taken.remove(name) };
+        if changed && known {
+            self.epoch += 1;
+        }
+    }
+
+    /// Whether SQL prepared a statement of this name, and nothing else can be it.
+    #[must_use]
+    pub fn has_prepared(&self, name: &str) -> bool {
+        self.prepared(name).is_some()
+    }
+
     /// Whether the session changed the catalog in a way that the facts at hand do not show yet.
     #[must_use]
     pub fn has_changes(&self) -> bool {
@@ -227,13 +254,28 @@ impl SessionState {
 
     /// What a prepared statement may be; `None` when nothing is known of the name.
     pub(crate) fn prepared(&self, name: &str) -> Option<&[Remembered]> {
-        if self.names_lost { None } else { self.prepared.get(name).map(Vec::as_slice) }
+        if self.names_lost || is_gateways(name) || self.protocol_statements.contains(name) {
+            None
+        } else {
+            self.prepared.get(name).map(Vec::as_slice)
+        }
     }
 
     /// What a cursor may run over; `None` when nothing is known of the name.
     pub(crate) fn cursor(&self, name: &str) -> Option<&[Remembered]> {
-        if self.names_lost { None } else { self.cursors.get(name).map(Vec::as_slice) }
+        if self.names_lost || is_gateways(name) || self.protocol_portals.contains(name) {
+            None
+        } else {
+            self.cursors.get(name).map(Vec::as_slice)
+        }
     }
+}
+
+/// Whether a prepared statement or portal of this name may be one that the gateway named itself. Such names are no secret
+/// (`pg_prepared_statements`), so nothing that SQL says of one is believed: EXECUTE would run what the protocol made under it.
+#[must_use]
+pub fn is_gateways(name: &str) -> bool {
+    name.starts_with("_cs") || name.starts_with("_cp")
 }
 
 fn remember(names: &mut HashMap<String, Vec<Remembered>>, name: &str, node: &Arc<Node>, paths: &[SearchPath]) -> bool {

@@ -234,21 +234,24 @@ impl Session {
     pub(crate) fn forward_query(&mut self, permit: Permit, text: &Bytes, judged: &Judged, request: Option<String>) {
         let statement = permit.consume();
         let gate = self.statement_gate(&judged.judgement);
-        self.forget_unnamed();
+        let unnamed = self.forget_unnamed();
         let own = self.own_deallocate(&judged.judgement);
         self.to_server.write(gate, |out| countersign_wire::put_query(out, own.as_ref().unwrap_or(text)));
         self.state.forwarded(&judged.judgement);
         self.renamed(&judged.judgement);
         let judgement = std::sync::Arc::clone(&judged.judgement);
-        self.pipeline.push(Step::Query { statement, judgement, request, since: self.now_us });
+        self.pipeline.push(Step::Query { statement, judgement, request, since: self.now_us, unnamed });
     }
 
-    /// `DEALLOCATE name` of a statement prepared by the protocol: upstream it has the proxy's name.
+    /// `DEALLOCATE name` of a statement prepared by the protocol that has a name of the proxy's own upstream.
     pub(crate) fn own_deallocate(&self, judgement: &countersign_policy::Judgement) -> Option<Bytes> {
         let [only] = judgement.statements.as_slice() else { return None };
         let SessionAction::Deallocate(name) = &only.action else { return None };
         let id = self.statement_names.lookup(name.as_bytes())?;
         let own = &self.statements.get(&id)?.own;
+        if own == name.as_bytes() {
+            return None;
+        }
         let mut sql = b"DEALLOCATE \"".to_vec();
         sql.extend_from_slice(own);
         sql.push(b'"');
@@ -257,9 +260,9 @@ impl Session {
 
     /// Refuses a simple Query: upstream gets something that fails in its place.
     pub(crate) fn refuse_query(&mut self, statement: u64, error: ErrorFields) {
-        self.forget_unnamed();
+        let unnamed = self.forget_unnamed();
         self.to_server.write(0, |out| countersign_wire::put_query(out, poison_text(statement).as_bytes()));
-        self.pipeline.push(Step::PoisonQuery { statement, error });
+        self.pipeline.push(Step::PoisonQuery { statement, error, unnamed });
     }
 
     /// Refuses a FunctionCall: it names a function by OID and is judged by nothing.

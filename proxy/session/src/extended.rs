@@ -1,7 +1,7 @@
 //! The extended protocol: Parse, Bind, Describe, Execute, Close.
 //!
-//! Names upstream are the proxy's own for every prepared statement and every named portal, each used once: whatever a client does
-//! with its names, an own name means exactly one judged text for ever.
+//! Names upstream are the client's wherever nothing that is known or on its way has the name ([`crate::names::Kept`]), else the proxy's own, each
+//! used once: whatever a client does with its names, what the server finds under one is what was judged.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::client::Taken;
 use crate::errors;
 use crate::hold::Held;
 use crate::judging::Judged;
+use crate::names;
 use crate::permit::Permit;
 use crate::pipeline::Step;
 use crate::rows::Plan;
@@ -24,6 +25,8 @@ use crate::session::{Fatal, Intake, Session};
 /// A prepared statement.
 #[derive(Debug)]
 pub(crate) struct Prepared {
+    /// Number in the session; 0 for what SQL prepared.
+    pub(crate) id: u64,
     /// Name upstream.
     pub(crate) own: Bytes,
     /// Text as the client sent it.
@@ -92,54 +95,64 @@ fn quoted(name: &[u8]) -> String {
 impl Session {
     pub(crate) fn take_parse(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
         let view = countersign_wire::parse(body).map_err(|error| Fatal::client_protocol(&error.to_string()))?;
-        if view.name.is_empty() && self.unnamed_uncertain() {
-            return Ok(Taken::Wait(Intake::Drain));
-        }
         let judged = match self.judge_now(view.sql, &view.types) {
             Ok(judged) => judged,
             Err(wait) => return Ok(Taken::Wait(wait)),
         };
         let text = Bytes::copy_from_slice(view.sql);
-        if view.name.is_empty() {
-            // The server drops it before it reads the new text, whatever comes of that.
-            self.close_unnamed();
-        }
         if let Verdict::Deny(denial) = &judged.judgement.verdict {
+            if view.name.is_empty() {
+                // The server would drop it before it reads the new text, whatever comes of that.
+                self.close_unnamed();
+            }
             let error = errors::denied(denial);
             let statement = self.record_statement(&text, true, &[], &judged);
             self.refuse_extended(statement, error);
             return Ok(Taken::Done);
         }
-        let taken = self.statement_names.lookup(view.name).is_some();
-        if !view.name.is_empty() && (taken || self.statement_names.uncertain(view.name, self.segment)) {
+        let taken = self.statement_names.lookup(view.name);
+        if !view.name.is_empty() && (taken.is_some() || self.statement_names.uncertain(view.name, self.segment)) {
             if !self.pipeline.is_empty() {
                 // Whether the name is free depends on what is still on its way.
                 return Ok(Taken::Wait(Intake::Drain));
             }
-            let error = errors::error("42P05", &format!("prepared statement \"{}\" already exists", quoted(view.name)));
-            self.refuse_name(&judged, error);
-            return Ok(Taken::Done);
+            // Under the client's own name the server itself says so.
+            if taken.and_then(|id| self.statements.get(&id)).is_none_or(|prepared| prepared.own != view.name) {
+                let error = errors::error("42P05", &format!("prepared statement \"{}\" already exists", quoted(view.name)));
+                self.refuse_name(&judged, error);
+                return Ok(Taken::Done);
+            }
         }
         if self.statements.len() >= self.limits.objects {
             self.refuse_extended(0, errors::error("54000", "too many prepared statements in this session"));
             return Ok(Taken::Done);
         }
         let id = self.new_id();
-        let own = Bytes::from(format!("_cs{id}"));
         let name = Bytes::copy_from_slice(view.name);
+        let own = if name.is_empty() {
+            Bytes::new()
+        } else if self.kept_statements.may_keep(&name, self.pipeline.is_empty()) {
+            if self.kept_statements.add(&name) {
+                self.state.protocol_name(false, &String::from_utf8_lossy(&name), true);
+            }
+            name.clone()
+        } else {
+            Bytes::from(format!("_cs{id}"))
+        };
         let sql = self.own_deallocate(&judged.judgement).unwrap_or_else(|| text.clone());
         self.to_server.write(0, |out| countersign_wire::put_parse(out, &own, &sql, &view.types));
         let ticket = self.statement_names.announce(name.clone(), Some(id), self.segment);
-        self.statements.insert(id, Arc::new(Prepared { own, text, types: view.types, judged }));
+        self.statements.insert(id, Arc::new(Prepared { id, own, text, types: view.types, judged }));
         self.pipeline.push(Step::Parse { name, id, ticket });
         Ok(Taken::Done)
     }
 
-    /// The unnamed statement is dropped or replaced: upstream it has a name of its own and is closed.
+    /// The unnamed statement is dropped, though what would do that does not go upstream.
     fn close_unnamed(&mut self) {
-        let Some(prepared) = self.statement_names.lookup(b"").and_then(|id| self.statements.get(&id)) else { return };
-        let own = prepared.own.clone();
-        self.to_server.write(0, |out| countersign_wire::put_close(out, Target::Statement, &own));
+        if !self.statement_names.mentions(b"") {
+            return;
+        }
+        self.to_server.write(0, |out| countersign_wire::put_close(out, Target::Statement, b""));
         let ticket = self.statement_names.announce(Bytes::new(), None, self.segment);
         self.pipeline.push(Step::Close { target: Target::Statement, name: Bytes::new(), ticket: Some(ticket), visible: false });
     }
@@ -149,7 +162,15 @@ impl Session {
         if self.statement_uncertain(view.statement) {
             return Ok(Taken::Wait(Intake::Drain));
         }
-        let Some(prepared) = self.statement_names.lookup(view.statement).and_then(|id| self.statements.get(&id)).map(Arc::clone) else {
+        let known = self.statement_names.lookup(view.statement).and_then(|id| self.statements.get(&id)).map(Arc::clone);
+        let known = match known {
+            None => match self.prepared_by_sql(view.statement) {
+                Ok(prepared) => prepared,
+                Err(wait) => return Ok(Taken::Wait(wait)),
+            },
+            known => known,
+        };
+        let Some(prepared) = known else {
             let text = if view.statement.is_empty() {
                 "unnamed prepared statement does not exist".to_owned()
             } else {
@@ -166,14 +187,18 @@ impl Session {
                 Err(wait) => return Ok(Taken::Wait(wait)),
             }
         };
-        let taken = self.portal_names.lookup(view.portal).is_some();
-        if !view.portal.is_empty() && (taken || self.portal_names.uncertain(view.portal, self.segment)) {
+        let taken = self.portal_names.lookup(view.portal);
+        if !view.portal.is_empty() && (taken.is_some() || self.portal_names.uncertain(view.portal, self.segment)) {
             if !self.pipeline.is_empty() {
                 return Ok(Taken::Wait(Intake::Drain));
             }
-            let error = errors::error("42P03", &format!("cursor \"{}\" already exists", quoted(view.portal)));
-            self.refuse_name(&judged, error);
-            return Ok(Taken::Done);
+            // Under the client's own name the server itself says so, unless people would be asked first.
+            let kept = taken.and_then(|id| self.portals.get(&id)).is_some_and(|portal| portal.own == view.portal);
+            if !kept || matches!(judged.judgement.verdict, Verdict::Hold(_)) {
+                let error = errors::error("42P03", &format!("cursor \"{}\" already exists", quoted(view.portal)));
+                self.refuse_name(&judged, error);
+                return Ok(Taken::Done);
+            }
         }
         if self.portals.len() >= self.limits.objects {
             self.refuse_extended(0, errors::error("54000", "too many portals in this session"));
@@ -206,7 +231,16 @@ impl Session {
     pub(crate) fn forward_bind(&mut self, permit: Permit, bind: BoundStatement, judged: Arc<Judged>, request: Option<String>) {
         let statement = permit.consume();
         let id = self.new_id();
-        let own = if bind.portal.is_empty() { Bytes::new() } else { Bytes::from(format!("_cp{id}")) };
+        let own = if bind.portal.is_empty() {
+            Bytes::new()
+        } else if self.kept_portals.may_keep(&bind.portal, self.pipeline.is_empty()) {
+            if self.kept_portals.add(&bind.portal) {
+                self.state.protocol_name(true, &String::from_utf8_lossy(&bind.portal), true);
+            }
+            bind.portal.clone()
+        } else {
+            Bytes::from(format!("_cp{id}"))
+        };
         self.to_server.write(0, |out| countersign_wire::put_bind(out, &own, &bind.prepared.own, &bind.tail));
         let ticket = self.portal_names.announce(bind.portal.clone(), Some(id), self.segment);
         let (text, types) = (bind.prepared.text.clone(), bind.prepared.types.clone());
@@ -234,7 +268,12 @@ impl Session {
                 if self.statement_uncertain(view.name) {
                     return Ok(Taken::Wait(Intake::Drain));
                 }
-                let Some(id) = self.statement_names.lookup(view.name) else {
+                let own = match self.statement_names.lookup(view.name) {
+                    Some(id) => self.statements.get(&id).map(|prepared| (Some(id), prepared.own.clone())),
+                    None if self.is_prepared_by_sql(view.name) => Some((None, Bytes::copy_from_slice(view.name))),
+                    None => None,
+                };
+                let Some((id, own)) = own else {
                     let text = if view.name.is_empty() {
                         "unnamed prepared statement does not exist".to_owned()
                     } else {
@@ -243,9 +282,8 @@ impl Session {
                     self.refuse_extended(0, errors::error("26000", &text));
                     return Ok(Taken::Done);
                 };
-                let own = self.statements.get(&id).map(|prepared| prepared.own.clone()).unwrap_or_default();
                 self.to_server.write(0, |out| countersign_wire::put_describe(out, Target::Statement, &own));
-                self.pipeline.push(Step::Describe { target: Target::Statement, id: Some(id), visible: true });
+                self.pipeline.push(Step::Describe { target: Target::Statement, id, visible: true });
             }
             Target::Portal => {
                 if self.portal_uncertain(view.name) {
@@ -338,8 +376,9 @@ impl Session {
             Target::Statement => {
                 let own =
                     self.statement_names.lookup(view.name).and_then(|id| self.statements.get(&id)).map(|prepared| prepared.own.clone());
-                // Closing what is not there is not an error; this name is never given out.
-                (own.unwrap_or_else(|| Bytes::from_static(b"_cs0")), Some(self.statement_names.announce(name.clone(), None, self.segment)))
+                // Closing what is not there is not an error, and what SQL prepared can be closed, too. `_cs0` is never given out.
+                let unknown = || if names::is_plain(&name) { name.clone() } else { Bytes::from_static(b"_cs0") };
+                (own.unwrap_or_else(unknown), Some(self.statement_names.announce(name.clone(), None, self.segment)))
             }
             Target::Portal => match self.portal_names.lookup(view.name).and_then(|id| self.portals.get(&id)) {
                 Some(portal) => (portal.own.clone(), Some(self.portal_names.announce(name.clone(), None, self.segment))),
@@ -364,16 +403,17 @@ impl Session {
         }
     }
 
-    /// What a forwarded text does to names by SQL. The gateway's own names are no secret (`pg_prepared_statements`, `pg_cursors`): a client
-    /// that drops one and gives it to another statement must not have that run for the one that was judged.
+    /// What a forwarded text does to names by SQL. Names upstream are no secret (`pg_prepared_statements`, `pg_cursors`): a client that drops one
+    /// and gives it to another statement must not have that run for the one that was judged.
     pub(crate) fn renamed(&mut self, judgement: &countersign_policy::Judgement) {
         for facts in &judgement.statements {
             match &facts.action {
                 SessionAction::Deallocate(name) => {
                     self.dropping = true;
-                    let taken = self.statements.iter().filter(|(_, prepared)| prepared.own == name.as_bytes()).map(|(id, _)| *id);
-                    for id in taken.collect::<Vec<_>>() {
-                        self.statement_names.forget_id(id);
+                    let taken: Vec<u64> = self.statements_upstream(name.as_bytes());
+                    // Alone, its completion says what became of it.
+                    if judgement.statements.len() > 1 || name.starts_with("_cs") {
+                        taken.into_iter().for_each(|id| self.statement_names.forget_id(id));
                     }
                 }
                 SessionAction::DeallocateAll => self.dropping = true,
@@ -388,6 +428,58 @@ impl Session {
         }
     }
 
+    fn statements_upstream(&self, own: &[u8]) -> Vec<u64> {
+        self.statements.iter().filter(|(_, prepared)| prepared.own == own).map(|(id, _)| *id).collect()
+    }
+
+    /// `DEALLOCATE name` completed. Nothing else was on its way meanwhile.
+    pub(crate) fn deallocated(&mut self, name: &[u8]) {
+        if let Some(id) = self.statement_names.forget(name) {
+            let kept = self.statements.get(&id).is_some_and(|prepared| prepared.own == name);
+            self.drop_statement(id);
+            if !kept {
+                // The text went upstream with the gateway's own name: what else may have the client's is still there.
+                return;
+            }
+        }
+        for id in self.statements_upstream(name) {
+            self.statement_names.forget_id(id);
+            self.drop_statement(id);
+        }
+    }
+
+    /// A statement is gone, or never came to be.
+    pub(crate) fn drop_statement(&mut self, id: u64) {
+        if let Some(prepared) = self.statements.remove(&id)
+            && self.kept_statements.remove(&prepared.own)
+        {
+            self.state.protocol_name(false, &String::from_utf8_lossy(&prepared.own), false);
+        }
+    }
+
+    /// A portal is gone, or never came to be.
+    pub(crate) fn drop_portal(&mut self, id: u64) {
+        if let Some(portal) = self.portals.remove(&id)
+            && self.kept_portals.remove(&portal.own)
+        {
+            self.state.protocol_name(true, &String::from_utf8_lossy(&portal.own), false);
+        }
+    }
+
+    fn is_prepared_by_sql(&self, name: &[u8]) -> bool {
+        names::is_plain(name) && std::str::from_utf8(name).is_ok_and(|name| self.state.has_prepared(name))
+    }
+
+    /// A statement that SQL prepared can be bound by the protocol, too: it is judged as its EXECUTE.
+    fn prepared_by_sql(&mut self, name: &[u8]) -> Result<Option<Arc<Prepared>>, Intake> {
+        if !self.is_prepared_by_sql(name) {
+            return Ok(None);
+        }
+        let text = Bytes::from(format!("EXECUTE \"{}\"", quoted(name).replace('"', "\"\"")));
+        let judged = self.judge_now(&text, &[])?;
+        Ok(Some(Arc::new(Prepared { id: 0, own: Bytes::copy_from_slice(name), text, types: Vec::new(), judged })))
+    }
+
     /// Whether what the name means depends on answers to come: it rests on an earlier segment, on a text that drops names, or it means
     /// nothing so far.
     fn statement_uncertain(&mut self, name: &[u8]) -> bool {
@@ -396,10 +488,9 @@ impl Session {
         !self.pipeline.is_empty() && (missing || self.dropping || self.statement_names.uncertain(name, self.segment))
     }
 
-    /// Whether it is open what the unnamed statement and portal are, which this message drops.
+    /// Whether it is open what the unnamed portal is, which this message drops.
     pub(crate) fn unnamed_uncertain(&self) -> bool {
-        let uncertain = self.statement_names.uncertain(b"", self.segment) || self.portal_names.uncertain(b"", self.segment);
-        !self.pipeline.is_empty() && uncertain
+        !self.pipeline.is_empty() && self.portal_names.uncertain(b"", self.segment)
     }
 
     fn portal_uncertain(&self, name: &[u8]) -> bool {
@@ -407,14 +498,15 @@ impl Session {
         !self.pipeline.is_empty() && (missing || self.portal_names.uncertain(name, self.segment))
     }
 
-    /// What a simple Query does to the unnamed statement and portal: both are dropped.
-    pub(crate) fn forget_unnamed(&mut self) {
-        self.close_unnamed();
+    /// What a simple Query does to the unnamed statement and portal: both are dropped, the statement by the server itself.
+    pub(crate) fn forget_unnamed(&mut self) -> Option<names::Ticket> {
         if self.portal_names.lookup(b"").is_some() {
             self.to_server.write(0, |out| countersign_wire::put_close(out, Target::Portal, b""));
             let ticket = self.portal_names.announce(Bytes::new(), None, self.segment);
             self.pipeline.push(Step::Close { target: Target::Portal, name: Bytes::new(), ticket: Some(ticket), visible: false });
         }
+        let known = self.statement_names.mentions(b"");
+        known.then(|| self.statement_names.announce(Bytes::new(), None, self.segment))
     }
 }
 

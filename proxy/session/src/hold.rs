@@ -98,11 +98,11 @@ impl Session {
             *asked = true;
             if let What::Bind(bind) = &held.what {
                 // Reviewers see each value with its type, so ask for types the client left open. Flush brings the answers now.
-                let known = self.statements.values().find(|prepared| prepared.own == bind.prepared.own);
+                let known = self.statements.get(&bind.prepared.id);
                 let open = known.is_none_or(|prepared| prepared.types.len() < bind.values.len() || prepared.types.contains(&0));
                 if open && !bind.values.is_empty() {
                     let own = bind.prepared.own.clone();
-                    let id = self.statements.iter().find(|(_, prepared)| prepared.own == own).map(|(id, _)| *id);
+                    let id = Some(bind.prepared.id);
                     self.to_server.write(0, |out| countersign_wire::put_describe(out, Target::Statement, &own));
                     self.pipeline.push(Step::Describe { target: Target::Statement, id, visible: false });
                 }
@@ -119,7 +119,7 @@ impl Session {
         let (text, parameters, extended) = match &mut held.what {
             What::Query { text } => (text.clone(), Vec::new(), false),
             What::Bind(bind) => {
-                if let Some(prepared) = self.statements.values().find(|prepared| prepared.own == bind.prepared.own) {
+                if let Some(prepared) = self.statements.get(&bind.prepared.id) {
                     bind.prepared = Arc::clone(prepared);
                 }
                 (bind.prepared.text.clone(), typed(&bind.values, &bind.prepared.types), true)
@@ -293,8 +293,11 @@ impl Session {
         self.hold_ends("expired", Vec::new(), error);
     }
 
-    /// The client asked to cancel. Returns whether that ended a hold; otherwise the server is to be asked.
+    /// The client asked to cancel. Returns whether that ended a hold (or nothing is left to cancel); otherwise the server is to be asked.
     pub fn cancel(&mut self) -> bool {
+        if self.is_closed() {
+            return true;
+        }
         if !self.is_held() {
             let statement = self.pipeline.front().map_or(0, |step| match step {
                 Step::Query { statement, .. } => *statement,

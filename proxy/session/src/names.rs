@@ -84,4 +84,55 @@ impl Names {
     pub(crate) fn forget_all(&mut self) -> impl Iterator<Item = u64> {
         std::mem::take(&mut self.confirmed).into_values()
     }
+
+    /// The server dropped all that have a name.
+    pub(crate) fn forget_named(&mut self) -> impl Iterator<Item = u64> {
+        let unnamed = self.confirmed.remove_entry(&b""[..]);
+        std::mem::replace(&mut self.confirmed, unnamed.into_iter().collect()).into_values()
+    }
+
+    /// Whether the name means something, or something on its way is about it.
+    pub(crate) fn mentions(&self, name: &[u8]) -> bool {
+        self.overlay.contains_key(name) || self.confirmed.contains_key(name)
+    }
+}
+
+/// The client's names that stand upstream as they are, with the number of objects that may have each.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    names: HashMap<Bytes, usize>,
+}
+
+impl Kept {
+    /// Whether something new can go upstream under the client's name: nothing that is on its way or known there has it. `settled`: nothing is
+    /// on its way at all, so the server itself says whether the name is free.
+    ///
+    /// INVARIANT: of what is on its way, at most one object has a given name. What the server runs under it is what was judged.
+    pub(crate) fn may_keep(&self, name: &[u8], settled: bool) -> bool {
+        is_plain(name) && (settled || !self.names.contains_key(name))
+    }
+
+    /// Something goes upstream under this name. Returns whether it is the first.
+    pub(crate) fn add(&mut self, name: &Bytes) -> bool {
+        let count = self.names.entry(name.clone()).or_default();
+        *count += 1;
+        *count == 1
+    }
+
+    /// Something of this name is gone, or never came to be. Returns whether it was the last.
+    pub(crate) fn remove(&mut self, name: &[u8]) -> bool {
+        let Some(count) = self.names.get_mut(name) else { return false };
+        *count = count.saturating_sub(1);
+        let last = *count == 0;
+        if last {
+            self.names.remove(name);
+        }
+        last
+    }
+}
+
+/// Whether the server takes a name as it is, and it cannot be one of the gateway's own.
+pub(crate) fn is_plain(name: &[u8]) -> bool {
+    // The server cuts names at 63 bytes.
+    !name.is_empty() && name.len() <= 63 && std::str::from_utf8(name).is_ok_and(|name| !countersign_policy::state::is_gateways(name))
 }

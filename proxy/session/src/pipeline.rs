@@ -12,8 +12,8 @@ use crate::names::Ticket;
 /// One message upstream and what its answer means.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// A simple Query; ends with ReadyForQuery.
-    Query { statement: u64, judgement: Arc<Judgement>, request: Option<String>, since: u64 },
+    /// A simple Query; ends with ReadyForQuery. `unnamed` is the announcement that it drops the unnamed statement.
+    Query { statement: u64, judgement: Arc<Judgement>, request: Option<String>, since: u64, unnamed: Option<Ticket> },
     /// Parse.
     Parse { name: Bytes, id: u64, ticket: Ticket },
     /// Bind.
@@ -29,14 +29,7 @@ pub(crate) enum Step {
     /// Something that fails in place of a refused message of the extended protocol.
     Poison { statement: u64, error: ErrorFields },
     /// The same for a simple Query; ends with ReadyForQuery.
-    PoisonQuery { statement: u64, error: ErrorFields },
-}
-
-impl Step {
-    /// Whether ReadyForQuery ends it.
-    pub(crate) const fn ends_with_ready(&self) -> bool {
-        matches!(self, Self::Query { .. } | Self::Sync | Self::PoisonQuery { .. })
-    }
+    PoisonQuery { statement: u64, error: ErrorFields, unnamed: Option<Ticket> },
 }
 
 /// The queue.

@@ -13,6 +13,7 @@ use crate::copy::Copy;
 use crate::effect::Effect;
 use crate::errors;
 use crate::extended::Prepared;
+use crate::names;
 use crate::pipeline::Step;
 use crate::rows::{self, Plan, ROW};
 use crate::session::{Fatal, Intake, Session, Settling};
@@ -103,7 +104,7 @@ impl Session {
             be::PARSE_COMPLETE => match self.pipeline.pop() {
                 Some(Step::Parse { name, id, ticket }) => {
                     if let Some(replaced) = self.statement_names.confirm(&name, Some(id), ticket) {
-                        self.statements.remove(&replaced);
+                        self.drop_statement(replaced);
                     }
                     self.to_client.copy(0, frame);
                     Ok(())
@@ -113,7 +114,7 @@ impl Session {
             be::BIND_COMPLETE => match self.pipeline.pop() {
                 Some(Step::Bind { name, id, ticket }) => {
                     if let Some(replaced) = self.portal_names.confirm(&name, Some(id), ticket) {
-                        self.portals.remove(&replaced);
+                        self.drop_portal(replaced);
                     }
                     self.to_client.copy(0, frame);
                     Ok(())
@@ -222,12 +223,12 @@ impl Session {
         match target {
             Target::Statement => {
                 if let Some(id) = self.statement_names.confirm(name, None, ticket) {
-                    self.statements.remove(&id);
+                    self.drop_statement(id);
                 }
             }
             Target::Portal => {
                 if let Some(id) = self.portal_names.confirm(name, None, ticket) {
-                    self.portals.remove(&id);
+                    self.drop_portal(id);
                 }
             }
         }
@@ -242,8 +243,13 @@ impl Session {
         let count = reader.count("parameter count")?;
         let types = (0..count).map(|_| reader.u32("parameter type")).collect::<Result<Vec<_>, _>>()?;
         if let Some(prepared) = id.and_then(|id| self.statements.get_mut(&id)) {
-            *prepared =
-                Arc::new(Prepared { own: prepared.own.clone(), text: prepared.text.clone(), types, judged: Arc::clone(&prepared.judged) });
+            *prepared = Arc::new(Prepared {
+                id: prepared.id,
+                own: prepared.own.clone(),
+                text: prepared.text.clone(),
+                types,
+                judged: Arc::clone(&prepared.judged),
+            });
         }
         if visible {
             self.to_client.copy(0, frame);
@@ -345,16 +351,15 @@ impl Session {
     fn completed(&mut self, tag: &str, judgement: &Judgement) {
         match tag {
             "DEALLOCATE ALL" | "DISCARD ALL" => {
-                for id in self.statement_names.forget_all().collect::<Vec<_>>() {
-                    self.statements.remove(&id);
+                for id in self.statement_names.forget_named().collect::<Vec<_>>() {
+                    self.drop_statement(id);
                 }
             }
             "DEALLOCATE" => {
                 if let [only] = judgement.statements.as_slice()
                     && let SessionAction::Deallocate(name) = &only.action
-                    && let Some(id) = self.statement_names.forget(name.as_bytes())
                 {
-                    self.statements.remove(&id);
+                    self.deallocated(name.as_bytes());
                 }
             }
             _ => {}
@@ -380,7 +385,7 @@ impl Session {
         self.settling = Settling::Mixed;
         let statement = match self.pipeline.front() {
             // Our own poison failed, as it should: the client sees why.
-            Some(Step::Poison { statement, error } | Step::PoisonQuery { statement, error }) if !said.is_fatal() => {
+            Some(Step::Poison { statement, error } | Step::PoisonQuery { statement, error, .. }) if !said.is_fatal() => {
                 let (statement, error) = (*statement, error.clone());
                 self.tell_error(statement, &error, false);
                 self.after_error();
@@ -440,7 +445,16 @@ impl Session {
             None => {}
             // ReadyForQuery follows by itself.
             Some(Step::Query { .. } | Step::PoisonQuery { .. }) => {}
-            Some(_) => {
+            Some(failed) => {
+                if let Step::Parse { name, ticket, .. } = failed
+                    && name.is_empty()
+                {
+                    // The server dropped the unnamed statement before it read the new text.
+                    let (name, ticket) = (name.clone(), *ticket);
+                    if let Some(id) = self.statement_names.confirm(&name, None, ticket) {
+                        self.drop_statement(id);
+                    }
+                }
                 while let Some(step) = self.pipeline.front() {
                     if matches!(step, Step::Sync) {
                         self.abandon_hold();
@@ -461,11 +475,14 @@ impl Session {
         match step {
             Step::Parse { name, id, ticket } => {
                 self.statement_names.discard(&name, ticket);
-                self.statements.remove(&id);
+                self.drop_statement(id);
             }
             Step::Bind { name, id, ticket } => {
                 self.portal_names.discard(&name, ticket);
-                self.portals.remove(&id);
+                self.drop_portal(id);
+            }
+            Step::Query { unnamed: Some(ticket), .. } | Step::PoisonQuery { unnamed: Some(ticket), .. } => {
+                self.statement_names.discard(&Bytes::new(), ticket);
             }
             Step::Close { target, name, ticket: Some(ticket), .. } => match target {
                 Target::Statement => self.statement_names.discard(&name, ticket),
@@ -499,10 +516,14 @@ impl Session {
     fn ready(&mut self, frame: &[u8], body: &[u8]) -> Result<(), Fatal> {
         let status = countersign_wire::ready_status(body)?;
         match self.pipeline.pop() {
-            Some(Step::Query { request: Some(request), .. }) => {
-                self.effects.push_back(Effect::FinishHold { request, outcome: "completed".to_owned() });
+            Some(Step::Query { request, unnamed, .. }) => {
+                if let Some(request) = request {
+                    self.effects.push_back(Effect::FinishHold { request, outcome: "completed".to_owned() });
+                }
+                self.closed(Target::Statement, &Bytes::new(), unnamed);
             }
-            Some(step) if step.ends_with_ready() => {}
+            Some(Step::PoisonQuery { unnamed, .. }) => self.closed(Target::Statement, &Bytes::new(), unnamed),
+            Some(Step::Sync) => {}
             _ => return Err(unexpected(be::READY)),
         }
         if self.status == ReadyStatus::Idle {
@@ -537,10 +558,19 @@ impl Session {
         Ok(())
     }
 
-    /// Portals do not outlive their transaction.
+    /// Portals do not outlive their transaction. Those under the client's names stay in the books until nothing can be left of them.
     fn forget_portals(&mut self) {
+        let idle = self.status == ReadyStatus::Idle;
         for id in self.portal_names.forget_all().collect::<Vec<_>>() {
-            self.portals.remove(&id);
+            if idle || self.portals.get(&id).is_some_and(|portal| !names::is_plain(&portal.own)) {
+                self.drop_portal(id);
+            }
+        }
+        if idle && self.pipeline.is_empty() {
+            // What SQL dropped by its name is in no map any more.
+            for id in self.portals.keys().copied().collect::<Vec<_>>() {
+                self.drop_portal(id);
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::errors;
 use crate::extended::{Portal, Prepared};
 use crate::hold::Held;
 use crate::judging::JudgementCache;
-use crate::names::Names;
+use crate::names::{Kept, Names};
 use crate::outbox::Outbox;
 use crate::passage::Passage;
 use crate::pipeline::Pipeline;
@@ -175,6 +175,9 @@ pub struct Session {
     pub(crate) statement_names: Names,
     pub(crate) statements: HashMap<u64, Arc<Prepared>>,
     pub(crate) portal_names: Names,
+    /// Client's names of statements and portals that stand upstream as they are.
+    pub(crate) kept_statements: Kept,
+    pub(crate) kept_portals: Kept,
     /// A text is on its way that drops prepared statements by SQL.
     pub(crate) dropping: bool,
     pub(crate) portals: HashMap<u64, Portal>,
@@ -274,6 +277,8 @@ impl Session {
             statement_names: Names::default(),
             statements: HashMap::new(),
             portal_names: Names::default(),
+            kept_statements: Kept::default(),
+            kept_portals: Kept::default(),
             dropping: false,
             portals: HashMap::new(),
             ending: false,

@@ -8,7 +8,7 @@ mod support;
 use bytes::BytesMut;
 use countersign_wire::{self as wire, Target, fe};
 use proptest::prelude::*;
-use support::{BROKEN, Bench, DENIED, FAILS, ROW, Server, bind, frames};
+use support::{BROKEN, Bench, DEALLOCATE, DENIED, FAILS, PREPARE, ROW, Server, bind, frames};
 
 #[derive(Debug, Clone)]
 enum Message {
@@ -29,9 +29,11 @@ const NAMES: [&str; 3] = ["", "a", "b"];
 
 fn message(texts: &'static [&'static str]) -> impl Strategy<Value = Message> {
     let text = prop::sample::select(texts);
+    // What SQL does to names is meant for names the protocol uses, too.
+    let query = prop_oneof![6 => text.clone(), 1 => Just(DEALLOCATE), 1 => Just(PREPARE)];
     let name = || prop::sample::select(&NAMES[..]);
     prop_oneof![
-        2 => text.clone().prop_map(Message::Query),
+        2 => query.prop_map(Message::Query),
         4 => (name(), text).prop_map(|(name, text)| Message::Parse(name, text)),
         4 => (name(), name()).prop_map(|(portal, statement)| Message::Bind(portal, statement)),
         2 => (any::<bool>(), name()).prop_map(|(portal, name)| Message::Describe(portal, name)),
@@ -74,6 +76,12 @@ fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
 }
 
+/// What fails is kept beside this file and tried first from then on.
+fn config() -> ProptestConfig {
+    let persistence = proptest::test_runner::FileFailurePersistence::WithSource("regressions");
+    ProptestConfig { cases: cases(), failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::default() }
+}
+
 fn on_big_stack(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().stack_size(64 << 20).spawn(test).expect("a thread");
     if let Err(panic) = thread.join() {
@@ -84,7 +92,7 @@ fn on_big_stack(test: impl FnOnce() + Send + 'static) {
 #[test]
 fn allowed_traffic_is_as_without_the_gateway() {
     on_big_stack(|| {
-        proptest!(ProptestConfig { cases: cases(), ..ProptestConfig::default() }, |(messages in prop::collection::vec(message(&TEXTS), 1..40))| {
+        proptest!(config(), |(messages in prop::collection::vec(message(&TEXTS), 1..40))| {
             let mut direct = Server::default();
             let mut expected = BytesMut::new();
             let mut bench = Bench::new(true);
@@ -116,7 +124,7 @@ const WITH_REFUSED: [&str; 6] = [ROW, FAILS, DENIED, "BEGIN", "COMMIT", "ROLLBAC
 #[test]
 fn i1_i5_refused_texts_never_reach_the_server_and_the_state_is_as_after_an_error() {
     on_big_stack(|| {
-        proptest!(ProptestConfig { cases: cases(), ..ProptestConfig::default() }, |(messages in prop::collection::vec(message(&WITH_REFUSED), 1..40))| {
+        proptest!(config(), |(messages in prop::collection::vec(message(&WITH_REFUSED), 1..40))| {
             // To the model a denied text is a syntax error: the codes differ, everything else must be the same.
             let mut direct = Server::default();
             let mut expected = BytesMut::new();
@@ -142,7 +150,18 @@ fn i1_i5_refused_texts_never_reach_the_server_and_the_state_is_as_after_an_error
     });
 }
 
+#[test]
+fn whatever_happens_the_invariants_hold() {
+    on_big_stack(|| {
+        proptest!(config(), |(script in prop::collection::vec(any::<u8>(), 0..600))| {
+            support::script::play(&script);
+        });
+    });
+}
+
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let mut bench = Bench::new(true);

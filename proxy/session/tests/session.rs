@@ -338,12 +338,16 @@ fn the_unnamed_statement_dies_with_a_simple_query() {
 fn a_name_of_the_gateways_own_that_sql_drops_means_nothing_any_more() {
     on_big_stack(|| {
         let mut bench = started(false);
+        // Given twice in one pipeline, the name cannot be the client's at the server.
         bench.send(|out| {
+            wire::put_parse(out, b"s", ROW.as_bytes(), &[]);
+            wire::put_close(out, Target::Statement, b"s");
             wire::put_parse(out, b"s", ROW.as_bytes(), &[]);
             wire::put_empty(out, fe::SYNC);
         });
+        assert_eq!(bench.server.names, ["s", "_cs2"]);
         // Whoever looks into pg_prepared_statements knows the name; it could be given to a statement that was judged for nobody.
-        bench.send(|out| wire::put_query(out, b"DEALLOCATE _cs1"));
+        bench.send(|out| wire::put_query(out, b"DEALLOCATE _cs2"));
         bench.received.clear();
         bench.send(|out| {
             bind(out, b"", b"s");
@@ -352,5 +356,116 @@ fn a_name_of_the_gateways_own_that_sql_drops_means_nothing_any_more() {
         });
         assert_eq!(codes(&mut bench), ["26000"]);
         assert_eq!(bench.server.executed, 0);
+    });
+}
+
+#[test]
+fn names_are_the_clients_at_the_server_wherever_they_are_free() {
+    on_big_stack(|| {
+        let mut bench = started(true);
+        bench.send(|out| wire::put_query(out, b"BEGIN"));
+        for _ in 0..2 {
+            bench.send(|out| {
+                wire::put_parse(out, b"s", ROW.as_bytes(), &[]);
+                bind(out, b"p", b"s");
+                wire::put_execute(out, b"p", 0);
+                wire::put_empty(out, fe::SYNC);
+            });
+            bench.send(|out| {
+                wire::put_close(out, Target::Portal, b"p");
+                wire::put_close(out, Target::Statement, b"s");
+                wire::put_empty(out, fe::SYNC);
+            });
+        }
+        assert_eq!(bench.server.names, ["s", "p", "s", "p"]);
+        // What could be one of the gateway's own is never the client's.
+        bench.send(|out| {
+            wire::put_parse(out, b"_cs1", ROW.as_bytes(), &[]);
+            wire::put_parse(out, &[b'x'; 64], ROW.as_bytes(), &[]);
+            wire::put_empty(out, fe::SYNC);
+        });
+        assert!(bench.server.names[4..].iter().all(|name| name.starts_with("_cs") && name != "_cs1"), "{:?}", bench.server.names);
+    });
+}
+
+/// EXECUTE (or FETCH) runs what the protocol made under a name, whatever SQL claims the name to be.
+#[test]
+fn i1_sql_cannot_pass_off_what_the_protocol_named_as_harmless() {
+    on_big_stack(|| {
+        let forwarded = |bench: &Bench, text: &str| bench.server.texts.iter().any(|known| known == text.as_bytes());
+        let mut bench = started(false);
+        for text in ["BEGIN", "PREPARE t AS SELECT 1", "EXECUTE t", "DECLARE d CURSOR FOR SELECT 1", "FETCH d"] {
+            bench.server.status = wire::ReadyStatus::Idle;
+            bench.send(|out| wire::put_query(out, text.as_bytes()));
+            assert!(forwarded(&bench, text), "{text}: known and harmless");
+        }
+        for (first, claim, use_of_it) in [
+            (true, "PREPARE s AS SELECT 1", "EXECUTE s"),
+            (false, "PREPARE s AS SELECT 1", "EXECUTE s"),
+            (true, "DECLARE p CURSOR FOR SELECT 1", "FETCH p"),
+            (false, "DECLARE p CURSOR FOR SELECT 1", "FETCH p"),
+        ] {
+            let mut bench = started(false);
+            let claims = |bench: &mut Bench| bench.send(|out| wire::put_query(out, claim.as_bytes()));
+            bench.send(|out| wire::put_query(out, b"BEGIN"));
+            if first {
+                claims(&mut bench);
+                bench.server.status = wire::ReadyStatus::InTransaction;
+            }
+            bench.send(|out| {
+                wire::put_parse(out, b"s", ROW.as_bytes(), &[]);
+                bind(out, b"p", b"s");
+                wire::put_empty(out, fe::SYNC);
+            });
+            assert_eq!(bench.server.names, ["s", "p"], "{claim}");
+            if !first {
+                claims(&mut bench);
+            }
+            bench.send(|out| wire::put_query(out, use_of_it.as_bytes()));
+            assert!(!forwarded(&bench, use_of_it), "{claim}, {use_of_it}");
+        }
+    });
+}
+
+#[test]
+fn i1_sql_cannot_pass_off_what_the_gateway_named_as_harmless() {
+    on_big_stack(|| {
+        let forwarded = |bench: &Bench, text: &str| bench.server.texts.iter().any(|known| known == text.as_bytes());
+        let mut bench = started(false);
+        bench.send(|out| {
+            wire::put_parse(out, b"s", ROW.as_bytes(), &[]);
+            wire::put_close(out, Target::Statement, b"s");
+            // A write that would be held when it is bound.
+            wire::put_parse(out, b"s", HELD.as_bytes(), &[]);
+            wire::put_empty(out, fe::SYNC);
+        });
+        assert_eq!(bench.server.names, ["s", "_cs2"]);
+        for text in ["PREPARE _cs2 AS SELECT 1", "EXECUTE _cs2", "DECLARE _cp1 CURSOR FOR SELECT 1", "FETCH _cp1"] {
+            bench.send(|out| wire::put_query(out, text.as_bytes()));
+        }
+        assert!(!forwarded(&bench, "EXECUTE _cs2") && !forwarded(&bench, "FETCH _cp1"), "{:?}", bench.server.names);
+    });
+}
+
+/// What the gateway no longer knows by its name may still be there, and SQL must not be believed about it.
+#[test]
+fn i1_a_statement_lost_from_sight_stays_unknown_to_sql() {
+    on_big_stack(|| {
+        let mut bench = started(false);
+        bench.send(|out| {
+            wire::put_parse(out, b"a", HELD.as_bytes(), &[]);
+            wire::put_empty(out, fe::SYNC);
+        });
+        // Fails at the server as a whole, so `a` is still there.
+        bench.send(|out| wire::put_query(out, b"DEALLOCATE a; SELECT 1"));
+        bench.send(|out| {
+            wire::put_parse(out, b"x", ROW.as_bytes(), &[]);
+            wire::put_parse(out, b"a", ROW.as_bytes(), &[]);
+            wire::put_empty(out, fe::SYNC);
+        });
+        bench.send(|out| wire::put_query(out, b"DEALLOCATE a"));
+        bench.send(|out| wire::put_query(out, b"PREPARE a AS SELECT 1"));
+        bench.send(|out| wire::put_query(out, b"EXECUTE a"));
+        assert!(!bench.server.texts.iter().any(|text| text == b"EXECUTE a"), "{:?}", bench.server.names);
     });
 }

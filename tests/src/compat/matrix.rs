@@ -14,18 +14,12 @@ pub type Operation = (String, Value);
 const BY_DESIGN: &[(&str, &str, &str)] = &[
     ("psycopg", "own_application_name", "`application_name` carries the principal's name to the server's log and views"),
     ("psycopg", "other_client_encoding", "`client_encoding` stays UTF8: statements are judged in it"),
-    ("psycopg", "names_at_the_server", NAMES),
-    ("asyncpg", "names_at_the_server", NAMES),
     (
         "JDBC",
         "large_objects",
         "the driver's large object API uses the function call protocol, which is refused; the functions work by SELECT",
     ),
 ];
-
-/// Why names differ at the server.
-const NAMES: &str = "statements and portals made by the protocol have names of the gateway's own at the server: `pg_prepared_statements` and \
-                     `pg_cursors` show those, and SQL cannot use the client's (EXECUTE; asyncpg's `Cursor.forward`, which is a MOVE)";
 
 /// What came of comparing one driver.
 #[derive(Debug, Clone)]

@@ -85,6 +85,12 @@ pub(crate) fn find(name: &str) -> Result<Program> {
             dir: None,
             cut: false,
         },
+        "sqlx" => Program {
+            title: format!("sqlx {}", pinned("sqlx/Cargo.toml", "version = \"=")?),
+            command: vec![ensure(&["sqlx"])?],
+            dir: None,
+            cut: false,
+        },
         other => anyhow::bail!("there is no driver {other}"),
     })
 }

@@ -1,6 +1,8 @@
 //! A model of Postgres's own message rules, and a session between a scripted client and it.
 //! <https://www.postgresql.org/docs/current/protocol-flow.html>
 
+pub(crate) mod script;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -53,6 +55,8 @@ enum Behaviour {
     Commit,
     Rollback,
     Empty,
+    Deallocate,
+    Prepare,
 }
 
 pub(crate) const ROW: &str = "SELECT 1";
@@ -61,6 +65,8 @@ pub(crate) const BROKEN: &str = "SELECT FROM WHERE";
 pub(crate) const DENIED: &str = "DELETE FROM accounts";
 pub(crate) const HELD: &str = "SELECT 1 FOR UPDATE";
 pub(crate) const COPY: &str = "COPY accounts FROM STDIN";
+pub(crate) const DEALLOCATE: &str = "DEALLOCATE a";
+pub(crate) const PREPARE: &str = "PREPARE b AS SELECT 1";
 
 fn behaviour(sql: &[u8]) -> Option<Behaviour> {
     Some(match std::str::from_utf8(sql).ok()? {
@@ -70,6 +76,8 @@ fn behaviour(sql: &[u8]) -> Option<Behaviour> {
         "COMMIT" => Behaviour::Commit,
         "ROLLBACK" => Behaviour::Rollback,
         "" => Behaviour::Empty,
+        DEALLOCATE => Behaviour::Deallocate,
+        PREPARE => Behaviour::Prepare,
         _ => return None,
     })
 }
@@ -79,6 +87,8 @@ fn behaviour(sql: &[u8]) -> Option<Behaviour> {
 pub(crate) struct Server {
     statements: HashMap<Vec<u8>, Behaviour>,
     portals: HashMap<Vec<u8>, (Behaviour, bool)>,
+    /// Names of statements and portals as they were given, in order.
+    pub(crate) names: Vec<String>,
     pub(crate) status: ReadyStatus,
     skipping: bool,
     pub(crate) terminated: bool,
@@ -94,6 +104,7 @@ impl Default for Server {
         Self {
             statements: HashMap::new(),
             portals: HashMap::new(),
+            names: Vec::new(),
             status: ReadyStatus::Idle,
             skipping: false,
             terminated: false,
@@ -170,6 +181,7 @@ impl Server {
                     return self.refuse("42P05", &text, out);
                 }
                 self.statements.insert(view.name.to_vec(), what);
+                self.names.push(String::from_utf8_lossy(view.name).into_owned());
                 wire::put_empty(out, be::PARSE_COMPLETE);
             }
             fe::BIND => {
@@ -190,6 +202,7 @@ impl Server {
                     return self.refuse("42P03", &text, out);
                 }
                 self.portals.insert(view.portal.to_vec(), (what, false));
+                self.names.push(String::from_utf8_lossy(view.portal).into_owned());
                 wire::put_empty(out, be::BIND_COMPLETE);
             }
             fe::DESCRIBE => {
@@ -232,8 +245,8 @@ impl Server {
                     return complete(out, "SELECT 0");
                 }
                 self.portals.insert(view.portal.to_vec(), (what, true));
-                if what == Behaviour::Fails {
-                    return self.refuse("22012", "division by zero", out);
+                if let Some((code, text)) = self.failure(what) {
+                    return self.refuse(code, text, out);
                 }
                 self.run(what, out);
             }
@@ -270,11 +283,20 @@ impl Server {
             self.fail(code, text, out);
             return Some(());
         }
-        if what == Behaviour::Fails {
-            self.fail("22012", "division by zero", out);
+        if let Some((code, text)) = self.failure(what) {
+            self.fail(code, text, out);
             return Some(());
         }
         None
+    }
+
+    fn failure(&self, what: Behaviour) -> Option<(&'static str, &'static str)> {
+        match what {
+            Behaviour::Fails => Some(("22012", "division by zero")),
+            Behaviour::Deallocate if !self.statements.contains_key(&b"a"[..]) => Some(("26000", "prepared statement does not exist")),
+            Behaviour::Prepare if self.statements.contains_key(&b"b"[..]) => Some(("42P05", "prepared statement already exists")),
+            _ => None,
+        }
     }
 
     fn run(&mut self, what: Behaviour, out: &mut BytesMut) {
@@ -299,6 +321,14 @@ impl Server {
                 self.portals.clear();
             }
             Behaviour::Empty => wire::put_empty(out, be::EMPTY_QUERY),
+            Behaviour::Deallocate => {
+                self.statements.remove(&b"a"[..]);
+                complete(out, "DEALLOCATE");
+            }
+            Behaviour::Prepare => {
+                self.statements.insert(b"b".to_vec(), Behaviour::Row);
+                complete(out, "PREPARE");
+            }
             Behaviour::Fails => {}
         }
     }
