@@ -235,7 +235,9 @@ fn glass_is_broken_by_the_right_people_and_reviewed_afterwards() -> Result<()> {
         }
         let (broken, exceptions) = evidence("evidence-done").await?;
         ensure!(broken.contains("\"justified\",\"dana\"") && broken.contains("the incident was over"), "{broken}");
-        ensure!(exceptions.contains("break-glass-not-justified") && !exceptions.contains("review-open"), "{exceptions}");
+        // Other scenarios leave reviews of their own open.
+        let open = |line: &str| line.contains("review-open") && (line.contains(&request) || line.contains(&again));
+        ensure!(exceptions.contains("break-glass-not-justified") && !exceptions.lines().any(open), "{exceptions}");
         let verified = stack.audit().verify(None).await?;
         ensure!(verified.status == 0 && verified.stdout.contains("ran without approval"), "{}", verified.stdout);
         Ok(())
