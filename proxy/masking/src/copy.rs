@@ -1,7 +1,7 @@
 //! Masking what `COPY … TO STDOUT` sends: text, CSV and binary.
 //!
 //! <https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.10>: nothing in the protocol says that a row and a CopyData message
-//! begin and end together, so rows are put together from the bytes of all messages. What comes out is one message a row.
+//! begin and end together, so rows are put together from the bytes of all messages. What comes out is one message a row, as the server's own is.
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
 
@@ -59,6 +59,8 @@ pub struct CopyMasker {
     progress: Progress,
     rows: u64,
     scratch: BytesMut,
+    /// The header of a binary copy. The server puts it into one message with what comes next, and drivers count on that.
+    lead: BytesMut,
 }
 
 /// How far the row at the start of what is pending was looked at.
@@ -95,6 +97,7 @@ impl CopyMasker {
             progress: Progress::default(),
             rows: 0,
             scratch: BytesMut::new(),
+            lead: BytesMut::new(),
         }
     }
 
@@ -121,9 +124,16 @@ impl CopyMasker {
                 Unit::Frame(length) | Unit::Row(length) => length,
             };
             let unit_bytes = self.pending.get(..length).ok_or(MaskError::Malformed("copy data shorter than it says"))?;
+            if matches!(unit, Unit::Frame(_)) && self.layout.format == CopyFormat::Binary && !self.progress.ended {
+                self.lead.extend_from_slice(unit_bytes);
+                self.pending.advance(length.min(self.pending.len()));
+                continue;
+            }
             let start = out.len();
             out.put_u8(b'd');
             out.put_i32(0);
+            out.extend_from_slice(&self.lead);
+            self.lead.clear();
             let header = !matches!(unit, Unit::Row(_)) || (self.layout.header && !std::mem::replace(&mut self.progress.begun, true));
             if header {
                 out.extend_from_slice(unit_bytes);

@@ -45,6 +45,10 @@ fn statements_have_their_kinds() {
         ("set standard_conforming_strings = off", K::Dcl),
         ("select set_config('search_path', '', false)", K::Session),
         ("select set_config('role', 'x', false)", K::Dcl),
+        // As asyncpg does; a value it binds is its own, but not every setting may be set to any.
+        ("select set_config('jit', $1, false)", K::Session),
+        ("select set_config('role', $1, false)", K::Dcl),
+        ("select set_config($1, 'off', false)", K::Dcl),
         ("select * from accounts", K::Read),
         ("select * from accounts for share", K::Write),
         ("select nextval('acct_seq')", K::Write),

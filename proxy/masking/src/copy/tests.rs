@@ -109,6 +109,29 @@ fn binary_format() {
     }
 }
 
+/// As the server sends it: a driver that reads row by row takes the header from the first row's message.
+#[test]
+fn the_header_of_a_binary_copy_comes_with_what_follows_it() {
+    for (rows, messages) in [(0, 1), (1, 2), (3, 4)] {
+        let row: &[Option<&[u8]>] = &[Some(b"123-45-6789")];
+        let data = binary(&vec![row; rows]);
+        for size in [1, 19, data.len()] {
+            let layout = CopyLayout { format: CopyFormat::Binary, header: false };
+            let mut masker = CopyMasker::new(layout, &[plan(Mask::Last4, true)], &MaskKey::new([7; 32]));
+            let mut out = BytesMut::new();
+            data.chunks(size).for_each(|piece| masker.feed(piece, &mut out).unwrap());
+            let mut found = 0;
+            let mut rest = &out[..];
+            while let Some((head, after)) = rest.split_first_chunk::<5>() {
+                let length = u32::from_be_bytes(head[1..].try_into().unwrap());
+                rest = after.split_at(usize::try_from(length).unwrap() - 4).1;
+                found += 1;
+            }
+            assert_eq!(found, messages, "{rows} rows in pieces of {size}");
+        }
+    }
+}
+
 #[test]
 fn what_does_not_fit_the_plan_is_not_passed_on() {
     let two = [ColumnPlan::Clear, plan(Mask::Full, false)];

@@ -264,6 +264,8 @@ impl<'a> Walk<'a> {
             Some(NodeEnum::ColumnRef(column)) if strings(&column.fields).as_deref() == Some(&["name"]) => self.setting.clone(),
             _ => constant(name),
         };
+        // Whatever a parameter is bound to, it is the client's own.
+        let bound = matches!(value.node, Some(NodeEnum::ParamRef(_)));
         let (Some(name), value) = (named, constant(value)) else {
             // Any setting may be meant.
             self.effects.push(path_effect(None, Lasts::Perhaps));
@@ -276,6 +278,7 @@ impl<'a> Walk<'a> {
             }
             (Setting::Only(only), Some(value)) if value.eq_ignore_ascii_case(only) => {}
             (Setting::Harmless, Some(_)) => {}
+            (Setting::Harmless, None) if bound => {}
             (Setting::ReadOnly, Some(value)) => {
                 if !builtin::is_true(&value) {
                     self.raise(StatementKind::Write, || "makes transactions writable".to_owned());
