@@ -1,16 +1,19 @@
 //! I2 and I6 under attack: what lies in the store, and why it does not open a hold.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod support;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_approval::jws::{self, TokenError};
-use countersign_approval::v1::{Reviewer, StepUp};
+use countersign_approval::v1::StepUp;
 use countersign_approval::verify::{MAX_TOKENS, RejectionReason, quorum};
 use countersign_approval::{Decision, Expectation, GrantError, KeyId, Parameter, RequestId, StatementDigest, Verdict, VerifyingKeys};
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::EncodePublicKey as _;
 use proptest::prelude::*;
+use support::sign;
 
 type Change = fn(&mut Decision);
 
@@ -57,38 +60,7 @@ fn expected(quorum: u32) -> Expectation {
 }
 
 fn approval(person: &str) -> Decision {
-    let expected = expected(1);
-    Decision {
-        version: 1,
-        request: expected.request,
-        environment: expected.environment,
-        digest: expected.digest,
-        shown: expected.shown,
-        requester_issuer: expected.requester_issuer,
-        requester_subject: expected.requester_subject,
-        database: expected.database,
-        policy: expected.policy,
-        rule: expected.rule,
-        expires_at: expected.expires_at,
-        reviewer: Reviewer {
-            person: person.to_owned(),
-            slack: format!("T1/{person}"),
-            email: Some(format!("{person}@bank.example")),
-            groups: vec!["dba".to_owned()],
-            subjects: vec![format!("https://issuer.example|{person}-sso")],
-        },
-        verdict: Verdict::Approve,
-        runs: 1,
-        step_up: None,
-        reason: None,
-        decided_at: NOW - 10,
-    }
-}
-
-fn sign(key: &SigningKey, kid: &KeyId, decision: &Decision) -> String {
-    let input = jws::signing_input(decision, kid).unwrap();
-    let signature: Signature = key.sign(input.as_bytes());
-    jws::attach(&input, &signature)
+    support::approval(expected(1), person, NOW - 10)
 }
 
 /// A token with any header over any claims, signed with this key.

@@ -1,19 +1,20 @@
 //! Templates under attack: what a signed template covers, and what it does not however it is bent.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod support;
+
 use std::collections::BTreeMap;
 
 use countersign_approval::break_glass;
-use countersign_approval::jws;
 use countersign_approval::template::{Bounds, Characters, Mismatch, RULE, Statement, Terms};
-use countersign_approval::v1::{Requester, Reviewer, StepUp};
+use countersign_approval::v1::{Requester, StepUp};
 use countersign_approval::verify::RequesterIdentity;
 use countersign_approval::{
     Decision, KeyId, Parameter, Request, RequestId, StatementDigest, Template, Templates, Verdict, VerifiedTemplate, VerifyingKeys,
 };
-use p256::ecdsa::signature::Signer as _;
-use p256::ecdsa::{Signature, SigningKey};
+use p256::ecdsa::SigningKey;
 use p256::pkcs8::EncodePublicKey as _;
+use support::sign;
 
 const NOW: u64 = 1_800_000_000;
 const SQL: &str = "update ledger set note = $2 where id = $1";
@@ -81,37 +82,7 @@ fn request(template: &Template, statement: &str) -> Request {
 }
 
 fn approval(request: &Request, person: &str) -> Decision {
-    Decision {
-        version: 1,
-        request: request.id.clone(),
-        environment: request.environment.clone(),
-        digest: request.digest,
-        shown: request.fingerprint(),
-        requester_issuer: request.requester.issuer.clone(),
-        requester_subject: request.requester.subject.clone(),
-        database: request.database.clone(),
-        policy: request.policy.clone(),
-        rule: request.rule.clone(),
-        expires_at: request.expires_at,
-        reviewer: Reviewer {
-            person: person.to_owned(),
-            slack: format!("T1/{person}"),
-            email: Some(format!("{person}@bank.example")),
-            groups: vec!["dba".to_owned()],
-            subjects: vec![format!("https://issuer.example|{person}-sso")],
-        },
-        verdict: Verdict::Approve,
-        runs: 1,
-        step_up: None,
-        reason: None,
-        decided_at: NOW - 150,
-    }
-}
-
-fn sign(key: &SigningKey, kid: &KeyId, decision: &Decision) -> String {
-    let input = jws::signing_input(decision, kid).unwrap();
-    let signature: Signature = key.sign(input.as_bytes());
-    jws::attach(&input, &signature)
+    support::approval(request.expectation(), person, NOW - 150)
 }
 
 fn body(request: &Request) -> String {
