@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -479,9 +479,9 @@ async fn a_dead_tasks_sessions_are_sealed_by_another_and_the_day_is_signed() {
     let first = recorder(&store, config.clone()).await;
     let (sealed, left) = (Uuid::now_v7(), Uuid::now_v7());
     let mut session = first.open(sealed);
-    say(&mut session, vec![start_now(sealed), rows(10)]).await.unwrap();
+    say(&mut session, vec![start(sealed), rows(10)]).await.unwrap();
     let mut orphan = first.open(left);
-    let acknowledged = say(&mut orphan, vec![start_now(left), rows(10), rows(40_000), rows(10)]).await.unwrap();
+    let acknowledged = say(&mut orphan, vec![start(left), rows(10), rows(40_000), rows(10)]).await.unwrap();
     session.append(now_us(), end());
     session.close();
     tokio::time::sleep(Duration::from_millis(400)).await;
@@ -558,54 +558,4 @@ async fn a_dead_tasks_sessions_are_sealed_by_another_and_the_day_is_signed() {
 
 fn journals_of(objects: &[Object]) -> countersign_recording::Journals {
     countersign_recording::Journals::read(objects, &keys(), &Limits::default(), |_| false)
-}
-
-fn start_now(session: Uuid) -> Event {
-    start(session)
-}
-
-/// Figures for people; nothing is asserted but that it ends.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn throughput_for_the_record() {
-    let store = Arc::new(FaultyStore::default());
-    store.delay_us.store(20_000, Ordering::SeqCst);
-    let mut config = config(Durability::Strict);
-    config.tuning = Tuning::default();
-    let recorder = recorder(&store, config).await;
-    let began = Instant::now();
-    let tasks: Vec<_> = (0..32)
-        .map(|_| {
-            let recorder = recorder.clone();
-            tokio::spawn(async move {
-                let id = Uuid::now_v7();
-                let mut session = recorder.open(id);
-                say(&mut session, vec![start(id)]).await.unwrap();
-                for _ in 0..20 {
-                    say(&mut session, vec![rows(200), rows(200)]).await.unwrap();
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
-    let elapsed = began.elapsed();
-    eprintln!("32 sessions, a put of 20 ms: {} commits in {elapsed:?}, {} puts", 32 * 21, store.puts.load(Ordering::SeqCst));
-
-    let fast = Arc::new(FaultyStore::default());
-    let recorder = self::recorder(&fast, self::config(Durability::Strict)).await;
-    let id = Uuid::now_v7();
-    let mut session = recorder.open(id);
-    say(&mut session, vec![start(id)]).await.unwrap();
-    let chunk = rows(64 << 10);
-    let began = Instant::now();
-    for _ in 0..1000 {
-        session.append(NOW_US, chunk.clone());
-        session.flush();
-        while session.pending_bytes() > 4 << 20 {
-            session.changed().await.unwrap();
-        }
-    }
-    say(&mut session, vec![end()]).await.unwrap();
-    eprintln!("62 MiB of rows, incompressible: {:?}", began.elapsed());
 }
