@@ -16,7 +16,9 @@ const TEXT: u8 = 3;
 pub fn fingerprint(sql: &[u8], key: &mut Vec<u8>) -> bool {
     key.clear();
     key.reserve(sql.len());
-    Lexer { sql, at: 0, key, back: Back::default(), group: Group::None, depth: 0, left_out: 0, ended: false }.run().unwrap_or(false)
+    Lexer { sql, at: 0, written: 0, key, back: Back::default(), group: Group::None, depth: 0, left_out: 0, ended: false }
+        .run()
+        .unwrap_or(false)
 }
 
 /// A token, as far as it matters to what follows.
@@ -68,6 +70,8 @@ enum Group {
 struct Lexer<'a> {
     sql: &'a [u8],
     at: usize,
+    /// How far the text is in the key.
+    written: usize,
     key: &'a mut Vec<u8>,
     back: Back,
     group: Group,
@@ -76,83 +80,31 @@ struct Lexer<'a> {
     ended: bool,
 }
 
-/// Words that name no column and after which an expression may begin.
-const WORDS: &[&str] = &[
-    "all",
-    "and",
-    "any",
-    "array",
-    "as",
-    "asc",
-    "between",
-    "by",
-    "case",
-    "collate",
-    "default",
-    "desc",
-    "distinct",
-    "else",
-    "end",
-    "escape",
-    "except",
-    "exclude",
-    "false",
-    "fetch",
-    "filter",
-    "first",
-    "following",
-    "for",
-    "from",
-    "group",
-    "groups",
-    "having",
-    "ilike",
-    "in",
-    "intersect",
-    "interval",
-    "into",
-    "is",
-    "isnull",
-    "last",
-    "lateral",
-    "like",
-    "limit",
-    "next",
-    "not",
-    "notnull",
-    "null",
-    "nulls",
-    "offset",
-    "on",
-    "only",
-    "or",
-    "order",
-    "over",
-    "overlaps",
-    "partition",
-    "preceding",
-    "range",
-    "returning",
-    "row",
-    "rows",
-    "select",
-    "set",
-    "similar",
-    "some",
-    "symmetric",
-    "then",
-    "ties",
-    "to",
-    "true",
-    "unbounded",
-    "union",
-    "using",
-    "values",
-    "when",
-    "where",
-    "window",
-    "with",
-];
+/// Words that name no column and after which an expression may begin, by their first letter.
+const fn words(first: u8) -> &'static [&'static str] {
+    match first.to_ascii_lowercase() {
+        b'a' => &["as", "all", "and", "any", "asc", "array"],
+        b'b' => &["by", "between"],
+        b'c' => &["case", "collate"],
+        b'd' => &["desc", "default", "distinct"],
+        b'e' => &["end", "else", "escape", "except", "exclude"],
+        b'f' => &["for", "from", "false", "fetch", "first", "filter", "following"],
+        b'g' => &["group", "groups"],
+        b'h' => &["having"],
+        b'i' => &["in", "is", "into", "ilike", "isnull", "interval", "intersect"],
+        b'l' => &["last", "like", "limit", "lateral"],
+        b'n' => &["not", "next", "null", "nulls", "notnull"],
+        b'o' => &["on", "or", "only", "over", "order", "offset", "overlaps"],
+        b'p' => &["partition", "preceding"],
+        b'r' => &["row", "rows", "range", "returning"],
+        b's' => &["set", "some", "select", "similar", "symmetric"],
+        b't' => &["to", "then", "ties", "true"],
+        b'u' => &["union", "using", "unbounded"],
+        b'v' => &["values"],
+        b'w' => &["when", "with", "where", "window"],
+        _ => &[],
+    }
+}
 
 const fn is_operator(byte: u8) -> bool {
     matches!(byte, b'+' | b'-' | b'*' | b'/' | b'<' | b'>' | b'=' | b'~' | b'!' | b'@' | b'#' | b'%' | b'^' | b'&' | b'|' | b'`' | b'?')
@@ -188,6 +140,7 @@ impl Lexer<'_> {
             }
             self.token(byte)?;
         }
+        self.write();
         Some(self.left_out > 0)
     }
 
@@ -258,19 +211,26 @@ impl Lexer<'_> {
     }
 
     fn keep(&mut self, length: usize) {
-        let end = self.at.saturating_add(length).min(self.sql.len());
-        self.key.extend_from_slice(self.sql.get(self.at..end).unwrap_or_default());
-        self.at = end;
+        self.at = self.at.saturating_add(length).min(self.sql.len());
     }
 
     fn leave_out(&mut self, length: usize, mark: u8) {
+        self.write();
         self.key.push(mark);
         self.at += length;
+        self.written = self.at;
         self.left_out += 1;
     }
 
+    /// Writes what was kept since the last literal that was left out.
+    fn write(&mut self) {
+        self.key.extend_from_slice(self.sql.get(self.written..self.at).unwrap_or_default());
+        self.written = self.at;
+    }
+
     fn count(&self, from: usize, wanted: impl Fn(u8) -> bool) -> usize {
-        self.sql.get(from..).unwrap_or_default().iter().take_while(|byte| wanted(**byte)).count()
+        let rest = self.sql.get(from..).unwrap_or_default();
+        rest.iter().position(|byte| !wanted(*byte)).unwrap_or(rest.len())
     }
 
     fn space(&mut self) {
@@ -305,13 +265,14 @@ impl Lexer<'_> {
             _ => {}
         }
         let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        let first = word.first().copied().unwrap_or_default();
         let token = if is("values") {
             Token::Values
         } else if is("in") {
             Token::In
         } else if is("not") {
             Token::Not
-        } else if WORDS.iter().any(|name| is(name)) {
+        } else if words(first).iter().any(|name| is(name)) {
             Token::Other
         } else {
             Token::Name

@@ -1,4 +1,4 @@
-//! `countersign-proxy policy check | explain | test | replay | schema`: lint a policy, say why a statement gets its decision, run tables
+//! `countersign-proxy policy check | explain | test | replay | snapshot | schema`: lint a policy, say why a statement gets its decision, run tables
 //! of examples, try a new policy over recorded sessions.
 #![expect(clippy::print_stdout, reason = "a command line's answer goes to standard output")]
 
@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 mod explain;
 mod replay;
+mod snapshot;
 
 use explain::{Explanation, verdict_name};
 pub use replay::ReplayArgs;
@@ -43,6 +44,11 @@ enum PolicyCommand {
     },
     /// Judge recorded sessions by a new policy, and say what would change.
     Replay(ReplayArgs),
+    /// Print the catalog of a database, as `--catalog` takes it. Runs psql.
+    Snapshot {
+        /// As psql's: `host=… dbname=…` or a URL. Its password comes from PGPASSWORD or the password file.
+        connection: String,
+    },
     /// Print the JSON Schema of the policy document.
     Schema,
 }
@@ -58,10 +64,13 @@ struct ExplainArgs {
     /// Texts the session sent before it, in order; for SET, PREPARE, temporary tables.
     #[arg(long)]
     after: Vec<String>,
-    /// Who asks: `subject`, `subject:group,group`, or `:group,group`.
+    /// Who asks: `subject`, `subject:group,group`, or `:group,group`; a subject with `@` is the e-mail address too.
     #[arg(long = "as")]
     principal: String,
-    /// The database's name.
+    /// A verified claim of whoever asks, `name=value`; may be given more than once.
+    #[arg(long = "claim", value_parser = parse_claim)]
+    claims: Vec<(String, String)>,
+    /// The database's name, as the policy knows it.
     #[arg(long, default_value = "postgres")]
     database: String,
     /// A catalog snapshot (JSON); without one only built-in relations are known.
@@ -95,12 +104,33 @@ struct Example {
     sql: String,
     #[serde(rename = "as")]
     principal: String,
-    expect: String,
+    expect: Expected,
     rule: Option<String>,
+    /// Seconds since the epoch, for rules with times.
     at: Option<u64>,
+    #[serde(default)]
+    claims: BTreeMap<String, String>,
     /// Statements of the same session before it.
     #[serde(default)]
     after: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Expected {
+    Allow,
+    Deny,
+    Hold,
+}
+
+impl Expected {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Hold => "hold",
+        }
+    }
 }
 
 fn default_database() -> String {
@@ -122,11 +152,11 @@ fn command(command: PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Check { file } => {
             let policy = load_policy(&file)?;
             println!(
-                "{}: valid, {} rules, {} masks, {} reviewers, sha256 {}",
+                "{}: valid, {}, {}, {}, sha256 {}",
                 file.display(),
-                policy.rules().len(),
-                policy.masks().len(),
-                policy.roster().people().len(),
+                counted(policy.rules().len(), "rule"),
+                counted(policy.masks().len(), "mask"),
+                counted(policy.roster().people().len(), "reviewer"),
                 policy.digest()
             );
             Ok(ExitCode::SUCCESS)
@@ -134,6 +164,7 @@ fn command(command: PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Explain(args) => explain(&args),
         PolicyCommand::Test { files } => test(&files),
         PolicyCommand::Replay(args) => replay::run(&args),
+        PolicyCommand::Snapshot { connection } => snapshot::run(&connection),
         PolicyCommand::Schema => {
             println!("{}", serde_json::to_string_pretty(&countersign_policy::document::json_schema())?);
             Ok(ExitCode::SUCCESS)
@@ -144,7 +175,7 @@ fn command(command: PolicyCommand) -> anyhow::Result<ExitCode> {
 fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let policy = load_policy(&args.policy)?;
     let catalog = load_catalog(args.catalog.as_deref())?;
-    let principal = parse_principal(&args.principal);
+    let principal = Principal { claims: args.claims.iter().cloned().collect(), ..parse_principal(&args.principal) };
     let fresh = SessionState::new(&principal, &args.database, &[]);
     let request = JudgeRequest {
         policy: &policy,
@@ -167,6 +198,9 @@ fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&explanation.json())?);
     } else {
         print!("{}", explanation.text());
+        if args.catalog.is_none() {
+            println!("\nNo --catalog was given: tables, views and functions other than PostgreSQL's own are unknown.");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -188,23 +222,24 @@ fn test(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let (mut run, mut failed) = (0_usize, 0_usize);
     for file in files {
         let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        let examples: Examples = toml::from_str(&text).with_context(|| format!("in {}", file.display()))?;
+        let examples: Examples = toml::from_str(&text).map_err(|error| not_examples(file, &text, &error))?;
         let folder = file.parent().unwrap_or(Path::new("."));
         let policy = load_policy(&folder.join(&examples.policy))?;
         let catalog = load_catalog(examples.catalog.as_ref().map(|path| folder.join(path)).as_deref())?;
         for (index, example) in examples.cases.iter().enumerate() {
             run += 1;
-            let principal = parse_principal(&example.principal);
+            let principal = Principal { claims: example.claims.clone(), ..parse_principal(&example.principal) };
             let judgement = decide(&policy, &catalog, &principal, &examples.database, example);
             let found = verdict_name(&judgement.verdict);
-            let as_expected = found == example.expect && example.rule.as_ref().is_none_or(|rule| *rule == judgement.rule);
+            let as_expected = found == example.expect.name() && example.rule.as_ref().is_none_or(|rule| *rule == judgement.rule);
             if !as_expected {
                 failed += 1;
                 println!(
-                    "{} case {}: expected {}, found {found} by rule {}: {}",
+                    "{} case {}: expected {}{}, found {found} by rule {}: {}",
                     file.display(),
                     index + 1,
-                    example.expect,
+                    example.expect.name(),
+                    example.rule.as_ref().map(|rule| format!(" by rule {rule}")).unwrap_or_default(),
                     judgement.rule,
                     example.sql
                 );
@@ -223,13 +258,30 @@ fn load_policy(file: &Path) -> anyhow::Result<Policy> {
 fn load_catalog(file: Option<&Path>) -> anyhow::Result<Catalog> {
     if let Some(file) = file {
         let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        return Ok(Snapshot::from_json(&text)?.build()?);
+        let snapshot = Snapshot::from_json(&text).with_context(|| format!("{} is no catalog snapshot", file.display()))?;
+        return snapshot.build().with_context(|| format!("in {}", file.display()));
     }
     let mut builder = CatalogBuilder::default();
     if let Some(defaults) = QUERIES.iter().position(|query| query.name == "defaults") {
         builder.row(defaults, &[Some("nobody"), Some("\"$user\", public"), Some("postgres"), Some("150000")])?;
     }
     Ok(builder.finish()?)
+}
+
+/// Where and why a file of examples cannot be read, without its text.
+fn not_examples(file: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (line, column) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1);
+    anyhow::anyhow!("in {}: line {line}, column {column}: {}", file.display(), error.message())
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+fn parse_claim(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected name=value")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn parse_principal(text: &str) -> Principal {

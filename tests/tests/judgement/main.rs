@@ -11,6 +11,8 @@ use countersign_e2e::stack::{Stack, StackOptions};
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::types::{Kind, Type};
 
+mod tools;
+
 const POLICY: &str = r#"
 version = 1
 
@@ -81,6 +83,7 @@ fn judged_as_the_server_will_run_it() -> Result<()> {
         uncommitted(&stack).await.context("uncommitted changes")?;
         declared_types(&stack).await.context("declared types")?;
         roles(&stack).await.context("roles")?;
+        tools::tighten_a_policy(&stack).await.context("the tools")?;
         reload(&stack).await.context("a new policy")
     })
 }

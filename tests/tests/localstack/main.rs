@@ -14,6 +14,7 @@ mod kills;
 mod object_lock;
 mod outage;
 mod page;
+mod policy;
 mod refusals;
 
 /// The instance and what was deployed on it.

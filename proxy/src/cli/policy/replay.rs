@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use countersign_audit::keys::TrustedKeys;
-use countersign_audit::load::Archive;
+use countersign_audit::load::{Archive, Session};
+use countersign_audit::opening::OpeningKeys;
 use countersign_audit::store::{Store, StoreAddress};
 use countersign_policy::{Catalog, JudgeRequest, Policy, Principal, SessionState, judge};
 use countersign_recording::v1::event::Verdict as Recorded;
@@ -38,6 +39,8 @@ pub struct ReplayArgs {
     /// Print JSON, one object a line for each change, then one with the totals.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    opening: OpeningKeys,
 }
 
 /// A decision that would come out otherwise.
@@ -58,6 +61,10 @@ struct Totals {
     sessions: usize,
     statements: usize,
     changed: usize,
+    /// Statements that could not be judged again: sealed, and not all opening keys were given.
+    sealed: usize,
+    /// Sessions whose beginning could not be read.
+    unreadable: usize,
     /// `was -> would be`: how many.
     by_kind: BTreeMap<String, usize>,
 }
@@ -71,9 +78,12 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn replay(args: &ReplayArgs, policy: &Policy, catalog: &Catalog) -> anyhow::Result<ExitCode> {
+    if let StoreAddress::Directory(path) = &args.store {
+        ensure!(path.is_dir(), "{} is not a directory: --store names the folder or bucket that `[recording]` writes to", path.display());
+    }
     let now_us = i64::try_from(super::now()).unwrap_or(i64::MAX).saturating_mul(1_000_000);
     let archive = Archive {
-        opener: countersign_audit::opening::Opener::default(),
+        opener: args.opening.read().await?,
         store: Store::open(&args.store).await,
         keys: TrustedKeys::default(),
         limits: Limits::default(),
@@ -88,11 +98,11 @@ async fn replay(args: &ReplayArgs, policy: &Policy, catalog: &Catalog) -> anyhow
             sessions.entry(session).or_default();
         }
     }
+    ensure!(!sessions.is_empty(), "no recorded session there: nothing was judged");
     let mut totals = Totals::default();
     for (id, keys) in sessions {
         let session = archive.assemble(id, keys, &journals).await.with_context(|| format!("reading session {id}"))?;
-        let events: Vec<Event> = session.events.into_iter().map_while(|(_, event)| event).collect();
-        totals.sessions += 1;
+        let events = readable(session, &mut totals);
         for changed in again(&id.to_string(), &events, policy, catalog, &mut totals) {
             if args.json {
                 println!("{}", serde_json::to_string(&changed)?);
@@ -118,8 +128,38 @@ async fn replay(args: &ReplayArgs, policy: &Policy, catalog: &Catalog) -> anyhow
         for (kind, count) in &totals.by_kind {
             println!("  {kind}: {count}");
         }
+        if totals.sealed > 0 {
+            println!(
+                "  not judged: {} sealed statements; give every opening key (--open-key, --open-kms-key, --open-share)",
+                totals.sealed
+            );
+        }
+        if totals.unreadable > 0 {
+            println!("  not judged: {} sessions whose beginning cannot be read; `countersign-audit verify` says why", totals.unreadable);
+        }
+        if args.catalog.is_none() {
+            println!("  no --catalog was given: every table, view and function of users is unknown, which decides most statements");
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The events that can be judged again; counts what cannot.
+fn readable(session: Session, totals: &mut Totals) -> Vec<Event> {
+    totals.sessions += 1;
+    let closed: Vec<bool> = session.events.iter().map(|(raw, _)| session.is_closed(raw.number)).collect();
+    let mut events = Vec::new();
+    for ((_, event), closed) in session.events.into_iter().zip(closed) {
+        match event {
+            Some(Event::Statement { .. }) if closed => totals.sealed += 1,
+            Some(event) => events.push(event),
+            None => {}
+        }
+    }
+    if !matches!(events.first(), Some(Event::SessionStart(_))) {
+        totals.unreadable += 1;
+    }
+    events
 }
 
 /// Judges the statements of one session again.
