@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../proxy/session/tests/support/mod.rs"]
 mod support;
 
