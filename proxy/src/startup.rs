@@ -177,4 +177,6 @@ pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut io: ClientIo<S>, erro
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

@@ -150,11 +150,14 @@ async fn the_same_statement_asked_again_finds_its_request() {
     for change in others {
         assert!(!second.place_or_take_up(again(change)).await.unwrap().again);
     }
-    let mut racers = tokio::task::JoinSet::new();
+    // All of them find it before the first uses it.
+    let mut found = Vec::new();
     for replica in [&first, &second, &first, &second] {
-        // All of them find it before the first uses it.
-        let (replica, placed) = (replica.clone(), replica.place_or_take_up(again(|_| {})).await.unwrap());
-        assert!(placed.again);
+        found.push((replica.clone(), replica.place_or_take_up(again(|_| {})).await.unwrap()));
+    }
+    assert!(found.iter().all(|(_, placed)| placed.again));
+    let mut racers = tokio::task::JoinSet::new();
+    for (replica, placed) in found {
         racers.spawn(async move {
             let Some(HoldEvent::Granted { quorum, .. }) = replica.decided(&placed) else { panic!("not granted") };
             (placed.request.id.clone(), replica.consume(&placed.request.id, quorum.digest(), quorum.runs()).await.unwrap())

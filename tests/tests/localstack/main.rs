@@ -16,6 +16,7 @@ mod outage;
 mod page;
 mod policy;
 mod refusals;
+mod rotation;
 
 /// The instance and what was deployed on it.
 fn deployed(stack: &Stack) -> Result<(&LocalStack, &localstack::Stack)> {
