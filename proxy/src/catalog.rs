@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     error::ClientError,
+    established::UpstreamIo,
     metrics,
     upstream::{Dialer, Frames, LoginRequest, UpstreamError},
 };
@@ -31,8 +32,15 @@ use crate::{
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Nobody waits for facts that wait for a lock: the one who holds it may be the one who waits.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms'";
+/// What `ALTER ROLE … SET` and `ALTER DATABASE … SET` said, all of it.
+const ROLE_SETTINGS: &str = "SELECT pg_catalog.string_agg(pg_catalog.row_to_json(s)::text, ' ' ORDER BY s.setdatabase, s.setrole) FROM pg_catalog.pg_db_role_setting s";
 /// How often a load is tried that ran into a lock.
 const LOCKED_TRIES: u32 = 5;
+/// How long the side connection waits for the next load. The server gives others five seconds to leave before it says that a database is in use, so
+/// nobody's DROP DATABASE fails by it.
+const KEPT_IDLE: Duration = Duration::from_secs(1);
+/// How long one is used at most, so that rotated credentials and revoked rights are noticed.
+const KEPT_AGE: Duration = Duration::from_secs(60);
 
 /// Catalog facts of one database at one moment.
 #[derive(Debug)]
@@ -101,8 +109,24 @@ struct Inner {
     changes: Arc<AtomicU64>,
     /// How many loads have begun. Held over a load only as a number: see [`CatalogSource::next_generation`].
     begun: AtomicU64,
-    /// One load at a time.
-    loading: tokio::sync::Mutex<()>,
+    /// One load at a time, over the side connection of the last one while that is young.
+    loading: tokio::sync::Mutex<Side>,
+}
+
+/// What the next load may use of the last one.
+#[derive(Debug, Default)]
+struct Side {
+    connection: Option<SideConnection>,
+    /// What `ROLE_SETTINGS` said at the last load.
+    settings: Option<String>,
+}
+
+/// A connection to the server that has nothing else to do than to read the catalog.
+#[derive(Debug)]
+struct SideConnection {
+    frames: Frames<UpstreamIo>,
+    since: Instant,
+    used: Instant,
 }
 
 #[derive(Debug)]
@@ -157,7 +181,7 @@ impl CatalogSource {
                 current: ArcSwapOption::empty(),
                 changes,
                 begun: AtomicU64::new(0),
-                loading: tokio::sync::Mutex::new(()),
+                loading: tokio::sync::Mutex::default(),
             }),
         }
     }
@@ -214,13 +238,16 @@ impl CatalogSource {
     pub async fn refresh(&self, min_generation: u64) -> Result<Arc<Snapshot>, CatalogFailure> {
         let source = self.clone();
         let task = self.inner.runtime.spawn(async move {
-            let _one = source.inner.loading.lock().await;
+            let mut side = source.inner.loading.lock().await;
             if let Some(loaded) = source.inner.current.load_full()
                 && loaded.snapshot.generation >= min_generation
             {
                 return Ok(Arc::clone(&loaded.snapshot));
             }
-            source.load().await
+            let loaded = source.load(&mut side).await;
+            drop(side);
+            source.let_go_later();
+            loaded
         });
         task.await.unwrap_or_else(|_| Err(CatalogFailure::Timeout { database: self.inner.database.clone() }))
     }
@@ -247,13 +274,26 @@ impl CatalogSource {
         });
     }
 
+    /// Says goodbye to a side connection that nobody needed again.
+    fn let_go_later(&self) {
+        let source = self.clone();
+        self.inner.runtime.spawn(async move {
+            tokio::time::sleep(KEPT_IDLE).await;
+            // Who used it since sees to it.
+            let idle = source.inner.loading.lock().await.connection.take_if(|side| side.used.elapsed() >= KEPT_IDLE);
+            if let Some(idle) = idle {
+                idle.close().await;
+            }
+        });
+    }
+
     /// Loads and publishes. The caller holds `loading`.
-    async fn load(&self) -> Result<Arc<Snapshot>, CatalogFailure> {
+    async fn load(&self, side: &mut Side) -> Result<Arc<Snapshot>, CatalogFailure> {
         let database = &self.inner.database;
         let changes = self.inner.changes.load(Ordering::SeqCst);
         let generation = self.inner.begun.fetch_add(1, Ordering::SeqCst).saturating_add(1);
         let at = Instant::now();
-        let loaded = tokio::time::timeout(LOAD_TIMEOUT, read(&self.inner.dialer, database)).await;
+        let loaded = tokio::time::timeout(LOAD_TIMEOUT, read(&self.inner.dialer, database, side)).await;
         let catalog = loaded
             .unwrap_or_else(|_| Err(CatalogFailure::Timeout { database: database.clone() }))
             .inspect_err(|_| metrics::upstream_error("catalog"))?;
@@ -265,30 +305,55 @@ impl CatalogSource {
     }
 }
 
-/// Reads everything. Where something was locked in the middle of it, anew: what is locked at the beginning is left out.
-async fn read(dialer: &Dialer, database: &str) -> Result<Catalog, CatalogFailure> {
+/// Reads everything. Where something was locked in the middle of it, anew: what is locked at the beginning is left out. A side connection that
+/// broke while it waited is replaced.
+async fn read(dialer: &Dialer, database: &str, side: &mut Side) -> Result<Catalog, CatalogFailure> {
     let mut tries = LOCKED_TRIES;
     loop {
         tries -= 1;
-        match read_once(dialer, database).await {
-            Err(CatalogFailure::Upstream { error, .. }) if tries > 0 && error.is_lock_timeout() => {}
-            read => return read,
+        // It is out of its place while it is used: whatever breaks the load off, nobody finds it half-way in an answer.
+        let kept = side.connection.take().filter(|side| side.since.elapsed() < KEPT_AGE);
+        let was_kept = kept.is_some();
+        match read_once(dialer, database, kept, &mut side.settings).await {
+            Ok((catalog, connection)) => {
+                side.connection = connection;
+                return Ok(catalog);
+            }
+            Err(CatalogFailure::Upstream { error, .. }) if tries > 0 && (was_kept || error.is_lock_timeout()) => {}
+            Err(error) => return Err(error),
         }
     }
 }
 
-async fn read_once(dialer: &Dialer, database: &str) -> Result<Catalog, CatalogFailure> {
+async fn read_once(
+    dialer: &Dialer,
+    database: &str,
+    kept: Option<SideConnection>,
+    known: &mut Option<String>,
+) -> Result<(Catalog, Option<SideConnection>), CatalogFailure> {
     let failed = |error: UpstreamError| CatalogFailure::Upstream { database: database.to_owned(), error: Arc::new(error) };
     let wrong = |error: CatalogError| CatalogFailure::Rows { database: database.to_owned(), error: Arc::new(error) };
-    let request = LoginRequest { database: database.to_owned(), application_name: "countersign:catalog".to_owned(), settings: Vec::new() };
-    let login = dialer.login(&request).await.map_err(failed)?;
-    let mut frames = Frames::with_buffer(login.io, login.buffer);
+    let mut reused = None;
+    if let Some(mut kept) = kept {
+        let settings = kept.begin().await.map_err(failed)?;
+        if *known == Some(settings.clone()) {
+            reused = Some((kept, settings));
+        } else {
+            kept.close().await;
+        }
+    }
+    let (mut side, settings) = match reused {
+        Some(reused) => reused,
+        None => {
+            let mut side = SideConnection::open(dialer, database).await.map_err(failed)?;
+            let settings = side.begin().await.map_err(failed)?;
+            (side, settings)
+        }
+    };
     let mut builder = CatalogBuilder::default();
-    frames.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", |_| Ok(())).await.map_err(failed)?;
-    frames.query(LOCK_TIMEOUT, |_| Ok(())).await.map_err(failed)?;
     for (index, query) in QUERIES.iter().enumerate() {
         let mut fault = None;
-        let answer = frames.query(query.sql, |row| {
+        let answer = side.frames.query(query.sql, |row| {
             if fault.is_none() {
                 fault = builder.row(index, row).err();
             }
@@ -302,10 +367,45 @@ async fn read_once(dialer: &Dialer, database: &str) -> Result<Catalog, CatalogFa
             return Err(wrong(error));
         }
     }
-    frames.query("COMMIT", |_| Ok(())).await.map_err(failed)?;
-    let mut bye = BytesMut::new();
-    put_empty(&mut bye, fe::TERMINATE);
-    // All is read; how the goodbye goes does not matter.
-    let _ = frames.send(&bye).await;
-    builder.finish().map_err(wrong)
+    side.frames.query("COMMIT", |_| Ok(())).await.map_err(failed)?;
+    side.used = Instant::now();
+    let catalog = builder.finish().map_err(wrong)?;
+    // The defaults of a connection are those of its login. That they are today's is sure where the settings have not changed since a load before it.
+    let is_of_today = known.as_ref() == Some(&settings);
+    *known = Some(settings);
+    if is_of_today {
+        return Ok((catalog, Some(side)));
+    }
+    side.close().await;
+    Ok((catalog, None))
+}
+
+impl SideConnection {
+    async fn open(dialer: &Dialer, database: &str) -> Result<Self, UpstreamError> {
+        let request =
+            LoginRequest { database: database.to_owned(), application_name: "countersign:catalog".to_owned(), settings: Vec::new() };
+        let login = dialer.login(&request).await?;
+        let now = Instant::now();
+        Ok(Self { frames: Frames::with_buffer(login.io, login.buffer), since: now, used: now })
+    }
+
+    /// Begins the transaction of a load and says what `ROLE_SETTINGS` says.
+    async fn begin(&mut self) -> Result<String, UpstreamError> {
+        self.frames.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", |_| Ok(())).await?;
+        self.frames.query(LOCK_TIMEOUT, |_| Ok(())).await?;
+        let mut settings = String::new();
+        let answer = self.frames.query(ROLE_SETTINGS, |row| {
+            settings.push_str(row.first().copied().flatten().unwrap_or_default());
+            Ok(())
+        });
+        answer.await?;
+        Ok(settings)
+    }
+
+    async fn close(mut self) {
+        let mut bye = BytesMut::new();
+        put_empty(&mut bye, fe::TERMINATE);
+        // Nothing is asked any more; how the goodbye goes does not matter.
+        let _ = self.frames.send(&bye).await;
+    }
 }

@@ -92,9 +92,24 @@ pub(super) async fn tighten_a_policy(stack: &Stack) -> Result<()> {
 
     let store = format!("directory:{}", stack.recordings()?.display());
     let replay = ["replay", "--policy", "stricter.toml", "--catalog", "snapshot.json", "--store"];
-    let replayed = tool(stack, dir, &[&replay[..], &[&store]].concat()).await?;
-    ensure!(replayed.status == 0, "replay: {}", replayed.stderr);
-    let line = replayed.stdout.lines().find(|line| line.contains("where id = 77")).context("the write of ci is not told")?;
+    // Journals are believed only where a key proves them, so without keys open sessions are missing, and that is said.
+    let unproved = tool(stack, dir, &[&replay[..], &[&store]].concat()).await?;
+    ensure!(
+        unproved.status == 0
+            && !unproved.stdout.contains("where id = 77")
+            && unproved.stdout.contains("journals are read only with --keys"),
+        "replay without keys: {} {}",
+        unproved.stdout,
+        unproved.stderr
+    );
+    let keys = stack.keys.display().to_string();
+    let replayed = tool(stack, dir, &[&replay[..], &[&store, "--keys", &keys]].concat()).await?;
+    ensure!(replayed.status == 0 && !replayed.stdout.contains("--keys"), "replay: {} {}", replayed.stdout, replayed.stderr);
+    let line = replayed
+        .stdout
+        .lines()
+        .find(|line| line.contains("where id = 77"))
+        .with_context(|| format!("the write of ci is not told: {}", replayed.stdout))?;
     ensure!(line.contains("allow (ci-changes) would be deny (default)"), "replay: {line}");
     for (place, why) in [("directory:missing", "is not a directory"), ("directory:.", "no recorded session")] {
         let none = tool(stack, dir, &[&replay[..], &[place]].concat()).await?;

@@ -30,6 +30,9 @@ pub struct ReplayArgs {
     /// Where the recordings are: `directory:PATH` or `s3://bucket/prefix`.
     #[arg(long)]
     store: StoreAddress,
+    /// Folder of public keys, as `countersign-audit` takes it. Without them only sealed sessions are judged, and nothing is proved of them.
+    #[arg(long)]
+    keys: Option<PathBuf>,
     /// A catalog snapshot (JSON) of the database the sessions were on.
     #[arg(long)]
     catalog: Option<PathBuf>,
@@ -65,6 +68,8 @@ struct Totals {
     sealed: usize,
     /// Sessions whose beginning could not be read.
     unreadable: usize,
+    /// Journal objects that could not be read or are not proved genuine: sessions that are not sealed may be missing.
+    doubtful_journals: usize,
     /// `was -> would be`: how many.
     by_kind: BTreeMap<String, usize>,
 }
@@ -85,7 +90,10 @@ async fn replay(args: &ReplayArgs, policy: &Policy, catalog: &Catalog) -> anyhow
     let archive = Archive {
         opener: args.opening.read().await?,
         store: Store::open(&args.store).await,
-        keys: TrustedKeys::default(),
+        keys: match &args.keys {
+            Some(folder) => TrustedKeys::read(folder)?,
+            None => TrustedKeys::default(),
+        },
         limits: Limits::default(),
         now_us,
         silence_us: i64::MAX,
@@ -99,7 +107,7 @@ async fn replay(args: &ReplayArgs, policy: &Policy, catalog: &Catalog) -> anyhow
         }
     }
     ensure!(!sessions.is_empty(), "no recorded session there: nothing was judged");
-    let mut totals = Totals::default();
+    let mut totals = Totals { doubtful_journals: journals.findings().len(), ..Totals::default() };
     for (id, keys) in sessions {
         let session = archive.assemble(id, keys, &journals).await.with_context(|| format!("reading session {id}"))?;
         let events = readable(session, &mut totals);
@@ -136,6 +144,16 @@ async fn replay(args: &ReplayArgs, policy: &Policy, catalog: &Catalog) -> anyhow
         }
         if totals.unreadable > 0 {
             println!("  not judged: {} sessions whose beginning cannot be read; `countersign-audit verify` says why", totals.unreadable);
+        }
+        if totals.doubtful_journals > 0 {
+            println!(
+                "  not judged: sessions that are still open or were never sealed, since {}",
+                if args.keys.is_some() {
+                    "journals are damaged; `countersign-audit verify --all` says which"
+                } else {
+                    "journals are read only with --keys"
+                }
+            );
         }
         if args.catalog.is_none() {
             println!("  no --catalog was given: every table, view and function of users is unknown, which decides most statements");

@@ -21,9 +21,10 @@ pub(super) async fn fill(server: &Server) -> Result<()> {
                'order ' || n || ' sent to the depot in aisle ' || n % 40 || case when n % 1000 = 0 then ', card 4111 1111 1111 1111' else '' end as note, \
                jsonb_build_object('kind', 'transfer', 'n', n, 'tags', array['a', 'b']) as doc, md5(n::text) as code \
              from generate_series(1, 1000000) n; \
-             grant select on public.wide to public; vacuum analyze public.wide",
+             grant select on public.wide to public",
         )
         .await?;
+    oracle.batch_execute("vacuum analyze public.wide").await?;
     Ok(())
 }
 
