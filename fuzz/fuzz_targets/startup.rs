@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use tokio::io::AsyncWriteExt as _;
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let listen = Listen {
         address: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
         tls: None,
@@ -15,7 +15,11 @@ fuzz_target!(|data: &[u8]| {
         tls_reload: std::time::Duration::from_secs(1),
         proxies: Vec::new(),
     };
-    let Ok(transport) = Transport::new(&listen) else { return };
+    let transport = {
+        let _inside = runtime.enter();
+        Transport::new(&listen)
+    };
+    let Ok(transport) = transport else { return };
     runtime.block_on(async {
         let (mut near, far) = tokio::io::duplex(1 << 20);
         let (oauth, data) = data.split_first().map_or((false, data), |(first, rest)| (first % 2 == 0, rest));

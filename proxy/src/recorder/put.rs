@@ -213,6 +213,7 @@ impl Putter {
                     return;
                 }
                 Ok(Err(PutError::Unavailable(error))) => Failure::Answer(error),
+                Ok(Err(PutError::Unreached(error))) => Failure::Silence(error),
                 Err(_elapsed) => Failure::Silence(format!("no answer to {key} within {} ms", attempt.as_millis())),
             };
             patience.trouble.failed(&failure);

@@ -149,7 +149,10 @@ impl Store for S3Store {
             {
                 self.is_ours(&key, &object).await
             }
-            Err(error) => Err(PutError::Unavailable(format!("s3 put {key}: {}", aws_error::line(&error)))),
+            Err(error) => {
+                let line = format!("s3 put {key}: {}", aws_error::line(&error));
+                Err(if error.as_service_error().is_some() { PutError::Unavailable(line) } else { PutError::Unreached(line) })
+            }
         }
     }
 

@@ -34,7 +34,10 @@ pub enum PutError {
     /// There is another object of that name. Trying again is of no use.
     #[error("another object has that name")]
     Conflict,
-    /// Everything else: to be tried again.
+    /// The store refused or failed: to be tried again.
     #[error("{0}")]
     Unavailable(String),
+    /// The store was not reached, or did not answer: to be tried again.
+    #[error("{0}")]
+    Unreached(String),
 }

@@ -61,8 +61,9 @@ proptest! {
             tls_reload: std::time::Duration::from_secs(1),
             proxies: Vec::new(),
         };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
         let transport = Transport::new(&listen).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let ended = runtime.block_on(tokio::time::timeout(std::time::Duration::from_secs(60), async {
             let (mut near, far) = duplex(1 << 20);
             near.write_all(&pieces.concat()).await.unwrap();
