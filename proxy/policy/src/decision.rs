@@ -174,6 +174,10 @@ pub(crate) enum Effect {
     TemporaryObjects,
     /// Code whose inside is not followed ran: it may have made temporary relations.
     CodeRan,
+    /// A setting may have this value from here on, which the text gives it.
+    Setting(String, String),
+    /// Code ran that may have given any setting any value.
+    SettingsForeign,
     /// SET ROLE: `$user` may mean this from here on.
     Role(String),
     /// The catalog changes.

@@ -13,8 +13,10 @@ use crate::decision::{Effect, Lasts};
 use crate::{Judgement, Principal};
 
 pub(crate) mod changes;
+pub(crate) mod settings;
 
 use changes::Changes;
+use settings::Settings;
 
 const MOST_PATHS: usize = 6;
 /// What `$user` may stand for; only those who have a schema of their name make a difference.
@@ -50,6 +52,7 @@ pub struct SessionState {
     /// What `$user` may mean besides the user of the login.
     pub(crate) roles: Vec<String>,
     pub(crate) changes: Changes,
+    pub(crate) settings: Settings,
     prepared: HashMap<String, Vec<Remembered>>,
     cursors: HashMap<String, Vec<Remembered>>,
     /// Names under which the protocol made something at the server: what SQL says of them is not what they are.
@@ -70,6 +73,7 @@ impl Default for SessionState {
             code_ran: false,
             roles: Vec::new(),
             changes: Changes::default(),
+            settings: Settings::default(),
             prepared: HashMap::new(),
             cursors: HashMap::new(),
             protocol_statements: HashSet::new(),
@@ -125,7 +129,8 @@ impl SessionState {
         if judgement.statements.len() != 1 || self.in_transaction || self.path_unknown {
             return;
         }
-        if let [Effect::SearchPath { path: Some(path), lasts: Lasts::Session }] = judgement.trace.effects.as_slice()
+        let mut effects = judgement.trace.effects.iter().filter(|effect| !matches!(effect, Effect::Setting(..)));
+        if let (Some(Effect::SearchPath { path: Some(path), lasts: Lasts::Session }), None) = (effects.next(), effects.next())
             && (self.paths.len() > 1 || self.paths.first() != Some(path))
         {
             self.paths = vec![path.clone()];
@@ -139,8 +144,16 @@ impl SessionState {
         self.epoch
     }
 
+    /// Whether a value that the server reports of a setting is the client's or the server's own. After code ran that can set anything, others
+    /// may be made of whatever that code read.
+    #[must_use]
+    pub fn is_known_parameter(&self, name: &str, value: &str) -> bool {
+        self.settings.is_known(name, value)
+    }
+
     /// The server reported a parameter.
     pub fn parameter(&mut self, name: &str, value: &str) {
+        self.settings.reported(name, value);
         let poison = match name {
             "client_encoding" if !value.eq_ignore_ascii_case("utf8") => Some("client_encoding is not UTF8"),
             "standard_conforming_strings" if value != "on" => Some("standard_conforming_strings is not on"),
@@ -232,6 +245,16 @@ impl SessionState {
                     return;
                 }
                 self.code_ran = true;
+            }
+            Effect::Setting(name, value) => {
+                self.settings.know(name, value);
+                return;
+            }
+            Effect::SettingsForeign => {
+                if self.settings.foreign {
+                    return;
+                }
+                self.settings.foreign = true;
             }
             Effect::Role(role) => {
                 if self.roles.contains(role) {

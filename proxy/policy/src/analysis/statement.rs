@@ -35,6 +35,7 @@ impl<'a> Walk<'a> {
             NodeEnum::TransactionStmt(transaction) => self.transaction(transaction),
             NodeEnum::VariableSetStmt(set) => self.variable_set(set),
             NodeEnum::VariableShowStmt(show) => {
+                self.shows_setting(Some(show.name.as_str()).filter(|name| *name != "all"));
                 self.raise(StatementKind::Session, || format!("shows {}", show.name));
             }
             NodeEnum::DiscardStmt(discard) => self.discard(discard),
