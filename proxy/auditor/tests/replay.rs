@@ -29,7 +29,7 @@ impl Screen {
             let mut chunk = [0; 4096];
             let count = self.output.read(&mut chunk).unwrap();
             assert!(count > 0, "`{text}` never came: {}", self.seen);
-            self.seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
+            self.seen.push_str(&String::from_utf8_lossy(chunk.get(..count).unwrap()));
         }
     }
 

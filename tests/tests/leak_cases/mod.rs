@@ -195,11 +195,10 @@ create table hr.made_parts (k int, ssn text, mirror text generated always as (re
 create table hr.made_part partition of hr.made_parts for values in (1);
 insert into hr.made_parts (k, ssn) values (1, '314-15-9265');
 create view hr.made_view as select mirror as shown, whole + 0 as counted from hr.made;
-create extension hstore with schema public;
 create type hr.entry as (n int, card int8);
-create table hr.ledger (id int, ref int8, due numeric(22, 2), refs int8[], span numrange, parts public.hstore, raw bytea, entry hr.entry);
+create table hr.ledger (id int, ref int8, due numeric(22, 2), refs int8[], span numrange, raw bytea, entry hr.entry);
 insert into hr.ledger values (1, 4111111111111111, 4111111111111111, array[4111111111111111, 7], numrange(4111111111111111, 4111111111111111, '[]'),
-    public.hstore('card', '4111111111111111'), '\x00'::bytea || convert_to('card 4111111111111111', 'UTF8'), row(1, 4111111111111111)::hr.entry);
+    '\x00'::bytea || convert_to('card 4111111111111111', 'UTF8'), row(1, 4111111111111111)::hr.entry);
 create table hr.payees (id int, ssn_given int, "spouseSsn" int8, social_security numeric, tax_id text, routing_number int, phone int8, account_no numeric,
     est float8, paid money, place point, spans int8multirange, place_of_many polygon);
 insert into hr.payees values (1, 271828182, 271828182, 271828182, '271828182', 121000358, 2125550187, 9912345678,
