@@ -20,6 +20,7 @@ use countersign_policy::{
 };
 use countersign_wire::{fe, put_empty};
 use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     error::ClientError,
@@ -31,6 +32,8 @@ use crate::{
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Nobody waits for facts that wait for a lock: the one who holds it may be the one who waits.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms'";
+/// Side connections at once, beside loads.
+const MOST_SIDES: usize = 4;
 /// How often a load is tried that ran into a lock.
 const LOCKED_TRIES: u32 = 5;
 
@@ -103,6 +106,8 @@ struct Inner {
     begun: AtomicU64,
     /// One load at a time.
     loading: tokio::sync::Mutex<()>,
+    /// Side connections beside loads.
+    sides: Semaphore,
 }
 
 #[derive(Debug)]
@@ -158,6 +163,7 @@ impl CatalogSource {
                 changes,
                 begun: AtomicU64::new(0),
                 loading: tokio::sync::Mutex::new(()),
+                sides: Semaphore::new(MOST_SIDES),
             }),
         }
     }
@@ -172,6 +178,21 @@ impl CatalogSource {
             snapshot: Arc::new(Snapshot { generation: 1, catalog: Arc::new(catalog) }),
         })));
         source
+    }
+
+    /// The database the facts are of.
+    pub(crate) fn database(&self) -> &str {
+        &self.inner.database
+    }
+
+    /// Makes connections as whoever loads the facts does.
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.inner.dialer
+    }
+
+    /// A turn for one side connection; `None` while there are as many as may be.
+    pub(crate) fn side_connection(&self) -> Option<SemaphorePermit<'_>> {
+        self.inner.sides.try_acquire().ok()
     }
 
     /// The newest facts there are. Old ones cause a load in the background, for later callers.

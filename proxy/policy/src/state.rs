@@ -5,11 +5,8 @@
 //! judged under all of them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
-use pg_query::Node;
-
-use crate::decision::{Effect, Lasts};
+use crate::decision::{Effect, Lasts, Written};
 use crate::{Judgement, Principal};
 
 pub(crate) mod changes;
@@ -61,6 +58,8 @@ pub struct SessionState {
     names_lost: bool,
     in_transaction: bool,
     epoch: u64,
+    /// Paths right after login.
+    first_paths: Vec<SearchPath>,
 }
 
 impl Default for SessionState {
@@ -81,6 +80,7 @@ impl Default for SessionState {
             names_lost: false,
             in_transaction: false,
             epoch: 0,
+            first_paths: vec![SearchPath::Default],
         }
     }
 }
@@ -88,7 +88,7 @@ impl Default for SessionState {
 /// A statement that runs later, and the search paths under which it was read.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Remembered {
-    pub(crate) node: Arc<Node>,
+    pub(crate) written: Written,
     pub(crate) paths: Vec<SearchPath>,
 }
 
@@ -112,6 +112,7 @@ impl SessionState {
         for (name, value) in parameters {
             state.parameter(name, value);
         }
+        state.first_paths.clone_from(&state.paths);
         state
     }
 
@@ -196,6 +197,19 @@ impl SessionState {
         self.prepared(name).is_some()
     }
 
+    /// Whether names mean to this session what they would mean to a new one: no other search path or role, nothing temporary, no code whose
+    /// inside is not followed.
+    #[must_use]
+    pub fn is_as_at_login(&self) -> bool {
+        self.paths == self.first_paths
+            && !self.path_unknown
+            && self.poisoned.is_none()
+            && !self.temporary
+            && !self.code_ran
+            && self.roles.is_empty()
+            && !self.has_changes()
+    }
+
     /// Whether the session changed the catalog in a way that the facts at hand do not show yet.
     #[must_use]
     pub fn has_changes(&self) -> bool {
@@ -228,11 +242,11 @@ impl SessionState {
                     self.paths.push(path.clone());
                 }
             }
-            Effect::Prepare(name, node) => {
-                self.names_lost |= !remember(&mut self.prepared, name, node, &self.paths);
+            Effect::Prepare(name, written) => {
+                self.names_lost |= !remember(&mut self.prepared, name, written, &self.paths);
             }
-            Effect::Declare(name, node) => {
-                self.names_lost |= !remember(&mut self.cursors, name, node, &self.paths);
+            Effect::Declare(name, written) => {
+                self.names_lost |= !remember(&mut self.cursors, name, written, &self.paths);
             }
             Effect::TemporaryObjects => {
                 if self.temporary {
@@ -301,12 +315,12 @@ pub fn is_gateways(name: &str) -> bool {
     name.starts_with("_cs") || name.starts_with("_cp")
 }
 
-fn remember(names: &mut HashMap<String, Vec<Remembered>>, name: &str, node: &Arc<Node>, paths: &[SearchPath]) -> bool {
+fn remember(names: &mut HashMap<String, Vec<Remembered>>, name: &str, written: &Written, paths: &[SearchPath]) -> bool {
     if !names.contains_key(name) && names.len() >= MOST_NAMES {
         return false;
     }
     let candidates = names.entry(name.to_owned()).or_default();
-    if let Some(known) = candidates.iter_mut().find(|known| known.node == *node) {
+    if let Some(known) = candidates.iter_mut().find(|known| known.written == *written) {
         for path in paths {
             if !known.paths.contains(path) {
                 known.paths.push(path.clone());
@@ -317,7 +331,7 @@ fn remember(names: &mut HashMap<String, Vec<Remembered>>, name: &str, node: &Arc
     if candidates.len() >= MOST_CANDIDATES {
         return false;
     }
-    candidates.push(Remembered { node: Arc::clone(node), paths: paths.to_vec() });
+    candidates.push(Remembered { written: written.clone(), paths: paths.to_vec() });
     true
 }
 

@@ -67,6 +67,7 @@ impl<'a> Walk<'a> {
                 missing_where: self.missing_where,
                 limit: self.limit,
                 notes: self.notes,
+                executes: self.executes,
                 action: self.action,
             },
             named,
