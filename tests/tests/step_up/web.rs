@@ -27,7 +27,7 @@ fn forms(page: &Page) -> Vec<Vec<(String, String)>> {
 
 /// The form that decides, as the page gives it.
 fn form(page: &Page) -> Vec<(String, String)> {
-    forms(page).into_iter().find(|form| form.iter().any(|(name, _)| name == "token")).unwrap_or_else(|| panic!("no form: {}", page.text))
+    forms(page).into_iter().find(|form| form.iter().any(|(name, _)| name == "token")).unwrap()
 }
 
 fn with(form: &[(String, String)], more: &[(&str, &str)]) -> Vec<(String, String)> {
