@@ -43,6 +43,8 @@ pub struct Bot {
     pub webhook: Option<Webhook>,
     /// The time.
     pub clock: Clock,
+    /// After how long a press is acknowledged whose work is not done, where a process lives on to finish it.
+    pub acknowledge_after: Option<Duration>,
     /// URL under which this bot is reachable, where it is known.
     pub public_url: Option<String>,
 }

@@ -17,7 +17,11 @@ use slack_morphism::blocks::{
 
 use crate::slack::Message;
 use crate::store::Stored;
-use crate::{clock, values, visible};
+use crate::{clock, visible};
+
+mod details;
+
+pub(crate) use details::Details;
 
 /// Slack's limits: characters in one text, blocks in one message, characters in a button's value, in a header.
 pub const MAX_TEXT: usize = 3_000;
@@ -76,6 +80,8 @@ pub struct View<'a> {
     pub questions: &'a [String],
     /// Slack user group to mention; letters and digits.
     pub mention: Option<&'a str>,
+    /// Address of the bot's own page about it.
+    pub page: Option<&'a str>,
     /// Decision tokens.
     pub tokens: &'a [String],
     /// Keys they are signed with.
@@ -96,6 +102,7 @@ impl<'a> View<'a> {
             used: stored.used,
             questions: &stored.questions,
             mention: None,
+            page: None,
             tokens: &stored.tokens,
             keys,
         }
@@ -126,36 +133,34 @@ pub fn reference(request: &Request, fingerprint: &str) -> String {
 pub fn card(view: &View<'_>) -> Card {
     let request = view.request;
     let details = Details::of(request);
-    // What claims to be a template and is none cannot be approved.
-    let whole = request.rule != template::RULE || Template::of(request).is_ok();
+    let whole = is_sound(request);
     let fits = details.fits() && whole;
     let open = view.status == Status::Open;
     // What would run, then why it waits, then who asks: reviewers read from the top.
-    let mut blocks = vec![header(&headline(view)), details.what(fits), labelled(&details.why, fits), labelled(&details.who, fits)];
+    let mut blocks = vec![header(&headline(view)), what(&details, fits), labelled(&details.why, fits), labelled(&details.who, fits)];
     if !whole {
         blocks.push(plain("This asks for a template but is none that this bot understands, so it cannot be approved."));
     } else if !fits {
         blocks.push(plain(&format!(
-            "This request does not fit on a card ({} characters), so it cannot be approved here. Read it whole with the button below.",
-            details.size()
+            "This request does not fit on a card ({} characters), so it cannot be approved here. Read it whole {}.",
+            details.size(),
+            if view.page.is_some() {
+                "on the bot's own page, where it can be approved, or with the button below"
+            } else {
+                "with the button below"
+            },
         )));
     }
     blocks.extend(details.notes.iter().map(|note| plain(&format!("⚠ {note}"))));
-    blocks.push(progress(view));
-    blocks.push(context(&format!(
-        "Request {} · session {} · environment {} · expires {} · policy {}",
-        request.id,
-        visible::line(&request.session),
-        visible::line(&request.environment),
-        clock::readable(request.expires_at),
-        request.policy.get(..12).unwrap_or("unknown"),
-    )));
+    blocks.push(plain(&progress(view)));
+    blocks.push(context(&names(request)));
     if open {
         // Whoever is there is to know, not only the group on call.
         if request.rule == break_glass::RULE {
             blocks.push(SlackContextBlock::new(vec![SlackBlockMarkDownText::new("<!channel>".to_owned()).into()]).into());
         }
         blocks.extend(view.mention.and_then(mention));
+        blocks.extend(view.page.and_then(page_link));
         blocks.push(buttons(request, &reference(request, view.fingerprint), fits));
     }
     let text = format!(
@@ -166,6 +171,23 @@ pub fn card(view: &View<'_>) -> Card {
     );
     let hash = serde_json::to_vec(&blocks).map(|json| hex::encode(Sha256::digest(json))).unwrap_or_default();
     Card { message: Message { text, blocks }, approvable: open && fits, approvals: approvals(view), hash }
+}
+
+/// What finds the request and its session again.
+pub(crate) fn names(request: &Request) -> String {
+    format!(
+        "Request {} · session {} · environment {} · expires {} · policy {}",
+        request.id,
+        visible::line(&request.session),
+        visible::line(&request.environment),
+        clock::readable(request.expires_at),
+        request.policy.get(..12).unwrap_or("unknown"),
+    )
+}
+
+/// What claims to be a template and is none cannot be approved.
+pub(crate) fn is_sound(request: &Request) -> bool {
+    request.rule != template::RULE || Template::of(request).is_ok()
 }
 
 /// The whole request as plain text, for the page behind the link.
@@ -192,87 +214,24 @@ pub fn whole(view: &View<'_>) -> String {
     text
 }
 
-/// Everything that is shown, made visible.
-struct Details {
-    why: Vec<(String, String)>,
-    who: Vec<(String, String)>,
-    statement: String,
-    parameters: String,
-    notes: Vec<String>,
-}
-
-impl Details {
-    fn of(request: &Request) -> Self {
-        let requester = &request.requester;
-        let own = |label: &str, value: &str| (label.to_owned(), visible::line(value));
-        let mut why = vec![own("Held because", &request.reason), own("Rule", &request.rule)];
-        why.extend(request.facts.iter().map(|(label, value)| (capital(&visible::line(label)), visible::line(value))));
-        why.push(own("Database", &request.database));
-        let mut who = vec![own("Requester", &requester.subject)];
-        who.extend(requester.email.iter().map(|email| own("E-mail", email)));
-        if !requester.groups.is_empty() {
-            who.push(own("Groups", &requester.groups.join(", ")));
+/// What would run.
+fn what(details: &Details, fits: bool) -> SlackBlock {
+    let mut elements: Vec<SlackRichTextElement> = Vec::new();
+    let mut part = |title: String, text: &str| {
+        elements.push(SlackRichTextSection::new(vec![bold(&title)]).into());
+        for piece in visible::pieces(text, MAX_TEXT - 100) {
+            elements.push(SlackRichTextPreformatted::new(vec![SlackRichTextInlineElement::from(piece)]).into());
         }
-        who.push(own("Issuer", &requester.issuer));
-        who.extend(run_of(requester).map(|run| ("Run".to_owned(), run)));
-        // Claims keep their names as they are, so that none passes for a line of ours.
-        who.extend(requester.claims.iter().map(|(name, value)| (format!("claim {}", visible::line(name)), visible::line(value))));
-        let statement = visible::text(&request.statement);
-        let mut notes = statement.notes();
-        let shown: Vec<String> = request.parameters.iter().zip(1..).map(|(value, number)| values::show(number, value)).collect();
-        let parameters = shown.join("\n");
-        let values = visible::text(&request.parameters.iter().filter_map(text_of).collect::<Vec<_>>().join(" "));
-        notes.extend(values.notes().into_iter().filter(|note| !statement.notes().contains(note)));
-        let mut notes: Vec<String> = notes.into_iter().map(|note| format!("The statement or a value {note}.")).collect();
-        let names = [Some(&requester.subject), requester.email.as_ref()].into_iter().flatten().chain(&requester.groups);
-        let names = visible::text(&names.map(String::as_str).collect::<Vec<_>>().join(" "));
-        notes.extend(names.notes().into_iter().map(|note| format!("The requester's name, address or group {note}.")));
-        Self { why, who, statement: statement.text, parameters, notes }
-    }
-
-    /// All labelled lines.
-    fn lines(&self) -> impl Iterator<Item = &(String, String)> {
-        self.why.iter().chain(&self.who)
-    }
-
-    /// Characters shown, with a share for labels and the fixed parts.
-    fn size(&self) -> usize {
-        let labelled = self.lines().map(|(label, value)| visible::units(label).saturating_add(visible::units(value)));
-        let notes = self.notes.iter().map(|note| visible::units(note));
-        labelled
-            .map(|line| line.saturating_add(4))
-            .chain(notes)
-            .chain([visible::units(&self.statement), visible::units(&self.parameters)])
-            .fold(0, usize::saturating_add)
-    }
-
-    /// Whether all of it fits on a card.
-    fn fits(&self) -> bool {
-        let texts = self.lines().map(|(_, value)| value).chain(&self.notes);
-        self.size() <= MAX_MESSAGE - 3_000
-            && texts.map(|text| visible::units(text)).all(|units| units <= MAX_DETAIL)
-            && self.why.len() <= MAX_LINES
-            && self.who.len() <= MAX_LINES
-    }
-
-    fn what(&self, fits: bool) -> SlackBlock {
-        let mut elements: Vec<SlackRichTextElement> = Vec::new();
-        let mut part = |title: String, text: &str| {
-            elements.push(SlackRichTextSection::new(vec![bold(&title)]).into());
-            for piece in visible::pieces(text, MAX_TEXT - 100) {
-                elements.push(SlackRichTextPreformatted::new(vec![SlackRichTextInlineElement::from(piece)]).into());
-            }
-        };
-        if fits {
-            part("Statement".to_owned(), &self.statement);
-            if !self.parameters.is_empty() {
-                part("Parameters".to_owned(), &self.parameters);
-            }
-        } else {
-            part(format!("Statement, the first {EXCERPT} characters only"), &clip(&self.statement, EXCERPT));
+    };
+    if fits {
+        part("Statement".to_owned(), &details.statement);
+        if !details.parameters.is_empty() {
+            part("Parameters".to_owned(), &details.parameters);
         }
-        rich(elements)
+    } else {
+        part(format!("Statement, the first {EXCERPT} characters only"), &clip(&details.statement, EXCERPT));
     }
+    rich(elements)
 }
 
 /// Lines of a bold label and its value.
@@ -285,44 +244,8 @@ fn labelled(lines: &[(String, String)], fits: bool) -> SlackBlock {
     rich(vec![SlackRichTextSection::new(elements).into()])
 }
 
-/// Where to look at the CI run that asks: only from claims of an issuer whose addresses are known, and only of the form they have there.
-fn run_of(requester: &countersign_approval::v1::Requester) -> Option<String> {
-    let claim = |name: &str| requester.claims.get(name).map(String::as_str);
-    let named = |text: &str| {
-        let word = |part: &str| {
-            !part.is_empty()
-                && part != "."
-                && part != ".."
-                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-        };
-        text.len() <= 200 && text.split_once('/').is_some_and(|(owner, name)| word(owner) && word(name))
-    };
-    let number = |text: &str| (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    match requester.issuer.as_str() {
-        "https://token.actions.githubusercontent.com" => {
-            let (repository, run) = (claim("repository").filter(|name| named(name))?, claim("run_id").filter(|run| number(run))?);
-            Some(format!("https://github.com/{repository}/actions/runs/{run}"))
-        }
-        "https://gitlab.com" => {
-            let (project, job) = (claim("project_path").filter(|name| named(name))?, claim("job_id").filter(|job| number(job))?);
-            Some(format!("https://gitlab.com/{project}/-/jobs/{job}"))
-        }
-        _ => None,
-    }
-}
-
-/// With a capital first letter.
-fn capital(label: &str) -> String {
-    let mut letters = label.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-}
-
-/// The text of a text parameter, for notes about its characters.
-fn text_of(parameter: &countersign_approval::v1::RequestParameter) -> Option<String> {
-    String::from_utf8(parameter.bytes()??).ok().filter(|_| parameter.format == 0)
-}
-
-fn headline(view: &View<'_>) -> String {
+/// Where the request stands, in a few words.
+pub(crate) fn headline(view: &View<'_>) -> String {
     let text = match view.status {
         status if view.request.rule == break_glass::RULE => match status {
             Status::Open => "Break-glass: it ran without approval, review it",
@@ -362,7 +285,8 @@ fn approvals(view: &View<'_>) -> u32 {
     }
 }
 
-fn progress(view: &View<'_>) -> SlackBlock {
+/// How far it is, who decided what, and what else a reviewer should know.
+pub(crate) fn progress(view: &View<'_>) -> String {
     let request = view.request;
     let found = approvals(view);
     let mut lines = vec![format!(
@@ -388,7 +312,7 @@ fn progress(view: &View<'_>) -> SlackBlock {
     if let (Status::Finished, Some(outcome)) = (view.status, view.outcome) {
         lines.push(format!("Outcome: {}", clip(&visible::line(outcome), 300)));
     }
-    plain(&clip(&lines.join("\n"), MAX_DETAIL))
+    clip(&lines.join("\n"), MAX_DETAIL)
 }
 
 /// What else a reviewer should know of an open request.
@@ -423,6 +347,21 @@ fn decided(decision: &Decision) -> String {
     }
 }
 
+/// What approving is called.
+pub(crate) fn approve_label(request: &Request) -> &'static str {
+    match request.rule.as_str() {
+        break_glass::RULE => "Justified",
+        template::RULE => "Approve template",
+        _ if request.runs > 1 => "Approve one run",
+        _ => "Approve",
+    }
+}
+
+/// What denying is called.
+pub(crate) fn deny_label(request: &Request) -> &'static str {
+    if request.rule == break_glass::RULE { "Not justified" } else { "Deny" }
+}
+
 fn buttons(request: &Request, reference: &str, fits: bool) -> SlackBlock {
     let button = |id: &str, label: &str| {
         SlackBlockButtonElement::new(literal(label).into()).with_action_id(id.into()).with_value(reference.to_owned())
@@ -430,20 +369,13 @@ fn buttons(request: &Request, reference: &str, fits: bool) -> SlackBlock {
     let mut elements: Vec<SlackActionBlockElement> = Vec::new();
     if fits {
         let style = slack_morphism::blocks::SlackBlockButtonStyle::Primary;
-        let label = match request.rule.as_str() {
-            break_glass::RULE => "Justified",
-            template::RULE => "Approve template",
-            _ if request.runs > 1 => "Approve one run",
-            _ => "Approve",
-        };
-        elements.push(button(action::APPROVE, label).with_style(style).into());
+        elements.push(button(action::APPROVE, approve_label(request)).with_style(style).into());
         if request.runs > 1 {
             elements.push(button(action::APPROVE_RUNS, &format!("Approve {} runs", request.runs)).into());
         }
     }
     let style = slack_morphism::blocks::SlackBlockButtonStyle::Danger;
-    let label = if request.rule == break_glass::RULE { "Not justified…" } else { "Deny…" };
-    elements.push(button(action::DENY, label).with_style(style).into());
+    elements.push(button(action::DENY, &format!("{}…", deny_label(request))).with_style(style).into());
     elements.push(button(action::ASK, "Ask…").into());
     if !fits {
         elements.push(button(action::READ, "Read it whole").into());
@@ -455,6 +387,14 @@ fn buttons(request: &Request, reference: &str, fits: bool) -> SlackBlock {
 pub(crate) fn mention(group: &str) -> Option<SlackBlock> {
     let fits = group.starts_with('S') && group.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
     let text = SlackBlockMarkDownText::new(format!("<!subteam^{group}>"));
+    fits.then(|| SlackContextBlock::new(vec![text.into()]).into())
+}
+
+/// The way to the bot's own page: the other text that Slack interprets. The address is the operator's and the request's id.
+fn page_link(address: &str) -> Option<SlackBlock> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]%".contains(&byte);
+    let fits = address.len() <= 300 && (address.starts_with("https://") || address.starts_with("http://")) && address.bytes().all(plain);
+    let text = SlackBlockMarkDownText::new(format!("Without Slack: <{address}|read and decide on the bot's own page>"));
     fits.then(|| SlackContextBlock::new(vec![text.into()]).into())
 }
 

@@ -9,6 +9,7 @@ use crate::bot::Bot;
 use crate::card::{self, Card, View};
 use crate::slack::{Message, Posted, SlackError};
 use crate::store::{StoreError, Stored};
+use crate::web;
 use crate::webhook::WebhookError;
 
 /// How long posting a card may take before another may try, in seconds.
@@ -82,7 +83,9 @@ pub async fn sync(bot: &Bot, id: &RequestId) -> Result<Synced, CardError> {
         settle_review(bot, &request, &mut stored, now).await?;
     }
     let fingerprint = unverified.fingerprint();
-    let view = View { mention: route.mention.as_deref(), ..View::of(&request, &fingerprint, &stored, bot.signer.public()) };
+    let page = web::address(bot, id);
+    let view =
+        View { mention: route.mention.as_deref(), page: page.as_deref(), ..View::of(&request, &fingerprint, &stored, bot.signer.public()) };
     let card = card::card(&view);
     match (&stored.card.channel, &stored.card.ts) {
         (Some(channel), Some(ts)) => {
@@ -143,7 +146,8 @@ async fn post(bot: &Bot, view: &View<'_>, now: u64, channel: &str, card: &Card) 
             told
         }
         Err(error) => {
-            tracing::error!(request.id = %id, %error, "card could not be posted; reviewers cannot see this request");
+            let page = view.page.unwrap_or("none");
+            tracing::error!(request.id = %id, %error, page, "card could not be posted; reviewers cannot see this request in Slack");
             // Whoever listens elsewhere should know all the more.
             let _tried = tell(bot, view, card, now).await;
             bot.store.save_card(id, &CardState { error: Some(error.to_string()), ..CardState::default() }).await?;

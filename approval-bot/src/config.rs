@@ -259,6 +259,7 @@ impl Settings {
             digest_every: self.digest_every,
             webhook,
             clock: crate::clock::Clock::default(),
+            acknowledge_after: None,
             public_url: self.public_url,
         })
     }

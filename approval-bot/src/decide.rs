@@ -6,7 +6,7 @@ use countersign_approval::verify::{RequesterIdentity, quorum};
 use countersign_approval::{Decision, GrantError, Request, VerifyingKeys};
 use countersign_policy::roster::{Person, Roster};
 
-/// A press, as far as Slack vouches for it.
+/// Somebody's wish.
 #[derive(Debug, Clone, Copy)]
 pub struct Press<'a> {
     /// Approve or deny.
@@ -15,14 +15,26 @@ pub struct Press<'a> {
     pub reason: Option<&'a str>,
     /// For how many identical runs.
     pub runs: u32,
-    /// The presser's fresh sign-in at the identity provider.
+    /// A sign-in at the identity provider for this very decision.
     pub step_up: Option<&'a SignIn>,
-    /// Workspace of the presser.
-    pub team: &'a str,
-    /// User id of the presser.
-    pub user: &'a str,
-    /// The presser's address as their Slack profile has it.
-    pub email: Option<&'a str>,
+    /// Whose it is.
+    pub by: By<'a>,
+}
+
+/// How somebody is known who wishes to decide.
+#[derive(Debug, Clone, Copy)]
+pub enum By<'a> {
+    /// By a press in Slack, as far as Slack vouches for it.
+    Slack {
+        /// Workspace.
+        team: &'a str,
+        /// User id.
+        user: &'a str,
+        /// The address as the profile has it.
+        email: Option<&'a str>,
+    },
+    /// By a sign-in at the identity provider, on the bot's own page.
+    SignIn(&'a SignIn),
 }
 
 /// A fresh sign-in at the identity provider.
@@ -95,7 +107,7 @@ pub const MAX_REASON: usize = 1_000;
 /// Says why not.
 pub fn decide(press: &Press<'_>, standing: &Standing<'_>, roster: &Roster, keys: &VerifyingKeys) -> Result<Decision, Refusal> {
     let request = standing.request;
-    let reviewer = reviewer(press, request, roster)?;
+    let reviewer = reviewer(press.by, request, roster)?;
     match standing.status {
         Status::Open => {}
         Status::Expired => return Err(Refusal::Expired),
@@ -131,9 +143,15 @@ pub fn decide(press: &Press<'_>, standing: &Standing<'_>, roster: &Roster, keys:
             return Err(Refusal::NeedsStepUp);
         }
     }
-    if let Some(sign_in) = press.step_up {
+    // A decision on the page says by which sign-in; one for this very decision goes before the one that opened the page.
+    let own = match press.by {
+        By::SignIn(own) => Some(own),
+        By::Slack { .. } => None,
+    };
+    for sign_in in [press.step_up, own].into_iter().flatten() {
         same_person(&reviewer, sign_in, request)?;
     }
+    let sign_in = press.step_up.or(own);
     // INVARIANT: the digest is that of the statement the card was made of; `UnverifiedRequest::parse` computed it.
     Ok(Decision {
         version: 1,
@@ -150,7 +168,7 @@ pub fn decide(press: &Press<'_>, standing: &Standing<'_>, roster: &Roster, keys:
         reviewer,
         verdict: press.verdict,
         runs,
-        step_up: press.step_up.map(|sign_in| sign_in.step_up.clone()),
+        step_up: sign_in.map(|sign_in| sign_in.step_up.clone()),
         reason: reason.map(|reason| reason.chars().take(MAX_REASON).collect()),
         decided_at: standing.now,
     })
@@ -158,46 +176,60 @@ pub fn decide(press: &Press<'_>, standing: &Standing<'_>, roster: &Roster, keys:
 
 /// Whoever signed in must be the reviewer who pressed, by identity link or by an address both sides vouch for, and not the requester.
 fn same_person(reviewer: &Reviewer, sign_in: &SignIn, request: &Request) -> Result<(), Refusal> {
-    let link = format!("{}|{}", sign_in.step_up.issuer, sign_in.step_up.subject);
     let address = match (&reviewer.email, &sign_in.email) {
         (Some(own), Some(theirs)) => own.trim().eq_ignore_ascii_case(theirs.trim()),
         _ => false,
     };
     // Where the roster links identities, they are what counts.
-    let same = if reviewer.subjects.is_empty() { address } else { reviewer.subjects.contains(&link) };
+    let same = if reviewer.subjects.is_empty() { address } else { reviewer.subjects.contains(&sign_in.link()) };
     if !same {
         return Err(Refusal::OtherPerson(reviewer.person.clone()));
     }
-    let requester = &request.requester;
-    let identity = RequesterIdentity { issuer: &requester.issuer, subject: &requester.subject, email: requester.email.as_deref() };
-    let signed_in = Reviewer { email: sign_in.email.clone(), subjects: vec![link], ..reviewer.clone() };
-    if identity.is(&signed_in) { Err(Refusal::Requester) } else { Ok(()) }
+    let signed_in = Reviewer { email: sign_in.email.clone(), subjects: vec![sign_in.link()], ..reviewer.clone() };
+    if identity(request).is(&signed_in) { Err(Refusal::Requester) } else { Ok(()) }
 }
 
-/// The roster's name for whoever pressed, if they are among those who decide on this request.
+impl SignIn {
+    /// As rosters write it.
+    #[must_use]
+    pub fn link(&self) -> String {
+        format!("{}|{}", self.step_up.issuer, self.step_up.subject)
+    }
+}
+
+/// The roster's name for whoever this is, if they are among those who decide on this request.
 ///
 /// # Errors
 /// When they are not.
-pub fn who(press: &Press<'_>, request: &Request, roster: &Roster) -> Result<String, Refusal> {
-    reviewer(press, request, roster).map(|reviewer| reviewer.person)
+pub fn who(by: By<'_>, request: &Request, roster: &Roster) -> Result<String, Refusal> {
+    reviewer(by, request, roster).map(|reviewer| reviewer.person)
 }
 
-fn reviewer(press: &Press<'_>, request: &Request, roster: &Roster) -> Result<Reviewer, Refusal> {
-    let person = find(press, roster).ok_or(Refusal::NotInRoster)?;
+/// Whether this is somebody of the roster at all.
+#[must_use]
+pub fn is_known(by: By<'_>, roster: &Roster) -> bool {
+    find(by, roster).is_some()
+}
+
+fn reviewer(by: By<'_>, request: &Request, roster: &Roster) -> Result<Reviewer, Refusal> {
+    let person = find(by, roster).ok_or(Refusal::NotInRoster)?;
     let requester = &request.requester;
+    let (account, address, link) = match by {
+        By::Slack { team, user, email } => (format!("{team}/{user}"), email, None),
+        By::SignIn(sign_in) => (account(person, sign_in), sign_in.email.as_deref(), Some(sign_in.link())),
+    };
     let reviewer = Reviewer {
         person: person.name.clone(),
-        slack: format!("{}/{}", press.team, press.user),
+        slack: account,
         // Where the roster has no address, the profile's goes into the decision: the proxy then holds it against the requester, too.
-        email: person.email.clone().or_else(|| press.email.map(str::to_owned)),
+        email: person.email.clone().or_else(|| address.map(str::to_owned)),
         groups: person.groups.iter().cloned().collect(),
         subjects: person.subjects.iter().cloned().collect(),
     };
-    let identity = RequesterIdentity { issuer: &requester.issuer, subject: &requester.subject, email: requester.email.as_deref() };
-    // The profile's address counts beside the roster's, whichever of the requester's names it is.
-    let as_in_slack = Reviewer { email: press.email.map(str::to_owned), ..reviewer.clone() };
-    if identity.is(&reviewer)
-        || identity.is(&as_in_slack)
+    // What Slack or the provider says of them counts beside the roster, whichever of the requester's names it is.
+    let as_known = Reviewer { email: address.map(str::to_owned), subjects: link.into_iter().collect(), ..reviewer.clone() };
+    if identity(request).is(&reviewer)
+        || identity(request).is(&as_known)
         || person.is_principal(&requester.issuer, &requester.subject, requester.email.as_deref())
     {
         return Err(Refusal::Requester);
@@ -208,15 +240,40 @@ fn reviewer(press: &Press<'_>, request: &Request, roster: &Roster) -> Result<Rev
     Ok(reviewer)
 }
 
-/// By Slack id; by the profile's address only where the roster names no Slack id for that person.
-fn find<'a>(press: &Press<'_>, roster: &'a Roster) -> Option<&'a Person> {
-    roster.by_slack(press.team, press.user).or_else(|| {
-        let address = press.email?;
-        let mut matches = roster
-            .people()
-            .iter()
-            .filter(|person| person.slack.is_none() && person.email.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(address)));
-        let first = matches.next();
-        if matches.next().is_some() { None } else { first }
-    })
+fn identity(request: &Request) -> RequesterIdentity<'_> {
+    let requester = &request.requester;
+    RequesterIdentity { issuer: &requester.issuer, subject: &requester.subject, email: requester.email.as_deref() }
+}
+
+/// The account a decision on the page uses up: the person's in Slack, so that nobody decides once here and once there.
+fn account(person: &Person, sign_in: &SignIn) -> String {
+    match &person.slack {
+        Some((team, user)) => format!("{team}/{user}"),
+        None => format!("oidc/{}", sign_in.link()),
+    }
+}
+
+fn find<'a>(by: By<'_>, roster: &'a Roster) -> Option<&'a Person> {
+    match by {
+        // By Slack id; by the profile's address only where the roster names no Slack id for that person.
+        By::Slack { team, user, email } => roster.by_slack(team, user).or_else(|| only(roster, email?, |person| person.slack.is_none())),
+        // By identity link; by the address the provider vouches for only where the roster links no identities of that person.
+        By::SignIn(sign_in) => {
+            let link = sign_in.link();
+            let mut linked = roster.people().iter().filter(|person| person.subjects.contains(&link));
+            match (linked.next(), linked.next()) {
+                (Some(person), None) => Some(person),
+                (Some(_), Some(_)) => None,
+                (None, _) => only(roster, sign_in.email.as_deref()?, |person| person.subjects.is_empty()),
+            }
+        }
+    }
+}
+
+/// The one person with this address among some of the roster.
+fn only<'a>(roster: &'a Roster, address: &str, among: impl Fn(&Person) -> bool) -> Option<&'a Person> {
+    let has = |person: &&Person| among(person) && person.email.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(address));
+    let mut matches = roster.people().iter().filter(has);
+    let first = matches.next();
+    if matches.next().is_some() { None } else { first }
 }

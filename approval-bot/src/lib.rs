@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod decide;
 pub mod digest;
+mod html;
 pub mod interactions;
 pub mod keygen;
 pub mod lambda;
@@ -24,7 +25,9 @@ pub mod step_up;
 pub mod store;
 pub mod values;
 pub mod visible;
+mod votes;
 pub mod watch;
+pub mod web;
 pub mod webhook;
 
 pub use bot::Bot;

@@ -45,6 +45,9 @@ enum Command {
     },
 }
 
+/// Slack waits for three seconds.
+const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(2_500);
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run().await {
@@ -91,7 +94,7 @@ async fn open(listen: Option<SocketAddr>) -> anyhow::Result<Bot> {
 async fn serve(listen: SocketAddr, interval: Duration) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let listen = listener.local_addr()?;
-    let bot = open(Some(listen)).await?;
+    let bot = Bot { acknowledge_after: Some(ACKNOWLEDGE_AFTER), ..open(Some(listen)).await? };
     println!("listening on http://{listen}");
     let watcher = tokio::spawn(watch::watch(bot.clone(), interval));
     axum::serve(listener, router::router(bot)).with_graceful_shutdown(stopped()).await?;

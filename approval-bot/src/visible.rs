@@ -107,7 +107,7 @@ fn is_hidden(char: char) -> bool {
         | '\u{27E8}' | '\u{27E9}'                           // our own brackets
         | '\u{2800}' | '\u{3000}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFD}'
         | '\u{E000}'..='\u{F8FF}'                           // private use
-        | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
+        | '\u{110BD}' | '\u{110CD}' | '\u{13430}'..='\u{1345F}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D159}' | '\u{1D173}'..='\u{1D17A}'
         | '\u{E0000}'..='\u{10FFFF}'                        // tags, variation selectors, private planes
     ) || (char.is_whitespace() && !char.is_ascii())
         || is_combining(char)

@@ -72,6 +72,7 @@ impl Webhook {
             "quorum": request.quorum.max(1),
             "created_at": request.created_at,
             "expires_at": request.expires_at,
+            "page": view.page,
         })
         .to_string();
         let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.0.as_bytes()).map_err(|error| WebhookError(error.to_string()))?;

@@ -5,7 +5,7 @@ use countersign_approval::item::Status;
 use countersign_approval::v1::{Requester, StepUp, Verdict};
 use countersign_approval::verify::quorum;
 use countersign_approval::{Decision, Request, RequestId, StatementDigest, VerifyingKeys};
-use countersign_bot::decide::{Press, Refusal, SignIn, Standing, decide};
+use countersign_bot::decide::{By, Press, Refusal, SignIn, Standing, decide};
 use countersign_policy::Policy;
 
 /// `nomail` is known by the Slack id alone, `noslack` by the address alone.
@@ -72,7 +72,8 @@ fn request(subject: &str, email: Option<&str>) -> Request {
 
 fn pressed(request: &Request, user: &str, profile: Option<&str>) -> Result<Decision, Refusal> {
     let policy = Policy::parse(POLICY).unwrap();
-    let press = Press { verdict: Verdict::Approve, reason: None, runs: 1, step_up: None, team: "T0BANK", user, email: profile };
+    let press =
+        Press { verdict: Verdict::Approve, reason: None, runs: 1, step_up: None, by: By::Slack { team: "T0BANK", user, email: profile } };
     let standing = Standing { request, status: Status::Open, tokens: &[], now: NOW };
     decide(&press, &standing, policy.roster(), &VerifyingKeys::default())
 }
@@ -140,7 +141,8 @@ fn a_sign_in_must_be_the_pressers_own() {
     };
     let press = |user: &str, step_up: Option<&SignIn>, request: &Request| {
         let policy = Policy::parse(POLICY).unwrap();
-        let press = Press { verdict: Verdict::Approve, reason: None, runs: 1, step_up, team: "T0BANK", user, email: None };
+        let press =
+            Press { verdict: Verdict::Approve, reason: None, runs: 1, step_up, by: By::Slack { team: "T0BANK", user, email: None } };
         let standing = Standing { request, status: Status::Open, tokens: &[], now: NOW };
         decide(&press, &standing, policy.roster(), &VerifyingKeys::default())
     };
@@ -167,9 +169,75 @@ fn runs_are_bounded_by_the_request() {
     let mut several = request("ci", None);
     several.runs = 5;
     for (runs, fits) in [(0, false), (1, true), (5, true), (6, false)] {
-        let press = Press { verdict: Verdict::Approve, reason: None, runs, step_up: None, team: "T0BANK", user: "U0DANA", email: None };
+        let by = By::Slack { team: "T0BANK", user: "U0DANA", email: None };
+        let press = Press { verdict: Verdict::Approve, reason: None, runs, step_up: None, by };
         let standing = Standing { request: &several, status: Status::Open, tokens: &[], now: NOW };
         let decided = decide(&press, &standing, policy.roster(), &VerifyingKeys::default());
         assert_eq!(decided.map(|decision| decision.runs).ok(), fits.then_some(runs));
+    }
+}
+
+fn signed_in(subject: &str, email: Option<&str>) -> SignIn {
+    let step_up = StepUp { issuer: "https://issuer.example".to_owned(), subject: subject.to_owned(), at: NOW };
+    SignIn { step_up, email: email.map(str::to_owned) }
+}
+
+/// On the bot's own page: who somebody is, the provider and the roster say together, and never one of them alone.
+#[test]
+fn a_sign_in_on_the_page_is_one_person_of_the_roster() {
+    let decided = |request: &Request, sign_in: &SignIn, tokens: &[String]| {
+        let policy = Policy::parse(POLICY).unwrap();
+        let press = Press { verdict: Verdict::Approve, reason: None, runs: 1, step_up: None, by: By::SignIn(sign_in) };
+        let standing = Standing { request, status: Status::Open, tokens, now: NOW };
+        decide(&press, &standing, policy.roster(), &VerifyingKeys::default())
+    };
+    let ci = request("ci", None);
+    let dana = decided(&ci, &signed_in("dana-sso", None), &[]).unwrap();
+    // The same account as in Slack, so that nobody counts twice; and the sign-in is in what is signed.
+    assert_eq!((dana.reviewer.person.as_str(), dana.reviewer.slack.as_str()), ("dana", "T0BANK/U0DANA"));
+    assert_eq!(dana.step_up, Some(signed_in("dana-sso", None).step_up));
+    // Where the roster links identities, an address makes nobody that person; nor does another's link, nor none.
+    for (subject, email) in [
+        ("x", Some("dana@bank.example")),
+        ("dana-SSO", None),
+        ("dana", None),
+        ("dana-sso|", None),
+        ("U0DANA", None),
+        ("x", None),
+        ("", Some("")),
+        ("x", Some("noslack@bank.example.evil.example")),
+        ("x", Some("nosl\u{430}ck@bank.example")),
+    ] {
+        assert_eq!(decided(&ci, &signed_in(subject, email), &[]).err(), Some(Refusal::NotInRoster), "{subject} {email:?}");
+    }
+    let elsewhere = SignIn {
+        step_up: StepUp { issuer: "https://evil.example".to_owned(), ..signed_in("dana-sso", None).step_up },
+        email: Some("dana@bank.example".to_owned()),
+    };
+    assert_eq!(decided(&ci, &elsewhere, &[]).err(), Some(Refusal::NotInRoster));
+    // Without links and without Slack: by the address the provider vouches for.
+    let noslack = decided(&ci, &signed_in("n-1", Some("NoSlack@bank.example")), &[]).unwrap();
+    assert_eq!(noslack.reviewer.slack, "oidc/https://issuer.example|n-1");
+    // The requester, by every name: the sign-in's subject, its address, the roster's.
+    for (asks, email, subject, address) in [
+        ("dana-sso", None, "dana-sso", None),
+        ("x", Some("DANA@bank.example"), "dana-sso", None),
+        ("x", Some("other@bank.example"), "dana-sso", Some("Other@bank.example")),
+        ("n-1", None, "n-1", Some("noslack@bank.example")),
+        ("noslack@bank.example", None, "n-1", Some("noslack@bank.example")),
+    ] {
+        let refused = decided(&request(asks, email), &signed_in(subject, address), &[]).err();
+        assert_eq!(refused, Some(Refusal::Requester), "{asks} {email:?} as {subject} {address:?}");
+    }
+    // The top tier takes a sign-in for the decision itself, by the very same person.
+    let mut top = request("ci", None);
+    top.step_up = true;
+    assert_eq!(decided(&top, &signed_in("dana-sso", None), &[]).err(), Some(Refusal::NeedsStepUp));
+    let policy = Policy::parse(POLICY).unwrap();
+    let (own, other) = (signed_in("dana-sso", None), signed_in("n-1", Some("noslack@bank.example")));
+    for (fresh, fits) in [(&own, true), (&other, false)] {
+        let press = Press { verdict: Verdict::Approve, reason: None, runs: 1, step_up: Some(fresh), by: By::SignIn(&own) };
+        let standing = Standing { request: &top, status: Status::Open, tokens: &[], now: NOW };
+        assert_eq!(decide(&press, &standing, policy.roster(), &VerifyingKeys::default()).is_ok(), fits, "{fresh:?}");
     }
 }

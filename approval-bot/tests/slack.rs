@@ -507,3 +507,25 @@ fn base64(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(text)
 }
+
+/// Slack waits for three seconds: what takes longer is acknowledged first, goes on, and is told when it is done.
+#[tokio::test]
+async fn long_work_is_acknowledged_first() {
+    let request = request("delete from accounts", 1);
+    let (mut world, card) = shown(&request).await;
+    world.bot.acknowledge_after = Some(std::time::Duration::from_millis(50));
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    world.told.lock().unwrap().gate = Some(gate.clone());
+    let (status, body) = world.send(&world.payload("U0DANA", APPROVE, &button(&card, APPROVE).unwrap())).await;
+    assert_eq!((status, body.as_str()), (StatusCode::OK, ""));
+    assert!(matches!(outcome(&world, &request).await, Err(GrantError::Pending { found: 0, .. })), "Slack has not said who that is");
+    gate.close();
+    for _ in 0..3_000 {
+        if !world.last_answer().is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(world.last_answer().contains("you approved"), "{}", world.last_answer());
+    assert_eq!(outcome(&world, &request).await.unwrap(), 1);
+}

@@ -78,6 +78,9 @@ pub struct ApprovalsConfig {
     /// How many days a finished request stays in the table.
     #[serde(default = "default_keep_days")]
     pub keep_finished_days: u64,
+    /// Where reviewers find the bot's own pages, without a slash at the end.
+    #[serde(default)]
+    pub bot_url: Option<String>,
 }
 
 const fn default_poll_interval() -> u64 {
@@ -137,6 +140,7 @@ struct Inner {
     clock: Clock,
     resume: bool,
     keep_finished: Duration,
+    bot_url: Option<String>,
     templates: templates::Cache,
 }
 
@@ -172,12 +176,13 @@ impl Approvals {
         tracing::info!(approvals.keys = ?ids, approvals.store = ?config.store, "approvals are ready");
         let interval = Duration::from_millis(config.poll_interval_ms.clamp(10, 60_000));
         let keep_finished = Duration::from_secs(config.keep_finished_days.saturating_mul(86_400));
-        let settings = Settings { interval, resume: config.resume, keep_finished, clock: Clock::default() };
+        let settings =
+            Settings { interval, resume: config.resume, keep_finished, clock: Clock::default(), bot_url: config.bot_url.clone() };
         Ok(Self::with_store(store, verifying, Marks::new(marks), settings))
     }
 
     fn with_store(store: Arc<dyn Store>, keys: VerifyingKeys, marks: Marks, settings: Settings) -> Self {
-        let Settings { interval, resume, keep_finished, clock } = settings;
+        let Settings { interval, resume, keep_finished, clock, bot_url } = settings;
         let poller = Poller::start(store.clone(), interval);
         Self {
             inner: Arc::new(Inner {
@@ -188,6 +193,7 @@ impl Approvals {
                 clock,
                 resume,
                 keep_finished,
+                bot_url,
                 templates: templates::Cache::default(),
             }),
         }
@@ -197,6 +203,12 @@ impl Approvals {
     #[must_use]
     pub fn resumes(&self) -> bool {
         self.inner.resume
+    }
+
+    /// Where reviewers find the bot's own pages.
+    #[must_use]
+    pub fn bot_url(&self) -> Option<&str> {
+        self.inner.bot_url.as_deref()
     }
 
     /// Whether the store is there and usable now.
@@ -411,6 +423,7 @@ struct Settings {
     resume: bool,
     keep_finished: Duration,
     clock: Clock,
+    bot_url: Option<String>,
 }
 
 fn open_store(config: &ApprovalsConfig, aws: Option<&aws_config::SdkConfig>) -> Result<Arc<dyn Store>, StartError> {

@@ -20,6 +20,7 @@ use countersign_policy::{
 };
 use countersign_wire::{fe, put_empty};
 use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     error::ClientError,
@@ -34,6 +35,8 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms'";
 /// What `ALTER ROLE … SET` and `ALTER DATABASE … SET` said, all of it.
 const ROLE_SETTINGS: &str = "SELECT pg_catalog.string_agg(pg_catalog.row_to_json(s)::text, ' ' ORDER BY s.setdatabase, s.setrole) FROM pg_catalog.pg_db_role_setting s";
+/// Side connections at once, beside loads.
+const MOST_SIDES: usize = 4;
 /// How often a load is tried that ran into a lock.
 const LOCKED_TRIES: u32 = 5;
 /// How long the side connection waits for the next load. The server gives others five seconds to leave before it says that a database is in use, so
@@ -111,6 +114,8 @@ struct Inner {
     begun: AtomicU64,
     /// One load at a time, over the side connection of the last one while that is young.
     loading: tokio::sync::Mutex<Side>,
+    /// Side connections beside loads.
+    sides: Semaphore,
 }
 
 /// What the next load may use of the last one.
@@ -182,6 +187,7 @@ impl CatalogSource {
                 changes,
                 begun: AtomicU64::new(0),
                 loading: tokio::sync::Mutex::default(),
+                sides: Semaphore::new(MOST_SIDES),
             }),
         }
     }
@@ -196,6 +202,21 @@ impl CatalogSource {
             snapshot: Arc::new(Snapshot { generation: 1, catalog: Arc::new(catalog) }),
         })));
         source
+    }
+
+    /// The database the facts are of.
+    pub(crate) fn database(&self) -> &str {
+        &self.inner.database
+    }
+
+    /// Makes connections as whoever loads the facts does.
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.inner.dialer
+    }
+
+    /// A turn for one side connection; `None` while there are as many as may be.
+    pub(crate) fn side_connection(&self) -> Option<SemaphorePermit<'_>> {
+        self.inner.sides.try_acquire().ok()
     }
 
     /// The newest facts there are. Old ones cause a load in the background, for later callers.

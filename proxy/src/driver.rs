@@ -156,7 +156,11 @@ impl Driver {
                 backlog: settings.limits.max_buffer_bytes,
                 ..countersign_session::Limits::default()
             },
-            holding: countersign_session::Holding { resumes: services.approvals.resumes(), ..holding },
+            holding: countersign_session::Holding {
+                resumes: services.approvals.resumes(),
+                bot_url: services.approvals.bot_url().map(str::to_owned),
+                ..holding
+            },
             parameters,
             cancel_key: (cancel.process_id(), cancel.secret().to_vec()),
             now_us: now_us(),
@@ -355,7 +359,8 @@ impl Driver {
                     self.recorder.append(i64::try_from(now_us()).unwrap_or(i64::MAX), event);
                 }
                 Effect::PlaceHold(hold) => {
-                    let placing = holds::place_or_cancel(self.who.clone(), *hold, self.services.approvals.clone());
+                    let placing =
+                        holds::place_or_cancel(self.who.clone(), *hold, self.services.approvals.clone(), self.services.catalog.clone());
                     self.operation = Some(Box::pin(async move {
                         match placing.await {
                             Ok(Ok(placed)) => Done::Placed(Box::new(placed)),

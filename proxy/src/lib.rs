@@ -14,6 +14,7 @@ pub mod door;
 pub mod driver;
 pub mod error;
 pub mod established;
+mod estimate;
 pub mod health;
 pub mod identity;
 pub mod listener;

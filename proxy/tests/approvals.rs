@@ -33,6 +33,7 @@ fn config(world: &World) -> ApprovalsConfig {
         poll_interval_ms: 20,
         resume: true,
         keep_finished_days: 7,
+        bot_url: None,
     }
 }
 

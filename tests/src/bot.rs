@@ -36,6 +36,12 @@ impl Bot {
         Ok(Self { process, port })
     }
 
+    /// Its own address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// Where Slack posts presses.
     #[must_use]
     pub fn interactions_url(&self) -> String {

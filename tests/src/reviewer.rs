@@ -1,6 +1,6 @@
-//! A reviewer at the look-alike's page, in a real headless Chromium: reads a card, presses a button, writes into the form.
+//! A reviewer at the look-alike's page or at the bot's own, in a real headless Chromium: reads a card, presses a button, writes into the form.
 //!
-//! Owns: running `tests/python/page.py` and where its pictures go. Does not own: the page, nor what the card should say.
+//! Owns: running `tests/python/page.py` and `decide.py`, and where their pictures go. Does not own: the page, nor what the card should say.
 
 use std::path::{Path, PathBuf};
 
@@ -26,19 +26,42 @@ pub fn chromium() -> Option<PathBuf> {
 /// # Errors
 /// The card does not come, or does not follow.
 pub async fn press(stack: &Stack, browser: &Path, folder: &str, arguments: &[&str]) -> Result<(String, String)> {
+    let said = run(stack, "page.py", browser, &stack.slack.page_url(), (folder, &["before.png", "after.png"]), arguments).await?;
+    let text = |name: &str| said.get(name).and_then(Value::as_str).map(ToOwned::to_owned).context("no text");
+    Ok((text("before")?, text("after")?))
+}
+
+/// Opens a page of the bot's own, signs in, and decides there; returns what the page said before and after. `arguments`: login, text, button,
+/// perhaps a reason.
+///
+/// # Errors
+/// The page does not come, shows something else, has a script in it, or does not take the decision.
+pub async fn decide(stack: &Stack, browser: &Path, folder: &str, url: &str, arguments: &[&str]) -> Result<(String, String)> {
+    let said = run(stack, "decide.py", browser, url, (folder, &["page.png", "decided.png"]), arguments).await?;
+    ensure!(said.get("scripts").and_then(Value::as_u64) == Some(0), "there is a script in the page");
+    let text = |name: &str| said.get(name).and_then(Value::as_str).map(ToOwned::to_owned).context("no text");
+    Ok((text("before")?, text("after")?))
+}
+
+async fn run(
+    stack: &Stack,
+    script: &str,
+    browser: &Path,
+    url: &str,
+    (folder, pictures): (&str, &[&str]),
+    arguments: &[&str],
+) -> Result<Value> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tests.join("../target/screenshots").join(folder);
     std::fs::create_dir_all(&folder)?;
     let mut command = tokio::process::Command::new("python3");
-    command.arg(tests.join("python/page.py")).arg(browser).arg(stack.slack.page_url()).arg(&folder).args(arguments).kill_on_drop(true);
+    command.arg(tests.join("python").join(script)).arg(browser).arg(url).arg(&folder).args(arguments).kill_on_drop(true);
     let output = command.output().await.context("python3")?;
     let calls = stack.slack.calls();
     let last = calls.iter().rev().take(8).cloned().collect::<Vec<_>>().join(", ");
     ensure!(output.status.success(), "{}\nSlack was called last for: {last}", String::from_utf8_lossy(&output.stderr));
-    let said: Value = serde_json::from_slice(&output.stdout)?;
-    for picture in ["before.png", "after.png"] {
+    for picture in pictures {
         ensure!(std::fs::metadata(folder.join(picture))?.len() > 10_000, "{picture} shows nothing");
     }
-    let text = |name: &str| said.get(name).and_then(Value::as_str).map(ToOwned::to_owned).context("no text");
-    Ok((text("before")?, text("after")?))
+    Ok(serde_json::from_slice(&output.stdout)?)
 }

@@ -33,6 +33,13 @@ who = { groups = ["ci"] }
 what = { kinds = ["write"], relations = ["public.vault"] }
 action = "hold"
 hold = { reviewers = ["dba-oncall"], quorum = 2, expiry = "15m", reason = "the vault takes two" }
+
+[[rules]]
+name = "scenario-estimated"
+who = { groups = ["ci"] }
+what = { kinds = ["read", "write"], relations = ["public.counted"] }
+action = "hold"
+hold = { reviewers = ["dba-oncall"], expiry = "15m", reason = "rows are counted", estimate = true }
 "#;
 
 const TABLES: &str = "
@@ -42,11 +49,15 @@ const TABLES: &str = "
     insert into public.short_lived select generate_series(1, 10);
     insert into public.vault select n, 'item ' || n from generate_series(1, 10) as n;
     insert into public.ledger select n, 'entry ' || n from generate_series(1, 1000) as n;
+    create table if not exists public.counted (id integer primary key, note text not null);
+    insert into public.counted select n, 'entry ' || n from generate_series(1, 5000) as n;
+    analyze public.counted;
     create table if not exists public.kills (marker text primary key, note text not null);
     alter table public.kills owner to countersign_svc;
     alter table public.short_lived owner to countersign_svc;
     alter table public.vault owner to countersign_svc;
     alter table public.ledger owner to countersign_svc;
+    alter table public.counted owner to countersign_svc;
 ";
 
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();

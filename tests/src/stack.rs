@@ -15,7 +15,7 @@ use crate::client::Gateway;
 use crate::cluster::{self, Cluster, Server};
 use crate::gateway::{Config, Proxy};
 use crate::localstack::{self, Deployment, LocalStack};
-use crate::oidc::{AUDIENCE, Claims, Issuer};
+use crate::oidc::{AUDIENCE, Claims, Client, Issuer};
 use crate::pki::{self, Authority, SigningKey};
 use crate::process::Scratch;
 use crate::programs::{Programs, Progress, ensure_built};
@@ -23,6 +23,8 @@ use crate::slack::{APP, CHANNEL, Slack, TEAM};
 
 /// The demo's policy; `@ISSUER@` stands for the issuer's URL.
 pub const POLICY: &str = include_str!("../policies/demo.toml");
+/// The bot's client at the issuer.
+const BOT_CLIENT: &str = "countersign-bot";
 /// Name of the deployment, bound into every decision.
 pub const ENVIRONMENT: &str = "demo";
 
@@ -167,9 +169,11 @@ impl Stack {
                 let Stores::Directory { approvals, recordings } = &stores else { anyhow::bail!("unreachable") };
                 std::fs::create_dir_all(approvals)?;
                 std::fs::create_dir_all(recordings)?;
-                let settings = bot_environment(&slack, &policy, (approvals, recordings), &decision_key.private);
+                let settings = bot_environment(&slack, &issuer, &policy, (approvals, recordings), &decision_key.private);
                 let bot = Bot::start(&programs.bot, &dir.path().join("bot"), &settings).await?;
                 slack.set_interactions_url(&bot.interactions_url());
+                let redirect_uri = format!("{}/step-up/callback", bot.url());
+                issuer.register(Client { id: BOT_CLIENT.to_owned(), redirect_uri });
                 (stores, Some(bot))
             }
             Some(instance) => {
@@ -192,6 +196,7 @@ impl Stack {
             upstream: &upstream,
             policy: &policy,
             stores: &stores,
+            bot: bot.as_ref(),
             decision: &decision_key,
             recording: &recording_key,
         };
@@ -351,13 +356,21 @@ fn publish(key: SigningKey, keys: &Path, name: &str) -> Result<SigningKey> {
     Ok(SigningKey { public, ..key })
 }
 
-fn bot_environment(slack: &Slack, policy: &Path, (approvals, recordings): (&Path, &Path), signer: &Path) -> BTreeMap<String, String> {
+fn bot_environment(
+    slack: &Slack,
+    issuer: &Issuer,
+    policy: &Path,
+    (approvals, recordings): (&Path, &Path),
+    signer: &Path,
+) -> BTreeMap<String, String> {
     [
         ("COUNTERSIGN_ENVIRONMENT", ENVIRONMENT.to_owned()),
         ("COUNTERSIGN_STORE", format!("directory:{}", approvals.display())),
         ("COUNTERSIGN_RECORDINGS", format!("directory:{}", recordings.display())),
         ("COUNTERSIGN_SIGNER", format!("file:{}", signer.display())),
         ("COUNTERSIGN_POLICY", format!("file:{}", policy.display())),
+        ("COUNTERSIGN_STEP_UP_ISSUER", issuer.url().to_owned()),
+        ("COUNTERSIGN_STEP_UP_CLIENT_ID", BOT_CLIENT.to_owned()),
         ("SLACK_API_URL", slack.api_url()),
         ("SLACK_BOT_TOKEN", slack.token().to_owned()),
         ("SLACK_SIGNING_SECRET", slack.secret().to_owned()),
@@ -420,6 +433,7 @@ struct ConfigParts<'a> {
     upstream: &'a Server,
     policy: &'a Path,
     stores: &'a Stores,
+    bot: Option<&'a Bot>,
     decision: &'a SigningKey,
     recording: &'a SigningKey,
 }
@@ -459,6 +473,9 @@ impl ConfigParts<'_> {
             Some(ca) => config.set("upstream", "tls", "verify-full").set("upstream", "ca", path(ca)),
             None => config.set("upstream", "tls", "disable"),
         };
+        if let Some(bot) = self.bot {
+            config.set("approvals", "bot_url", bot.url());
+        }
         match self.stores {
             Stores::Directory { approvals, recordings } => config
                 .set("approvals", "store", "directory")

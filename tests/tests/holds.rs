@@ -344,3 +344,179 @@ fn presses_slack_did_not_sign_are_refused() -> Result<()> {
         Ok(())
     })
 }
+
+/// Presses Approve on the card of a PREPARE that shows `text` and can be decided.
+async fn approve_card(stack: &Stack, text: &str) -> Result<()> {
+    let prepares = |card: &countersign_e2e::slack::Card| {
+        card.plain.contains(text) && !card.plain.contains("execute takes") && !card.buttons.is_empty()
+    };
+    let card = stack.slack.wait_for_card(Duration::from_secs(60), prepares).await?;
+    let press =
+        Press { request: card.request.context("no request")?, action: "approve".to_owned(), user: "U0DANA".to_owned(), reason: None };
+    let outcome = stack.slack.press(&press).await;
+    ensure!(outcome.ok, "{outcome:?}");
+    Ok(())
+}
+
+/// Runs something on a session in the background and approves it.
+async fn approved(
+    stack: &Stack,
+    session: countersign_e2e::client::Session,
+    sql: &str,
+    text: &str,
+) -> Result<countersign_e2e::client::Session> {
+    let sql = sql.to_owned();
+    let call = tokio::spawn(async move {
+        let outcome = session.batch_execute(&sql).await;
+        (session, outcome)
+    });
+    approve_card(stack, text).await?;
+    let ended = tokio::time::timeout(Duration::from_secs(60), call).await.context("what was approved does not end")?;
+    let (session, outcome) = ended?;
+    outcome?;
+    Ok(session)
+}
+
+/// EXECUTE runs what was prepared: reviewers see that text, and sign it. The same EXECUTE of another text is another request.
+#[test]
+fn execute_shows_what_it_runs() -> Result<()> {
+    on_shared(|stack| async move {
+        let prepare = |text: &str| format!("prepare takes(int) as {text}");
+        let (small, all) = ("delete from ledger where id = $1 /* one row */", "delete from ledger where id >= $1 /* many rows */");
+        // A client that prepares, executes, and goes away while that waits.
+        let ci = stack.principal("ci")?;
+        let mut psql = stack.gateway.psql(&ci.user, &ci.token)?;
+        let mut client = psql.args(["-c", &prepare(small), "-c", "execute takes(131)"]).spawn()?;
+        approve_card(stack, "as delete from ledger where id = $1 /* one row */").await?;
+        let executes = |card: &countersign_e2e::slack::Card| card.plain.contains("execute takes(131)");
+        let card = stack.slack.wait_for_card(Duration::from_secs(60), executes).await?;
+        for part in ["Runs", &prepare(small)] {
+            ensure!(card.plain.contains(part), "the card does not show `{part}`: {}", card.plain);
+        }
+        let request = card.request.context("no request")?;
+        client.kill().await?;
+        wait_for_card_text(stack, &request, "nobody waits since").await?;
+        let second = approved(stack, stack.connect("ci").await?, &prepare(all), "id >= $1 /* many rows */").await?;
+        let third =
+            approved(stack, stack.connect("ci").await?, &prepare(small), "as delete from ledger where id = $1 /* one row */").await?;
+        // Asked where the name stands for something else: another request, with its own text.
+        let other = tokio::spawn(async move { second.batch_execute("execute takes(131)").await });
+        let another = |card: &countersign_e2e::slack::Card| executes(card) && card.plain.contains("many rows");
+        let second_card = stack.slack.wait_for_card(Duration::from_secs(60), another).await?;
+        ensure!(!second_card.plain.contains("one row"), "{}", second_card.plain);
+        let second_request = second_card.request.context("no request")?;
+        ensure!(second_request != request, "another text was taken for the same request");
+        // Approved is the one with the small text: the other goes on waiting.
+        let press = Press { request: request.clone(), action: "approve".to_owned(), user: "U0DANA".to_owned(), reason: None };
+        ensure!(stack.slack.press(&press).await.ok, "the press was not taken");
+        // The proxy looks at the store many times meanwhile.
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        ensure!(!other.is_finished(), "the hold opened");
+        ensure!(count(stack, "select count(*) from ledger where id >= 131 and id < 140").await? == 9, "it ran");
+        // Asked again with the same text behind the name, on another connection, it finds its grant.
+        third.batch_execute("execute takes(131)").await?;
+        ensure!(count(stack, "select count(*) from ledger where id = 131").await? == 0, "it did not run");
+        ensure!(count(stack, "select count(*) from ledger where id > 131 and id < 140").await? == 8, "more than that ran");
+        let reason = Some("too many".to_owned());
+        let press = Press { request: second_request, action: "deny".to_owned(), user: "U0LEE".to_owned(), reason };
+        ensure!(stack.slack.press(&press).await.ok, "the press was not taken");
+        ensure!(other.await?.is_err(), "a denied statement ran");
+        Ok(())
+    })
+}
+
+/// A statement the driver prepared by the protocol: the text that runs is on the card, not the name.
+#[test]
+fn a_named_statement_of_the_protocol_is_shown_by_its_text() -> Result<()> {
+    on_shared(|stack| async move {
+        let session = stack.connect("ci").await?;
+        let statement = session.prepare("delete from ledger where id = $1 /* by name */").await?;
+        let call = tokio::spawn(async move { session.execute(&statement, &[&141_i32]).await });
+        let card = stack.slack.wait_for_card(Duration::from_secs(60), |card| card.plain.contains("by name")).await?;
+        ensure!(card.plain.contains("$1 int4 = 141"), "{}", card.plain);
+        let press =
+            Press { request: card.request.context("no request")?, action: "approve".to_owned(), user: "U0DANA".to_owned(), reason: None };
+        ensure!(stack.slack.press(&press).await.ok, "the press was not taken");
+        ensure!(call.await?? == 1, "one row");
+        Ok(())
+    })
+}
+
+/// Where the rule says so, the card says how many rows the server expects. Nothing is run for it, and what cannot be told is left out.
+#[test]
+fn reviewers_see_how_many_rows_are_expected() -> Result<()> {
+    on_shared(|stack| async move {
+        let estimate = |card: &countersign_e2e::slack::Card| {
+            let line = card.plain.split_once("Estimated rows")?.1.trim_start();
+            line.strip_prefix("about ")?.split([',', ' ']).next()?.parse::<u64>().ok()
+        };
+        let deny = async |pending: countersign_e2e::scenario::Pending| -> Result<countersign_e2e::client::Session> {
+            ensure!(pending.press(stack, "deny", "U0LEE", Some("just looking")).await.ok, "the press was not taken");
+            Ok(pending.ended().await?.0)
+        };
+        let deny_card = async |card: &countersign_e2e::slack::Card| -> Result<()> {
+            let request = card.request.clone().context("no request")?;
+            let reason = Some("just looking".to_owned());
+            let press = Press { request, action: "deny".to_owned(), user: "U0LEE".to_owned(), reason };
+            ensure!(stack.slack.press(&press).await.ok, "the press was not taken");
+            Ok(())
+        };
+        let mut session = stack.connect("ci").await?;
+        for (sql, least, most) in [
+            ("delete from counted /* all */", 5_000, 5_000),
+            ("delete from counted where id <= 500", 400, 600),
+            ("update counted set note = 'x' where id = 7", 1, 1),
+            ("insert into counted select id + 10000, note from counted where id <= 100", 50, 150),
+            ("with gone as (delete from counted where id > 4000 returning id) select count(*) from gone", 800, 1_200),
+            ("select * from counted where id > 2500", 2_000, 3_000),
+        ] {
+            let pending = hold_on(stack, session, sql).await?;
+            let found = estimate(&pending.card).with_context(|| format!("{sql}: no estimate: {}", pending.card.plain))?;
+            ensure!((least..=most).contains(&found), "{sql}: {found} rows");
+            session = deny(pending).await?;
+        }
+        // Bound values go with it.
+        let call = tokio::spawn(async move { session.execute("delete from counted where id <= $1 /* bound */", &[&1_000_i32]).await });
+        let card = stack.slack.wait_for_card(Duration::from_secs(60), |card| card.plain.contains("/* bound */")).await?;
+        ensure!(estimate(&card).is_some_and(|found| (800..=1_200).contains(&found)), "{}", card.plain);
+        deny_card(&card).await?;
+        ensure!(call.await?.is_err(), "a denied statement ran");
+        ensure!(count(stack, "select count(*) from counted").await? == 5_000, "asking for the plan changed something");
+
+        // No estimate: of a text of two statements, behind another search path.
+        let session = stack.connect("ci").await?;
+        let sql = "delete from counted where id = 1; delete from counted where id = 2 /* two */";
+        let call = tokio::spawn(async move { session.batch_execute(sql).await });
+        let card = stack.slack.wait_for_card(Duration::from_secs(60), |card| card.plain.contains("/* two */")).await?;
+        ensure!(estimate(&card).is_none(), "{}", card.plain);
+        deny_card(&card).await?;
+        ensure!(call.await?.is_err(), "a denied statement ran");
+        let session = stack.connect("ci").await?;
+        session.batch_execute("set search_path = public, pg_temp").await?;
+        let session = deny({
+            let pending = hold_on(stack, session, "delete from counted where id = 3 /* other path */").await?;
+            ensure!(estimate(&pending.card).is_none(), "{}", pending.card.plain);
+            pending
+        })
+        .await?;
+        drop(session);
+
+        // Asked again, the same request is found, though the planner may count a little differently by now.
+        let sql = "delete from counted where id <= 2000 /* again */";
+        let ci = stack.principal("ci")?;
+        let mut psql = stack.gateway.psql(&ci.user, &ci.token)?;
+        let mut client = psql.args(["-c", sql]).spawn()?;
+        let card = stack.slack.wait_for_card(Duration::from_secs(60), |card| card.plain.contains("/* again */")).await?;
+        let request = card.request.context("no request")?;
+        client.kill().await?;
+        wait_for_card_text(stack, &request, "nobody waits since").await?;
+        stack.upstream.oracle().await?.batch_execute("delete from counted where id <= 100; analyze counted").await?;
+        let session = stack.connect("ci").await?;
+        let mut call = tokio::spawn(async move { session.batch_execute(sql).await });
+        let press = Press { request, action: "approve".to_owned(), user: "U0DANA".to_owned(), reason: None };
+        ensure!(stack.slack.press(&press).await.ok, "the press was not taken");
+        tokio::time::timeout(Duration::from_secs(60), &mut call).await.context("it was not taken up")???;
+        ensure!(cards_of(stack, "/* again */") == 1, "asked again, it must not get a second card");
+        Ok(())
+    })
+}

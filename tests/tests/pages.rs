@@ -1,4 +1,4 @@
-//! The pages that auditors look at: exported by the real tool, opened in a real browser.
+//! The pages that auditors and reviewers look at: exported by the real tool or served by the real bot, opened in a real browser.
 //!
 //! `COUNTERSIGN_SCREENSHOTS=docs/images` keeps the pictures.
 
@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_e2e::browser::Browser;
+use countersign_e2e::client::full_text;
+use countersign_e2e::reviewer;
 use countersign_e2e::scenario::{hold, on_shared, recordings_sealed};
+use countersign_e2e::slack::{Fault, FaultKind};
 use countersign_e2e::stack::Stack;
 use serde_json::Value;
 
@@ -118,4 +121,59 @@ fn pages_open_in_a_browser_without_network_or_scripts() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Slack is down: whoever waits is told where reviewers decide, who signs in there and decides; the statement runs.
+#[test]
+fn a_reviewer_decides_on_the_bots_page_while_slack_is_down() -> Result<()> {
+    on_shared(|stack| async move {
+        let Some(browser) = reviewer::chromium() else { return Ok(()) };
+        let bot = stack.bot.as_ref().context("no bot")?;
+        stack.slack.add_fault(Fault { method: "*".to_owned(), times: u32::MAX, kind: FaultKind::Status(503) });
+        let outcome = without_slack(stack, &browser, &bot.url()).await;
+        stack.slack.clear_faults();
+        outcome
+    })
+}
+
+async fn without_slack(stack: &Stack, browser: &Path, bot: &str) -> Result<()> {
+    for (id, login, button, reason) in [(321, "dana", "Approve", None), (322, "lee", "Deny", Some("not before the backup"))] {
+        let sql = format!("delete from ledger where id = {id} /* <b>&amp;</b> \u{430} */");
+        let mut session = stack.connect("ci").await?;
+        let mut notices = std::mem::replace(&mut session.notices, tokio::sync::mpsc::unbounded_channel().1);
+        let text = sql.clone();
+        let call = tokio::spawn(async move { session.execute(&text, &[]).await });
+        // The client is told twice: when it is held, and that Slack does not take the card.
+        let mut address = String::new();
+        for part in ["reviewers decide in Slack or at ", "they can decide at "] {
+            address = tokio::time::timeout(Duration::from_secs(60), async {
+                while let Some(notice) = notices.recv().await {
+                    let said = format!("{} {}", notice.message(), notice.detail().unwrap_or_default());
+                    if let Some((_, address)) = said.split_once(part) {
+                        return Ok(address.trim().to_owned());
+                    }
+                }
+                anyhow::bail!("the connection ended before a notice with `{part}`")
+            })
+            .await
+            .with_context(|| format!("no notice with `{part}`"))??;
+            ensure!(address.starts_with(&format!("{bot}/requests/")), "{address}");
+        }
+        let arguments: Vec<&str> = [login, &sql, button].into_iter().chain(reason).collect();
+        let (before, after) = reviewer::decide(stack, browser, "own-page", &address, &arguments).await?;
+        for part in [sql.as_str(), "Requester", "nightly-cleanup", "0 of 1 approval", "U+0430", "Signed in as"] {
+            ensure!(before.contains(part), "the page does not show `{part}`:\n{before}");
+        }
+        let outcome = tokio::time::timeout(Duration::from_secs(60), call).await.context("the held statement does not end")??;
+        match reason {
+            None => {
+                ensure!(after.contains("you approved") && outcome? == 1, "{after}");
+            }
+            Some(reason) => {
+                let error = outcome.err().context("a denied statement ran")?;
+                ensure!(after.contains("you denied") && full_text(&error).contains(reason), "{error:?}");
+            }
+        }
+    }
+    Ok(())
 }

@@ -1,10 +1,12 @@
-//! Step-up: what it takes to approve in the top tier, and what does not do. The real bot, a provider that behaves as public ones do, and a
-//! browser's part played by an HTTP client with its cookies.
+//! Signing in: what it takes to approve in the top tier and on the bot's own pages, and what does not do. The real bot, a provider that
+//! behaves as public ones do, and a browser's part played by an HTTP client with its cookies.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 #[expect(dead_code, reason = "shared with tests that use the rest")]
 #[path = "../../approval-bot/tests/stand_in/mod.rs"]
 mod stand_in;
+#[path = "step_up/web.rs"]
+mod web;
 
 use std::collections::BTreeMap;
 
@@ -26,7 +28,7 @@ struct Bank {
 /// A browser: keeps its cookie, follows nothing by itself.
 struct Browser {
     http: reqwest::Client,
-    cookie: Option<String>,
+    cookies: BTreeMap<String, String>,
 }
 
 struct Page {
@@ -38,19 +40,18 @@ struct Page {
 impl Browser {
     fn new() -> Self {
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
-        Self { http, cookie: None }
+        Self { http, cookies: BTreeMap::new() }
     }
 
     async fn go(&mut self, request: reqwest::RequestBuilder) -> Page {
-        let request = match &self.cookie {
-            Some(cookie) => request.header("cookie", cookie),
-            None => request,
-        };
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) };
         let answer = request.send().await.unwrap();
         let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
         if let Some(set) = header("set-cookie") {
             assert!(set.contains("HttpOnly") && set.contains("SameSite=Lax"), "{set}");
-            self.cookie = set.split(';').next().map(str::to_owned);
+            let (name, value) = set.split(';').next().unwrap().split_once('=').unwrap();
+            self.cookies.insert(name.to_owned(), value.to_owned());
         }
         let (status, location) = (answer.status().as_u16(), header("location").unwrap_or_default());
         Page { status, location, text: answer.text().await.unwrap() }

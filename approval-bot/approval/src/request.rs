@@ -11,6 +11,45 @@ use crate::{Expectation, Parameter, Request, RequestId, StatementDigest};
 pub const MAX_REQUEST_BYTES: usize = 360_000;
 /// Label of the fact that says whether a transaction waits with the statement. It may differ when the statement is asked for again.
 pub const TRANSACTION_FACT: &str = "transaction";
+/// Label of the fact that says how many rows the server's planner expects. It may differ likewise, within bounds.
+pub const ESTIMATE_FACT: &str = "estimated rows";
+
+const OPEN_FOR: &str = "open for ";
+const LOCKS: &str = " s: locks taken so far are held while this waits";
+const ABOUT: &str = "about ";
+const BY_PLANNER: &str = ", as the server's planner expects without running it; triggers and cascades are not counted";
+
+/// That a transaction has been open for so many seconds.
+#[must_use]
+pub fn transaction_fact(age: u64) -> (String, String) {
+    (TRANSACTION_FACT.to_owned(), format!("{OPEN_FOR}{age}{LOCKS}"))
+}
+
+/// That the server's planner expects so many rows.
+#[must_use]
+pub fn estimate_fact(rows: u64) -> (String, String) {
+    (ESTIMATE_FACT.to_owned(), format!("{ABOUT}{rows}{BY_PLANNER}"))
+}
+
+/// What belongs to one attempt among the facts: the estimate, if there is one. `None` when something stands there that no gateway wrote.
+fn attempt(facts: &[(String, String)]) -> Option<Option<u64>> {
+    let number = |value: &str, before: &str, after: &str| {
+        let digits = value.strip_prefix(before)?.strip_suffix(after)?;
+        digits.parse::<u64>().ok().filter(|number| number.to_string() == digits)
+    };
+    let (mut transaction, mut estimate) = (None, None);
+    for (label, value) in facts {
+        let earlier = match label.as_str() {
+            TRANSACTION_FACT => transaction.replace(number(value, OPEN_FOR, LOCKS)?),
+            ESTIMATE_FACT => estimate.replace(number(value, ABOUT, BY_PLANNER)?),
+            _ => None,
+        };
+        if earlier.is_some() {
+            return None;
+        }
+    }
+    Some(estimate)
+}
 
 /// Bytes of a request as a store gave them; nothing in them is believed yet.
 #[derive(Debug, Clone, Copy)]
@@ -102,14 +141,14 @@ impl Request {
     }
 
     /// The key under which the same request, asked again, is found: a digest over everything reviewers are shown but what belongs to the
-    /// one attempt (id, times, session, whether a transaction was open).
+    /// one attempt (id, times, session, whether a transaction was open, how many rows the planner expected).
     #[must_use]
     pub fn sameness(&self) -> String {
         let mut same = self.clone();
         same.id = RequestId::from_bytes([0; 16]);
         (same.created_at, same.expires_at) = (0, 0);
         same.session.clear();
-        same.facts.retain(|(label, _)| label != TRANSACTION_FACT);
+        same.facts.retain(|(label, _)| label != TRANSACTION_FACT && label != ESTIMATE_FACT);
         let mut hash = Sha256::new();
         hash.update(b"countersign.again.v1\0");
         hash.update(same.to_bytes().unwrap_or_default());
@@ -120,11 +159,18 @@ impl Request {
     #[must_use]
     pub fn may_take_up(&self, found: &Self, now: u64) -> bool {
         let life = |request: &Self| request.expires_at.checked_sub(request.created_at);
+        // Reviewers were not told of far fewer rows than are expected now: neither the tables grew so much, nor did anybody rewrite the fact.
+        let estimates = match (attempt(&found.facts), attempt(&self.facts)) {
+            (Some(None), _) => true,
+            (Some(Some(shown)), Some(Some(now))) => shown >= now / 2,
+            _ => false,
+        };
         found.version == 1
             && life(found).is_some()
             && life(found) == life(self)
             && found.created_at <= now.saturating_add(crate::verify::MAX_CLOCK_SKEW)
             && now < found.expires_at
+            && estimates
             && found.sameness() == self.sameness()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use countersign_approval::request::{estimate_fact, transaction_fact};
 use countersign_approval::v1::{RequestParameter, Requester};
 use countersign_approval::{Request, RequestError, RequestId, StatementDigest, UnverifiedRequest};
 
@@ -83,9 +84,11 @@ fn only_the_very_same_request_is_taken_up_again() {
     again.id = RequestId::from_bytes([9; 16]);
     (again.created_at, again.expires_at) = (own.created_at + 50, own.expires_at + 50);
     again.session = "another".to_owned();
-    again.facts.push(("transaction".to_owned(), "open".to_owned()));
+    again.facts.extend([estimate_fact(1_000), transaction_fact(50)]);
     assert!(again.may_take_up(&own, now));
-    assert!(own.may_take_up(&again, now));
+    let mut bare = again.clone();
+    bare.facts.retain(|fact| *fact != estimate_fact(1_000));
+    assert!(own.may_take_up(&bare, now));
     type Change = fn(&mut Request);
     let cases: [(&str, Change); 19] = [
         ("version", |r| r.version = 2),
@@ -114,6 +117,29 @@ fn only_the_very_same_request_is_taken_up_again() {
         assert!(!again.may_take_up(&found, now), "{name}");
         assert_ne!(found.fingerprint(), own.fingerprint(), "{name}");
     }
+    // What may differ has the form a gateway gives it, stands there once, and does not make less of the rows.
+    for (facts, fits) in [
+        (vec![], true),
+        (vec![estimate_fact(500)], true),
+        (vec![estimate_fact(u64::MAX)], true),
+        (vec![estimate_fact(499)], false),
+        (vec![estimate_fact(0)], false),
+        (vec![transaction_fact(0)], true),
+        (vec![("transaction".to_owned(), "none; reviewed by the DBA already".to_owned())], false),
+        (vec![("transaction".to_owned(), transaction_fact(0).1.replace('0', "0 s: harmless, 0"))], false),
+        (vec![transaction_fact(0), transaction_fact(1)], false),
+        (vec![estimate_fact(1_000), estimate_fact(1)], false),
+        (vec![("estimated rows".to_owned(), "about one".to_owned())], false),
+        (vec![("estimated rows".to_owned(), estimate_fact(7_000).1.replace("7000", "+7000"))], false),
+    ] {
+        let mut found = own.clone();
+        found.facts.extend(facts.clone());
+        assert_eq!(again.may_take_up(&found, now), fits, "{facts:?}");
+    }
+    // Where nothing is expected now, nobody can tell whether reviewers were told the truth.
+    let mut told = own.clone();
+    told.facts.push(estimate_fact(1));
+    assert!(!own.may_take_up(&told, now));
     // A life longer than the rule gives, made in the future, over, or turned round.
     for (created_at, expires_at) in [
         (own.created_at, own.expires_at + 1),

@@ -6,12 +6,12 @@ use slack_morphism::blocks::{
     SlackBlockPlainText, SlackBlockPlainTextInputElement, SlackInputBlock, SlackModalView, SlackSectionBlock, SlackView,
 };
 
+use super::Reply;
 use super::payload::Payload;
-use super::{Reply, find};
 use crate::bot::Bot;
 use crate::card::action;
 use crate::decide::MAX_REASON;
-use crate::visible;
+use crate::{visible, votes};
 
 /// What a form says.
 pub(super) struct Form {
@@ -34,7 +34,7 @@ pub(super) fn error(field: &str, text: &str) -> Reply {
 
 /// Opens a form, while its request is open.
 pub(super) async fn open(bot: &Bot, payload: &Payload, reference: &str, form: &Form, now: u64) -> Result<(), String> {
-    let found = find(bot, reference).await?;
+    let found = votes::find(bot, reference).await?;
     if found.stored.status != Status::Open || now >= found.request.expires_at {
         return Err("too late: the request is closed already".to_owned());
     }

@@ -1,5 +1,6 @@
 //! The identity provider, as far as a sign-in needs it: discovery, the authorization request, the code's exchange, the ID token's checks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -9,6 +10,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OnceCell;
 
 use crate::config::Secret;
 use crate::decide::SignIn;
@@ -30,6 +32,7 @@ pub struct Provider {
     client_secret: Option<Secret>,
     redirect_uri: String,
     http: reqwest::Client,
+    origins: Arc<OnceCell<String>>,
 }
 
 /// Why a sign-in is nothing. The text is for the reviewer and the log, and holds no token.
@@ -87,13 +90,28 @@ impl Provider {
             http = http.no_proxy();
         }
         let http = http.build().map_err(|error| StepUpError::Provider(error.to_string()))?;
-        Ok(Self { issuer: issuer.to_owned(), client_id: client_id.to_owned(), client_secret, redirect_uri, http })
+        Ok(Self { issuer: issuer.to_owned(), client_id: client_id.to_owned(), client_secret, redirect_uri, http, origins: Arc::default() })
     }
 
     /// The issuer.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// Origins of the issuer and of its authorization endpoint, which may be another host: where a form that signs in may lead.
+    pub async fn origins(&self) -> String {
+        let origin = |url: &str| reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+        let own = origin(&self.issuer);
+        let known = self.origins.get_or_try_init(|| async {
+            let endpoint = origin(&self.discover().await?.authorization_endpoint);
+            Ok::<_, StepUpError>(if endpoint == own { own.clone() } else { format!("{own} {endpoint}") })
+        });
+        // A provider that does not answer now is asked again for the next page.
+        match known.await {
+            Ok(known) => known.clone(),
+            Err(_) => own.clone(),
+        }
     }
 
     /// Where the browser goes to sign in, and the origin of that.

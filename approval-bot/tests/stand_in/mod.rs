@@ -82,6 +82,8 @@ pub(crate) struct Told {
     pub(crate) calls: Vec<(String, Value)>,
     pub(crate) refuse_with: Option<&'static str>,
     pub(crate) rate_limit_once: bool,
+    /// Slack says who somebody is only once this is closed.
+    pub(crate) gate: Option<Arc<tokio::sync::Semaphore>>,
 }
 
 impl Told {
@@ -287,6 +289,10 @@ async fn call(
     let refuse = |code: &str| axum::Json(json!({"ok": false, "error": code})).into_response();
     if headers.get("authorization").is_none_or(|given| given != "Bearer xoxb-test") {
         return refuse("invalid_auth");
+    }
+    let gate = if method == "users.info" { told.lock().unwrap().gate.clone() } else { None };
+    if let Some(gate) = gate {
+        let _closed = gate.acquire().await;
     }
     let mut told = told.lock().unwrap();
     if std::mem::take(&mut told.rate_limit_once) {

@@ -1,13 +1,14 @@
 //! Where the index of a store lies: digests of days, digests of tasks that no day has yet, and what tasks have written since. A table of
-//! contents only; nothing here looks at signatures.
+//! contents; with keys it is believed where they signed it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign_recording::v1::manifest::Payload as _;
 use countersign_recording::v1::names::day;
 use countersign_recording::v1::recording::Object;
-use countersign_recording::{DayDigest, IndexEntry, IndexRow, Journals, ObjectName, SessionId, TaskDigest, TaskId, TaskState, read_index};
+use countersign_recording::{
+    DayDigest, Hash, IndexEntry, IndexRow, Journals, ObjectName, SessionId, TaskDigest, TaskId, TaskState, read_index,
+};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::load::Archive;
@@ -61,7 +62,7 @@ impl Catalogue {
         days.retain(|day| first.as_ref().is_none_or(|first| day >= first) || newest.as_ref() == Some(day));
         let mut catalogue = Self::default();
         for object in present(archive, days.into_iter().map(|day| ObjectName::Day { day }.to_string()).collect()).await? {
-            catalogue.days.extend(DayDigest::unverified(&object.bytes).ok());
+            catalogue.days.extend(archive.believed(&object, |said: &DayDigest| ObjectName::Day { day: said.day.clone() }));
         }
         let mut covered = BTreeMap::new();
         for seen in catalogue.days.iter().flat_map(|day| &day.tasks) {
@@ -84,7 +85,8 @@ impl Catalogue {
             let after = first.checked_sub(1).map(|number| ObjectName::Digest { task, number }.to_string()).unwrap_or_default();
             let keys = store.keys_after(&format!("digests/{task}/"), &after).await?;
             let objects = store.get_all(keys.into_iter().filter(|key| key.ends_with(".json")).collect()).await?;
-            let digests: Vec<TaskDigest> = objects.iter().filter_map(|object| TaskDigest::unverified(&object.bytes).ok()).collect();
+            let place = |said: &TaskDigest| ObjectName::Digest { task: said.task, number: said.number };
+            let digests: Vec<TaskDigest> = objects.iter().filter_map(|object| archive.believed(object, place)).collect();
             if digests.last().is_some_and(|digest| digest.last) {
                 catalogue.over.insert(task);
             }
@@ -126,11 +128,14 @@ impl Catalogue {
         wanted: impl Fn(i64) -> bool,
         mut row: impl FnMut(IndexRow),
     ) -> anyhow::Result<()> {
-        let keys: Vec<String> = self.entries(since_us, until_us).map(|entry| entry.key.clone()).collect();
-        let mut objects = futures_util::stream::iter(keys)
-            .map(|key| async move { archive.store.get(&key).await.map(|object| (key, object)) })
+        let entries: Vec<(String, Hash)> = self.entries(since_us, until_us).map(|entry| (entry.key.clone(), entry.sha256)).collect();
+        let mut objects = futures_util::stream::iter(entries)
+            .map(|(key, sha256)| async move { archive.store.get(&key).await.map(|object| (key, sha256, object)) })
             .buffered(PARALLEL);
-        while let Some((key, object)) = objects.try_next().await? {
+        while let Some((key, sha256, object)) = objects.try_next().await? {
+            if archive.has_keys() && Hash::of(&object) != sha256 {
+                anyhow::bail!("{key}: not the index that its signed digest names; verify --all says what was changed");
+            }
             read_index(&object, &archive.limits, &wanted, &mut row).map_err(|error| anyhow::anyhow!("{key}: {error}"))?;
         }
         Ok(())

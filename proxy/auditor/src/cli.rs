@@ -15,7 +15,7 @@ use crate::evidence::{self, Order};
 use crate::export::{self, Format};
 use crate::keys::TrustedKeys;
 use crate::list::{self, Filter};
-use crate::load::Archive;
+use crate::load::{Archive, Doubts};
 use crate::opening::OpeningKeys;
 use crate::reconcile::{self, Sources};
 use crate::replay::{self, NoKeys, Pace, Terminal};
@@ -245,6 +245,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<Ex
         return check_evidence(folder, public_key, out);
     }
     let archive = archive(&arguments).await?;
+    let shows = !matches!(arguments.command, Command::Evidence { .. } | Command::Hold { .. } | Command::Seal { .. });
     match arguments.command {
         Command::CheckEvidence { .. } => {}
         Command::Evidence { since, until, out: folder, seed, samples, try_deletion, signer } => {
@@ -319,7 +320,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<Ex
             } else {
                 reconcile::write(&outcome, out)?;
             }
-            return Ok(ExitCode::from(u8::from(!outcome.bypasses.is_empty())));
+            return Ok(ExitCode::from(u8::from(!outcome.is_clean())));
         }
         Command::Hold { ids, off } => hold::hold(&archive, &ids, !off, out).await?,
         Command::Seal { ids, signer } => {
@@ -337,7 +338,18 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<Ex
             writeln!(out, "wrote {} ({} bytes)", file.display(), bytes.len())?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if shows { doubted(&archive) } else { ExitCode::SUCCESS })
+}
+
+/// Says on standard error what was met and is not what the keys vouch for.
+fn doubted(archive: &Archive) -> ExitCode {
+    let doubts = archive.doubts.lines();
+    let mut stderr = std::io::stderr().lock();
+    for line in &doubts {
+        // Nothing is left to be told where that cannot be written.
+        let _ = writeln!(stderr, "NOT PROVED {}", crate::text::visible(line, false));
+    }
+    if doubts.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 /// Prints what was sealed.
@@ -398,7 +410,15 @@ async fn archive(arguments: &Arguments) -> anyhow::Result<Archive> {
     let now_us = i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000)?;
     let silence_us = i64::from(arguments.source.silence).saturating_mul(60_000_000);
     let opener = arguments.source.opening.read().await?;
-    Ok(Archive { store: Store::open(address).await, keys, opener, limits: Limits::default(), now_us, silence_us })
+    Ok(Archive {
+        store: Store::open(address).await,
+        keys,
+        opener,
+        limits: Limits::default(),
+        now_us,
+        silence_us,
+        doubts: Doubts::default(),
+    })
 }
 
 fn time_us(text: &str) -> Result<i64, String> {

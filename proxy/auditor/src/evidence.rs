@@ -25,7 +25,7 @@ use crate::text::timestamp;
 use crate::verify::{self, SessionReport, VerifyReport};
 
 pub use collect::{Collection, Denied, Exception, Held, PolicyUse};
-pub use controls::{CONTROLS, Control};
+pub use controls::{CONTROLS, Control, SOURCES};
 
 /// Name of the signed list of files.
 const PACKAGE: &str = "package.json";

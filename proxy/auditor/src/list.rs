@@ -7,11 +7,11 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use countersign_recording::v1::manifest::Seal;
 use countersign_recording::v1::names::day;
-use countersign_recording::{IndexRow, Journals, Manifest, SessionId, Summary};
+use countersign_recording::{IndexRow, Journals, Manifest, ObjectName, SessionId, Summary};
 use serde::Serialize;
 
 use crate::catalogue::{Catalogue, Unindexed};
-use crate::load::{Archive, stated};
+use crate::load::Archive;
 use crate::reviews::{self, BrokenGlass};
 use crate::text;
 
@@ -148,7 +148,7 @@ pub async fn rows(archive: &Archive, filter: &Filter) -> anyhow::Result<Vec<Row>
             continue;
         }
         let session = archive.assemble(id, archive.find(id).await?, &journals).await?;
-        let row = match stated_manifest(archive, &session.keys).await? {
+        let row = match stated_manifest(archive, id, &session.keys).await? {
             Some(manifest) => Row::sealed(manifest),
             None => {
                 let mut summary = Summary::default();
@@ -201,9 +201,12 @@ async fn sealed_lately(archive: &Archive, catalogue: &Catalogue, filter: &Filter
         .collect())
 }
 
-async fn stated_manifest(archive: &Archive, keys: &[String]) -> anyhow::Result<Option<Manifest>> {
+/// The manifest of a session; with keys only one that they signed, for this session.
+async fn stated_manifest(archive: &Archive, session: SessionId, keys: &[String]) -> anyhow::Result<Option<Manifest>> {
     let manifest: Vec<String> = keys.iter().filter(|key| key.ends_with("/manifest.json")).cloned().collect();
-    Ok(stated(&archive.store.get_all(manifest).await?))
+    let objects = archive.store.get_all(manifest).await?;
+    let place = |said: &Manifest| ObjectName::Manifest { day: day(said.started_us), session: said.session };
+    Ok(objects.iter().filter_map(|object| archive.believed(object, place)).find(|said: &Manifest| said.session == session))
 }
 
 impl Filter {

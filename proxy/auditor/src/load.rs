@@ -1,8 +1,9 @@
 //! Finding recordings in a store and putting them together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
-use countersign_recording::v1::manifest::Payload as _;
+use countersign_recording::v1::manifest::Payload;
 use countersign_recording::v1::names::day;
 use countersign_recording::v1::recording::Object;
 use countersign_recording::{
@@ -32,6 +33,8 @@ pub struct Session {
     pub manifest: Option<(String, Hash)>,
     /// Whether its task is known to be gone.
     pub orphan: bool,
+    /// Whether there were keys to check signatures with.
+    pub checked: bool,
 }
 
 /// How an event is sealed.
@@ -69,6 +72,26 @@ pub struct Archive {
     pub now_us: i64,
     /// A task that wrote nothing for so long is taken to be gone, microseconds.
     pub silence_us: i64,
+    /// What was met on the way and is not what its keys vouch for.
+    pub doubts: Doubts,
+}
+
+/// Objects that are not what trusted keys signed. Whoever can write to a store can put something new in the place of anything; what is
+/// signed and lies below is still there.
+#[derive(Debug, Default)]
+pub struct Doubts(Mutex<BTreeSet<String>>);
+
+impl Doubts {
+    /// Notes one, as a line for people.
+    pub fn add(&self, line: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(line);
+    }
+
+    /// Those noted.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
 }
 
 impl Archive {
@@ -76,6 +99,20 @@ impl Archive {
     #[must_use]
     pub fn has_keys(&self) -> bool {
         self.keys.recording.ids().next().is_some()
+    }
+
+    /// What an object says: with keys only if one of them signed it, and it lies where it belongs.
+    pub(crate) fn believed<T: Payload>(&self, object: &Object, place: impl Fn(&T) -> ObjectName) -> Option<T> {
+        if !self.has_keys() {
+            return T::unverified(&object.bytes).ok();
+        }
+        let why = match T::verified(&object.bytes, &self.keys.recording) {
+            Ok((said, _)) if place(&said).to_string() == object.key => return Some(said),
+            Ok(_) => "not in its place".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.doubts.add(format!("{}: {why}", object.key));
+        None
     }
 
     /// Keys of all sessions, by session; with days given (`yyyy/mm/dd`) only of sessions that began on them.
@@ -143,7 +180,11 @@ impl Archive {
         let orphan = !report.sealed && self.task_is_gone(id, journals);
         let manifest = objects.iter().find(|object| object.key.ends_with("/manifest.json"));
         let manifest = manifest.map(|object| (object.key.clone(), Hash::of(&object.bytes)));
-        Ok(Session { id, report, events, sealed, stated: stated(&objects), manifest, keys, orphan })
+        let checked = self.has_keys();
+        if let (true, Some(finding)) = (checked, report.findings.first()) {
+            self.doubts.add(format!("session {id}: {finding}"));
+        }
+        Ok(Session { id, report, events, sealed, stated: stated(&objects), manifest, keys, orphan, checked })
     }
 
     /// Puts in place of each sealed event what it shows, or says when it is opened.

@@ -76,6 +76,19 @@ pub struct Reconciled {
     pub statements: u64,
     /// What no recording has.
     pub bypasses: Vec<Bypass>,
+    /// Whether recordings were held against keys.
+    pub checked: bool,
+    /// Recordings that are not what those keys signed, which count for nothing here: whoever goes around the gateway and can write to the
+    /// store could have made them.
+    pub unproved: Vec<String>,
+}
+
+impl Reconciled {
+    /// Whether everything in the log is in a recording, and every recording counts.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.bypasses.is_empty() && self.unproved.is_empty()
+    }
 }
 
 /// A recorded session.
@@ -111,7 +124,7 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
     if sources.roles.is_empty() {
         bail!("--role is missing: which roles does only the gateway use?");
     }
-    let mut outcome = Reconciled::default();
+    let mut outcome = Reconciled { checked: archive.has_keys(), ..Reconciled::default() };
     // A session that began earlier may still speak in the time.
     let filter = Filter { since_us: since_us.map(|since| since.saturating_sub(86_400_000_000)), until_us, ..Filter::default() };
     let mut recorded: BTreeMap<u32, Vec<Recorded>> = BTreeMap::new();
@@ -119,6 +132,10 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
     for row in list::rows(archive, &filter).await? {
         let id: SessionId = row.session.parse()?;
         let (session, _) = archive.load(id, false).await?;
+        if let (true, Some(finding)) = (session.checked, session.report.findings.first()) {
+            outcome.unproved.push(format!("{id}: {finding}"));
+            continue;
+        }
         let mut one = Recorded {
             started_us: row.started_us,
             ended_us: row.started_us,
@@ -344,6 +361,12 @@ pub fn write(outcome: &Reconciled, out: &mut dyn Write) -> std::io::Result<()> {
             line(&bypass.application),
             line(&bypass.what)
         )?;
+    }
+    for line in &outcome.unproved {
+        writeln!(out, "UNPROVED   recording {}", visible(line, false))?;
+    }
+    if !outcome.checked {
+        writeln!(out, "note       recordings were taken as they stand: give --keys, or whoever can write to the store can make some up")?;
     }
     writeln!(
         out,

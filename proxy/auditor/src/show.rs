@@ -61,7 +61,10 @@ pub fn opened(session: &Session, out: &mut dyn Write) -> std::io::Result<()> {
 /// Says what is wrong with what was just shown.
 pub(crate) fn problems(session: &Session, out: &mut dyn Write) -> std::io::Result<()> {
     // Without keys, every signature is by an unknown one: `verify` is for that.
-    let damage = session.report.findings.iter().filter(|finding| !matches!(finding.problem, countersign_recording::Problem::Manifest(_)));
+    let told = |finding: &&countersign_recording::Finding| {
+        session.checked || !matches!(finding.problem, countersign_recording::Problem::Manifest(_))
+    };
+    let damage = session.report.findings.iter().filter(told);
     for finding in damage {
         writeln!(out, "DAMAGED: {}", visible(&finding.to_string(), false))?;
     }

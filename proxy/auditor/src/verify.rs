@@ -2,6 +2,7 @@
 //! exactly this; did anything run without leave; is the store bound to keep it.
 
 mod approvals;
+mod beside;
 mod report;
 
 use std::collections::BTreeMap;
@@ -64,10 +65,12 @@ pub async fn all_since(archive: &Archive, anchor: Option<&Anchor>) -> anyhow::Re
     ids.dedup();
     let mut grants = BTreeMap::new();
     let mut manifests = BTreeMap::new();
+    let mut broken = Vec::new();
     for id in ids {
         let session = archive.assemble(id, stored.get(&id).cloned().unwrap_or_default(), &journals).await?;
         let one = one(archive, &session, &mut grants).await?;
         manifests.extend(session.manifest.clone());
+        broken.extend(crate::reviews::of(archive, &session).await?);
         report.push(if session.orphan && one.result == Result::Open {
             one.unproved("its task is gone and nobody has sealed it yet")
         } else {
@@ -81,7 +84,8 @@ pub async fn all_since(archive: &Archive, anchor: Option<&Anchor>) -> anyhow::Re
     }
     report.found(digests.findings().iter().chain(&digests.sessions(|key| manifests.get(key).copied())));
     report.digests(&digests, &manifests);
-    for folder in ["journal/", "digests/", "index/"] {
+    beside::check(archive, &broken, &mut report).await?;
+    for folder in ["journal/", "digests/", "index/", "grants/", "reviews/"] {
         for alteration in archive.store.alterations(folder).await? {
             report.store_findings.push(Failure { object: Some(alteration.key), event: None, problem: alteration.what });
         }

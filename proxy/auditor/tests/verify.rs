@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use countersign_audit::verify::{self, Result as Verified, VerifyReport};
 use countersign_recording::v1::event::Verdict;
+use countersign_recording::v1::manifest::Payload as _;
 use countersign_recording::v1::object::Journal;
 use countersign_recording::{Event, Limits, Object, SigningKey};
 use support::{HELD, approval, archive, decision_key, events, id, objects, recording_key, request, request_id, sign, write};
@@ -244,7 +245,112 @@ async fn a_grant_used_in_two_sessions_is_found() {
     write(folder.path(), &second);
     let report = all(folder.path()).await;
     assert!(failures(&report).contains(&format!("grant of request {} was used before", request_id())), "{}", failures(&report));
+    assert!(failures(&report).contains(&format!("grants/{}/2.json: missing", request_id())), "{}", failures(&report));
     assert_eq!(report.failed, 1);
+}
+
+/// Marks of used grants lie beside the recordings, in clear and unsigned; what recordings say holds them.
+#[tokio::test]
+async fn every_tampering_with_marks_and_reviews_is_named() {
+    fn grants(folder: &Path) -> PathBuf {
+        folder.join("store/grants").join(request_id().as_str())
+    }
+    fn change(folder: &Path, from: &str, to: &str) {
+        let path = grants(folder).join("1.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    }
+    let digest = support::digest(HELD).to_hex();
+    let cases: [(&str, &dyn Fn(&Path), &str); 9] = [
+        ("removed", &|f| std::fs::remove_file(grants(f).join("1.json")).unwrap(), "/1.json: missing: request"),
+        ("all removed", &|f| std::fs::remove_dir_all(f.join("store/grants")).unwrap(), "/1.json: missing: request"),
+        (
+            "moved to another run",
+            &|f| std::fs::rename(grants(f).join("1.json"), grants(f).join("2.json")).unwrap(),
+            "/2.json: not the mark that its name says",
+        ),
+        (
+            "duplicated",
+            &|f| {
+                std::fs::copy(grants(f).join("1.json"), grants(f).join("2.json")).unwrap();
+            },
+            "/2.json: not the mark that its name says",
+        ),
+        (
+            "moved to another request",
+            &|f| {
+                std::fs::create_dir_all(f.join("store/grants/another")).unwrap();
+                std::fs::rename(grants(f).join("1.json"), f.join("store/grants/another/1.json")).unwrap();
+            },
+            "grants/another/1.json: not the mark that its name says",
+        ),
+        ("emptied", &|f| std::fs::write(grants(f).join("1.json"), b"").unwrap(), "/1.json: not the mark that its name says"),
+        ("another digest", &|f| change(f, &digest, &"0".repeat(64)), "/1.json: its digest is not that of the statement"),
+        ("a denial in its place", &|f| change(f, "used_by", "denied_by"), "/1.json: missing: request"),
+        (
+            "a review of nothing",
+            &|f| {
+                std::fs::create_dir_all(f.join("store/reviews")).unwrap();
+                std::fs::write(f.join("store/reviews/x.json"), b"{}").unwrap();
+            },
+            "reviews/x.json: a review of nothing",
+        ),
+    ];
+    for (what, tamper, expected) in cases {
+        let folder = stored(&events(id(1), ""));
+        assert_eq!(all(folder.path()).await.exit_status(), 0);
+        tamper(folder.path());
+        let report = all(folder.path()).await;
+        assert_eq!(report.exit_status(), 1, "{what}");
+        assert!(failures(&report).contains(expected), "{what}: {}", failures(&report));
+    }
+}
+
+/// Whoever can write to the store can put anything in the place of anything: with keys nothing of it is believed.
+#[tokio::test]
+async fn what_is_forged_hides_nothing_from_lists_and_is_told() {
+    let folder = stored(&events(id(1), ""));
+    let store = folder.path().join("store");
+    let listed = async || {
+        let archive = archive(folder.path()).await;
+        let rows = countersign_audit::list::rows(&archive, &countersign_audit::list::Filter::default()).await.unwrap();
+        (rows.iter().map(|row| (row.session.clone(), row.principal.clone())).collect::<Vec<_>>(), archive.doubts.lines().join("\n"))
+    };
+    let (before, doubts) = listed().await;
+    assert_eq!((before.len(), doubts.as_str()), (1, ""));
+    let principal = before.first().unwrap().1.clone();
+    // A day far ahead that every task would be older than.
+    let forged = SigningKey::from_random(&[99; 32]).unwrap();
+    let day = countersign_recording::DayDigest {
+        kind: "countersign-day".into(),
+        version: 1,
+        environment: "test".into(),
+        day: "9999/12/31".into(),
+        previous: None,
+        made_by: countersign_recording::TaskId(uuid::Uuid::from_bytes([1; 16])),
+        made_us: i64::MAX,
+        tasks: Vec::new(),
+        index: Vec::new(),
+    };
+    let path = store.join("index/9999/12/31/day.json");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, day.unsigned(forged.id()).unwrap().sign(&forged).unwrap()).unwrap();
+    let (rows, doubts) = listed().await;
+    assert_eq!(rows, before);
+    assert!(doubts.contains("index/9999/12/31/day.json: "), "{doubts}");
+    // A manifest that says somebody else was there.
+    let mut other = countersign_audit::load::stated(&objects(id(1), &events(id(1), ""), &recording_key())).unwrap();
+    other.summary.subject = "somebody else".into();
+    other.summary.email = None;
+    std::fs::write(manifest(folder.path()), other.unsigned(forged.id()).unwrap().sign(&forged).unwrap()).unwrap();
+    let (rows, doubts) = listed().await;
+    assert_eq!(rows.first().unwrap().1, principal);
+    assert!(doubts.contains("manifest.json: "), "{doubts}");
+    let (session, _) = archive(folder.path()).await.load(id(1), false).await.unwrap();
+    let mut shown = Vec::new();
+    countersign_audit::show::show(&session, &mut shown).unwrap();
+    assert!(String::from_utf8(shown).unwrap().contains("DAMAGED"));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! [`LONGEST`] bytes, so that time is linear in the length. Before that pass a cheaper one counts digits and looks for an `@`: most values
 //! have too few of either to hold anything. A policy's own patterns are regular expressions of bounded length, for the same reason.
 
+mod names;
 mod numbers;
 mod own;
 mod redact;
@@ -93,6 +94,8 @@ pub struct Found {
 #[derive(Debug, Clone)]
 pub struct Detectors {
     kinds: u8,
+    /// Kinds that the name of the column says its values are.
+    said: u8,
     own: Option<Arc<own::Patterns>>,
 }
 
@@ -106,7 +109,7 @@ impl Detectors {
     /// Some of those that are built in.
     #[must_use]
     pub fn of(kinds: &[Kind]) -> Self {
-        Self { kinds: kinds.iter().fold(0, |bits, kind| bits | kind.bit()) & !Kind::Own(0).bit(), own: None }
+        Self { kinds: kinds.iter().fold(0, |bits, kind| bits | kind.bit()) & !Kind::Own(0).bit(), said: 0, own: None }
     }
 
     /// The same with patterns of the policy's own.
@@ -118,6 +121,49 @@ impl Detectors {
             self.own = Some(Arc::new(own::Patterns::new(patterns)?));
         }
         Ok(self)
+    }
+
+    /// The same for the values of a column with one of these names: `ssn` says what nine digits are as the word before them would.
+    #[must_use]
+    pub fn for_column(&self, names: &[&str]) -> Self {
+        let said = names.iter().fold(0, |bits, name| bits | names::kinds(name).iter().fold(0, |bits, kind| bits | kind.bit()));
+        Self { said: said & self.kinds, ..self.clone() }
+    }
+
+    /// Whether the column's name says that its values are of that kind.
+    const fn says(&self, kind: Kind) -> bool {
+        self.said & kind.bit() != 0
+    }
+
+    /// Whether a column's name says anything.
+    pub(crate) const fn says_any(&self) -> bool {
+        self.said != 0
+    }
+
+    /// What a number in a column of numbers is; its digits in ASCII, without sign and leading zeros. A card's has a check digit, for the rest
+    /// the column's name has to speak: numbers that count things are not to change.
+    pub(crate) fn number(&self, digits: &[u8]) -> Option<Kind> {
+        let nine = || numbers::padded(digits);
+        let card = self.wants(Kind::Card) && numbers::is_card(digits);
+        let found = |kind| match kind {
+            Kind::Ssn => nine().is_some_and(|digits| numbers::is_ssn(&digits)),
+            Kind::Routing => nine().is_some_and(|digits| numbers::is_routing(&digits)),
+            Kind::Account => (6..=17).contains(&digits.len()),
+            Kind::Phone => numbers::is_phone(digits),
+            _ => false,
+        };
+        let said = [Kind::Ssn, Kind::Routing, Kind::Account, Kind::Phone];
+        if card { Some(Kind::Card) } else { said.into_iter().find(|kind| self.says(*kind) && found(*kind)) }
+    }
+
+    /// Whether any number could be one of those.
+    pub(crate) const fn wants_numbers(&self) -> bool {
+        self.wants(Kind::Card) || self.says_any()
+    }
+
+    /// Appends the digits of such a number with all but the last few hidden, as many as they were: `1000000000001111`.
+    pub(crate) fn hide_number(&self, kind: Kind, digits: &[u8], out: &mut BytesMut) {
+        redact::hide_number(digits, self.shown(kind).unwrap_or_default(), out);
     }
 
     /// Whether there is none.
@@ -145,12 +191,25 @@ impl Detectors {
         }
         if value.contains(&b'\\') {
             found.extend(words::hexadecimal(value).filter_map(|(range, bytes)| {
-                let kind = self.scan(&bytes).first()?.kind;
+                let kind = self.first_in_hexadecimal(&bytes)?;
                 Some(Found { kind, range })
             }));
             own::join(&mut found);
         }
         found
+    }
+
+    /// What is first in bytes that a text has in hexadecimal; in what is no text only what does not stand there by chance.
+    fn first_in_hexadecimal(&self, bytes: &[u8]) -> Option<Kind> {
+        if bytes.iter().all(|byte| (*byte >= b' ' || byte.is_ascii_whitespace()) && *byte != b'\\') {
+            return self.scan(bytes).first().map(|found| found.kind);
+        }
+        let mut first = None;
+        self.each(bytes, |hit| {
+            first = is_sure(&hit, bytes).then_some(hit.kind);
+            first.is_none()
+        });
+        first
     }
 
     /// Whether anything is in a value.
@@ -162,7 +221,7 @@ impl Detectors {
             false
         });
         any || self.own.as_ref().is_some_and(|own| own.is_match(value))
-            || (value.contains(&b'\\') && words::hexadecimal(value).any(|(_, bytes)| self.finds(&bytes)))
+            || (value.contains(&b'\\') && words::hexadecimal(value).any(|(_, bytes)| self.first_in_hexadecimal(&bytes).is_some()))
     }
 
     /// Appends the value to `out` with what was found hidden, and says how much that was. Length and layout stay, as do the last four
@@ -176,6 +235,29 @@ impl Detectors {
         let found = self.scan(value);
         redact::hide_all(form, value, &found, |kind| self.shown(kind), out);
         found.len()
+    }
+
+    /// The same for bytes that are no text: only what does not stand there by chance.
+    pub(crate) fn redact_bytes(&self, value: &[u8], out: &mut BytesMut) -> usize {
+        let mut found = Vec::new();
+        self.each(value, |hit| {
+            if is_sure(&hit, value) {
+                found.push(hit);
+            }
+            true
+        });
+        redact::hide_all(Form::Text, value, &found, |kind| self.shown(kind), out);
+        found.len()
+    }
+
+    /// Whether [`Self::redact_bytes`] changes anything.
+    pub(crate) fn finds_in_bytes(&self, value: &[u8]) -> bool {
+        let mut any = false;
+        self.each(value, |hit| {
+            any = is_sure(&hit, value);
+            !any
+        });
+        any
     }
 
     /// How many characters at the end stay; `None` for an address.
@@ -238,16 +320,25 @@ impl Detectors {
     fn first(&self, kinds: &[Kind], value: &[u8], at: usize) -> Option<(Kind, Range<usize>)> {
         kinds.iter().filter(|kind| self.wants(**kind)).find_map(|kind| {
             let end = match kind {
-                Kind::Ssn => numbers::ssn(value, at),
+                Kind::Ssn => numbers::ssn(value, at, self.says(Kind::Ssn)),
                 Kind::Card => numbers::card(value, at),
-                Kind::Phone => numbers::phone(value, at),
+                Kind::Phone => numbers::phone(value, at, self.says(Kind::Phone)),
                 Kind::Routing => numbers::routing(value, at),
-                Kind::Account => numbers::account(value, at),
+                Kind::Account => numbers::account(value, at, self.says(Kind::Account)),
                 Kind::Iban => words::iban(value, at),
                 Kind::Email | Kind::Own(_) => None,
             }?;
             Some((*kind, at..end))
         })
+    }
+}
+
+/// Whether something found in bytes that are no text is more than chance: a check digit, or hyphens in their places.
+fn is_sure(hit: &Found, value: &[u8]) -> bool {
+    match hit.kind {
+        Kind::Card | Kind::Iban => true,
+        Kind::Ssn => value.get(hit.range.clone()).is_some_and(|found| found.contains(&b'-')),
+        _ => false,
     }
 }
 

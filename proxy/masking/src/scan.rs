@@ -1,18 +1,26 @@
 //! Detectors over one value in one wire format: what part of it is text, and how a finding is hidden so that the value stays one of its
 //! type.
 //!
-//! Numbers, dates, UUIDs and the like are not looked at: nothing could stand in their place, and their digits mean nothing. A policy names
-//! such columns under its masks.
+//! Of numbers (`numeric`) whole ones are looked at. Dates, UUIDs, addresses and the like are not: their digits mean nothing. A policy names such
+//! columns under its masks.
 
 use bytes::{BufMut as _, BytesMut};
 
 use crate::detect::{Detectors, Form};
 use crate::types::array_element;
 
+mod numeric;
+
+use numeric::Number;
+
 /// Nesting of arrays and composites that is followed; deeper ones are looked at as plain bytes.
 const DEEPEST: usize = 6;
 /// First OID of types that do not come with the server.
 const FIRST_USER_OID: u32 = 16384;
+/// `pg_type.oid` of text.
+const TEXT: u32 = 25;
+/// That of money, whose text no other digits could stand in.
+const MONEY: u32 = 790;
 
 /// Detectors bound to a result column. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -40,10 +48,28 @@ enum Shape {
     Record,
     /// A type in binary format whose layout is not known.
     Guess,
+    /// Text of a type that is not known, or of several.
+    Loose,
+    /// A number in binary format.
+    Number(Number),
+    /// Numbers in text, whatever stands between them.
+    Numbers,
+    /// A value of the type of that OID, in that format, that is replaced whole when a number in it is found.
+    Whole(u32, bool),
 }
 
-/// How a type is looked at; `None` when there is no text in it.
-fn shape(oid: u32, binary: bool) -> Option<Shape> {
+/// How a type is looked at; `None` when nothing in it could be found.
+fn shape(detectors: &Detectors, oid: u32, binary: bool) -> Option<Shape> {
+    let number = Number::of(oid).or(Number::of_range(oid).map(|(element, _)| element));
+    if let Some(number) = number.or(numeric::geometry(oid).map(|_| Number::Float8)) {
+        let one = Number::of(oid).filter(|number| *number != Number::Money || binary);
+        let shape = match one {
+            Some(number) if binary => Shape::Number(number),
+            Some(_) => Shape::Numbers,
+            None => Shape::Whole(oid, binary),
+        };
+        return number.can_hold(detectors).then_some(shape);
+    }
     Some(match oid {
         // text, varchar, bpchar, name, unknown, refcursor, cstring
         25 | 1043 | 1042 | 19 | 705 | 1790 | 2275 => Shape::Text,
@@ -72,29 +98,31 @@ fn shape(oid: u32, binary: bool) -> Option<Shape> {
             if binary {
                 Shape::Record
             } else {
-                Shape::Text
+                Shape::Loose
             }
         }
         2287 | 2277 | 1263 => {
             if binary {
                 Shape::Array
             } else {
-                Shape::Text
+                Shape::Loose
             }
         }
         oid if oid >= FIRST_USER_OID => {
             if binary {
                 Shape::Guess
             } else {
-                Shape::Text
+                Shape::Loose
             }
         }
         oid => {
             let element = array_element(oid)?;
-            let inner = shape(element, binary)?;
+            let inner = shape(detectors, element, binary)?;
             match (binary, inner) {
                 (true, _) => Shape::Array,
                 (false, Shape::Json(_)) => Shape::Quoted,
+                (false, Shape::Numbers) => Shape::Numbers,
+                (false, Shape::Whole(..)) => Shape::Whole(oid, binary),
                 (false, _) => Shape::Text,
             }
         }
@@ -102,10 +130,10 @@ fn shape(oid: u32, binary: bool) -> Option<Shape> {
 }
 
 impl ValueScanner {
-    /// Detectors for values of a type; `None` when there is no text in them.
+    /// Detectors for values of a type; `None` when nothing in them could be found.
     #[must_use]
     pub fn new(detectors: &Detectors, type_oid: u32, binary: bool) -> Option<Self> {
-        shape(type_oid, binary).map(|shape| Self { detectors: detectors.clone(), shape })
+        shape(detectors, type_oid, binary).map(|shape| Self { detectors: detectors.clone(), shape })
     }
 
     /// Detectors for values whose type is not known, in text format.
@@ -121,10 +149,39 @@ impl ValueScanner {
             // Structure only ever splits what is looked at, so that nothing in the bytes as they stand mostly means nothing at all; a
             // length that looks like a digit may hide the start of a number, so parts are looked at by themselves.
             Shape::Array | Shape::Record | Shape::Guess => self.parts(self.shape, value, &mut BytesMut::new(), 0) > 0,
-            Shape::Hex => unhex(value).is_some_and(|bytes| is_text(&bytes) && self.detectors.finds(&bytes)),
-            Shape::Bytes => self.detectors.finds(value) && is_text(value),
-            Shape::Text | Shape::Quoted => self.detectors.finds(value),
+            Shape::Hex => match unhex(value) {
+                Some(bytes) => self.bytes_find(&bytes),
+                None => self.detectors.finds(value),
+            },
+            Shape::Bytes => self.bytes_find(value),
+            Shape::Text | Shape::Quoted | Shape::Loose => self.detectors.finds(value),
+            Shape::Number(number) => number.is_found(&self.detectors, value),
+            Shape::Numbers => numeric::is_found_in_text(&self.detectors, value),
+            Shape::Whole(oid, binary) => self.is_whole_found(oid, binary, value),
             Shape::Json(skip) => self.detectors.finds(value.get(skip..).unwrap_or_default()),
+        }
+    }
+
+    fn bytes_find(&self, bytes: &[u8]) -> bool {
+        if is_text(bytes) { self.detectors.finds(bytes) } else { self.detectors.finds_in_bytes(bytes) }
+    }
+
+    fn redact_bytes(&self, bytes: &[u8], out: &mut BytesMut) -> usize {
+        if is_text(bytes) { self.detectors.redact_as(Form::Text, bytes, out) } else { self.detectors.redact_bytes(bytes, out) }
+    }
+
+    fn is_whole_found(&self, oid: u32, binary: bool, value: &[u8]) -> bool {
+        let detectors = &self.detectors;
+        match (binary, numeric::geometry(oid), Number::of_range(oid)) {
+            (true, Some(skip), _) => numeric::is_found_in_geometry(detectors, skip, value),
+            (true, None, Some((element, false))) => numeric::is_found_in_range(detectors, element, value),
+            (true, None, Some((element, true))) => numeric::is_found_in_multirange(detectors, element, value),
+            _ if oid == MONEY => numeric::is_found_in_money(detectors, value),
+            // In an array of them each has quotes of its own.
+            _ if array_element(oid) == Some(MONEY) => {
+                value.split(|byte| *byte == b'"').any(|part| numeric::is_found_in_money(detectors, part))
+            }
+            _ => numeric::is_found_in_text(detectors, value),
         }
     }
 
@@ -148,12 +205,11 @@ impl ValueScanner {
                 out.extend_from_slice(head);
                 self.detectors.redact_as(Form::Json, json, out)
             }
-            Shape::Bytes if is_text(value) => self.detectors.redact_as(Form::Text, value, out),
-            Shape::Bytes => clear(out),
-            Shape::Hex => match unhex(value).filter(|bytes| is_text(bytes)) {
+            Shape::Bytes => self.redact_bytes(value, out),
+            Shape::Hex => match unhex(value) {
                 Some(bytes) => {
                     let mut hidden = BytesMut::new();
-                    let hits = self.detectors.redact_as(Form::Text, &bytes, &mut hidden);
+                    let hits = self.redact_bytes(&bytes, &mut hidden);
                     if hits == 0 {
                         return clear(out);
                     }
@@ -161,8 +217,22 @@ impl ValueScanner {
                     crate::secret::hex(&hidden, out);
                     hits
                 }
+                // bytea_output = escape
+                None => self.detectors.redact_as(Form::Text, value, out),
+            },
+            Shape::Loose => self.detectors.redact_as(Form::Loose, value, out),
+            Shape::Numbers => numeric::redact_text(&self.detectors, value, out),
+            Shape::Number(number) => match number.hide(&self.detectors, value, out) {
+                Some(()) => 1,
                 None => clear(out),
             },
+            Shape::Whole(oid, binary) => {
+                if !self.is_whole_found(oid, binary, value) {
+                    return clear(out);
+                }
+                numeric::nothing(oid, binary, out);
+                1
+            }
             Shape::Array => match self.array(value, out, depth) {
                 Some(hits) => hits,
                 None => {
@@ -181,11 +251,14 @@ impl ValueScanner {
                 if is_text(value) {
                     return self.detectors.redact_as(Form::Text, value, out);
                 }
-                for attempt in [Self::record, Self::array] {
+                for attempt in [Self::record, Self::array, Self::pairs] {
                     if let Some(hits) = attempt(self, value, out, depth) {
                         return hits;
                     }
                     out.truncate(start);
+                }
+                if let Some(number) = numeric::guess(&self.detectors, value) {
+                    return self.parts(Shape::Number(number), value, out, depth);
                 }
                 self.detectors.redact_as(Form::Text, value, out)
             }
@@ -233,6 +306,22 @@ impl ValueScanner {
         rest.is_empty().then_some(hits)
     }
 
+    /// `hstore_send` in contrib/hstore/hstore_io.c: count, then each key and each value with its length.
+    fn pairs(&self, value: &[u8], out: &mut BytesMut, depth: usize) -> Option<usize> {
+        let (count, mut rest) = int4(value)?;
+        if !(1..=1_000_000).contains(&count) {
+            return None;
+        }
+        out.put_i32(count);
+        let mut hits = 0_usize;
+        for _ in 0..count {
+            for _ in 0..2 {
+                rest = self.field(TEXT, rest, out, depth, &mut hits)?;
+            }
+        }
+        rest.is_empty().then_some(hits)
+    }
+
     fn field<'v>(&self, oid: u32, value: &'v [u8], out: &mut BytesMut, depth: usize, hits: &mut usize) -> Option<&'v [u8]> {
         let (length, rest) = int4(value)?;
         let at = out.len();
@@ -241,7 +330,7 @@ impl ValueScanner {
             return Some(rest);
         }
         let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-        match shape(oid, true) {
+        match shape(&self.detectors, oid, true) {
             Some(shape) => *hits = hits.saturating_add(self.parts(shape, value, out, depth.saturating_add(1))),
             None => out.extend_from_slice(value),
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pg_query::Node;
 
-use crate::decision::{CopyOut, Effect, Lasts};
+use crate::decision::{CopyOut, Effect, Lasts, Written};
 use crate::facts::{RelationName, SessionAction};
 use crate::masks::Protection;
 use crate::state::{SearchPath, SessionState};
@@ -217,6 +217,8 @@ struct Walk<'a> {
     queries: usize,
     kind: StatementKind,
     notes: Vec<String>,
+    /// Texts that EXECUTE or FETCH may stand for.
+    executes: Vec<String>,
     reads: BTreeMap<u32, Reach>,
     writes: BTreeMap<u32, Reach>,
     unresolved: BTreeSet<RelationName>,
@@ -293,6 +295,7 @@ impl<'a> Walk<'a> {
             queries: 0,
             kind: StatementKind::Empty,
             notes: Vec::new(),
+            executes: Vec::new(),
             reads: BTreeMap::new(),
             writes: BTreeMap::new(),
             unresolved: BTreeSet::new(),
@@ -390,6 +393,11 @@ fn strings(nodes: &[Node]) -> Option<Vec<&str>> {
             _ => None,
         })
         .collect()
+}
+
+/// To be given its text by whoever has it ([`crate::decide`]).
+fn unwritten(node: Arc<Node>) -> Written {
+    Written { node, text: "".into() }
 }
 
 fn arc(node: &Node) -> Arc<Node> {

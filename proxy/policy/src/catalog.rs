@@ -109,6 +109,8 @@ pub(crate) struct Column {
     pub(crate) type_oid: u32,
     /// Tags in its comment: `pii` of the word `countersign:pii`.
     pub(crate) tags: Vec<String>,
+    /// Numbers of the columns that a generated one is made of.
+    pub(crate) generated_from: Vec<i16>,
 }
 
 /// A function that does not come with `pg_catalog`.

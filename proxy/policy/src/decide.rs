@@ -65,7 +65,8 @@ fn analyse(
     for (index, statement) in statements.iter().enumerate() {
         let state = own_state.as_ref().unwrap_or(request.state);
         let Some(node) = statement.stmt.as_deref() else { continue };
-        let analysis = analysis::statement(node, request.catalog, state, protection, request.parameter_types);
+        let mut analysis = analysis::statement(node, request.catalog, state, protection, request.parameter_types);
+        write(&mut analysis.effects, sql, statement);
         if !analysis.effects.is_empty() && index + 1 < statements.len() {
             let state = own_state.get_or_insert_with(|| request.state.clone());
             for effect in &analysis.effects {
@@ -96,6 +97,21 @@ fn analyse(
     analyses
 }
 
+/// Gives what is prepared or declared the text it was written with.
+fn write(effects: &mut [Effect], sql: &str, statement: &pg_query::protobuf::RawStmt) {
+    for effect in effects {
+        if let Effect::Prepare(_, written) | Effect::Declare(_, written) = effect {
+            let begin = usize::try_from(statement.stmt_location).unwrap_or(0);
+            let end = usize::try_from(statement.stmt_len)
+                .ok()
+                .filter(|length| *length > 0)
+                .map_or(sql.len(), |length| begin.saturating_add(length));
+            // Where the places do not fit, the whole text is shown.
+            written.text = sql.get(begin..end).unwrap_or(sql).trim().into();
+        }
+    }
+}
+
 /// Within one text a statement runs only after the ones before it worked, so the effects of SET are certain. Those of `set_config` are
 /// not (its row may not exist), and the caller does not settle texts with transaction control (ROLLBACK takes a SET back).
 fn settle(state: &mut crate::SessionState, effects: &[Effect]) {
@@ -117,6 +133,7 @@ fn facts(kind: StatementKind, notes: Vec<String>) -> StatementFacts {
         missing_where: false,
         limit: None,
         notes,
+        executes: Vec::new(),
         action: SessionAction::None,
     }
 }
@@ -216,6 +233,7 @@ fn strictest(known: Verdict, new: Verdict, first: bool) -> (Verdict, bool) {
                         on_hold: if a.on_hold == b.on_hold { a.on_hold } else { OnHold::Return },
                         runs: a.runs.min(b.runs),
                         step_up: a.step_up || b.step_up,
+                        estimate: a.estimate || b.estimate,
                         break_glass: if a.break_glass == b.break_glass { a.break_glass } else { None },
                     }),
                     replaced,
@@ -325,6 +343,7 @@ fn terms(hold: &Hold, why: &str) -> HoldTerms {
         on_hold: hold.on_hold,
         runs: hold.runs.max(1),
         step_up: hold.step_up,
+        estimate: hold.estimate,
         break_glass: hold.break_glass.as_ref().map(|break_glass| break_glass.terms.clone()),
     }
 }

@@ -82,7 +82,9 @@ impl Judgement {
     /// are made by the value of a literal.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        self.verdict == Verdict::Allow && !self.trace.by_literal
+        // What is prepared or declared runs later with the literals it was written with.
+        let written = |effect: &Effect| matches!(effect, Effect::Prepare(..) | Effect::Declare(..));
+        self.verdict == Verdict::Allow && !self.trace.by_literal && !self.trace.effects.iter().any(written)
     }
 }
 
@@ -156,6 +158,13 @@ pub(crate) enum Lasts {
     Perhaps,
 }
 
+/// A statement that runs later: what it is, and its text as it was sent.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Written {
+    pub(crate) node: Arc<Node>,
+    pub(crate) text: Arc<str>,
+}
+
 /// What a statement changes in the session state.
 #[derive(Debug, Clone)]
 pub(crate) enum Effect {
@@ -167,13 +176,17 @@ pub(crate) enum Effect {
         lasts: Lasts,
     },
     /// PREPARE.
-    Prepare(String, Arc<Node>),
+    Prepare(String, Written),
     /// DECLARE CURSOR.
-    Declare(String, Arc<Node>),
+    Declare(String, Written),
     /// Names of the session's own making may now mean something else.
     TemporaryObjects,
     /// Code whose inside is not followed ran: it may have made temporary relations.
     CodeRan,
+    /// A setting may have this value from here on, which the text gives it.
+    Setting(String, String),
+    /// Code ran that may have given any setting any value.
+    SettingsForeign,
     /// SET ROLE: `$user` may mean this from here on.
     Role(String),
     /// The catalog changes.
@@ -224,6 +237,9 @@ pub struct HoldTerms {
     /// Whether an approval takes a fresh sign-in.
     #[serde(default)]
     pub step_up: bool,
+    /// Whether reviewers are shown how many rows the server's planner expects.
+    #[serde(default)]
+    pub estimate: bool,
     /// Who may run it at once.
     #[serde(default)]
     pub break_glass: Option<BreakGlassTerms>,

@@ -105,6 +105,10 @@ pub struct StatementFacts {
     pub limit: Option<u64>,
     /// Why the class is what it is, for people.
     pub notes: Vec<String>,
+    /// EXECUTE and FETCH: the texts that the name may stand for, as they were prepared or declared. Not part of recordings' facts, where
+    /// they have statements of their own.
+    #[serde(skip)]
+    pub executes: Vec<String>,
     /// Protocol-relevant details the session machine must act on.
     pub action: SessionAction,
 }

@@ -1,7 +1,7 @@
 //! Which columns are masked for a principal, and the plan for one result.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use countersign_masking::detect::Detectors;
 use countersign_masking::{ColumnMask, ColumnPlan, CopyMasker, Mask as ValueMask, MaskKey, RowMasker, TimeUnit as Unit, ValueScanner};
@@ -41,14 +41,18 @@ impl<'a> Protection<'a> {
         self.detect.iter().any(|detect| !detect.detectors.is_empty())
     }
 
-    /// The detectors of a column; `None`: it has no origin.
-    fn detectors(&self, column: Option<(&Relation, &Column)>) -> Option<&'a Detectors> {
+    /// The detectors of a result column of that name and, where it has one, origin.
+    fn detectors(&self, name: &str, column: Option<(&Relation, &Column)>) -> Option<Detectors> {
         let excepted = |patterns: &[ColumnPattern]| {
             column
                 .is_some_and(|(relation, column)| patterns.iter().any(|pattern| pattern.is(&relation.schema, &relation.name, &column.name)))
         };
         let detect = self.detect.iter().find(|detect| !excepted(&detect.except))?;
-        (!detect.detectors.is_empty()).then_some(&detect.detectors)
+        let names: &[&str] = match &column {
+            Some((_, column)) => &[name, column.name.as_str()],
+            None => &[name],
+        };
+        (!detect.detectors.is_empty()).then(|| detect.detectors.for_column(names))
     }
 
     /// The principal that asks.
@@ -103,21 +107,11 @@ impl<'a> Protection<'a> {
         if let Some(mask) = self.named(relation, column) {
             return mask;
         }
-        let mut pending: Vec<(u32, bool, usize)> = vec![(oid, true, 0), (oid, false, 0)];
-        while let Some((oid, down, depth)) = pending.pop() {
-            let Some(relation) = self.catalog.relation(oid) else { continue };
-            let next = if down { &relation.children } else { &relation.parents };
-            for oid in next {
-                if let Some(kin) = self.catalog.relation(*oid)
-                    && let Some(column) = kin.column(&column.name)
-                    && let Some(Some(mask)) = self.named(kin, column)
-                {
-                    return Some(mask);
-                }
-                if depth < MOST_LEVELS {
-                    pending.push((*oid, down, depth + 1));
-                }
-            }
+        if let Some(mask) = self.named_by_kin(relation, &column.name) {
+            return Some(mask);
+        }
+        if self.is_generated_from_masked(relation, column) {
+            return Some(MaskKind::Full);
         }
         if matches!(relation.kind, 'v' | 'm') && !relation.is_system() {
             let index = usize::try_from(number.checked_sub(1)?).ok()?;
@@ -134,6 +128,46 @@ impl<'a> Protection<'a> {
             return derived.then_some(MaskKind::Full);
         }
         None
+    }
+
+    /// The mask of the column of that name in a parent or child.
+    fn named_by_kin(&self, relation: &Relation, name: &str) -> Option<MaskKind> {
+        self.kin(relation).find_map(|kin| self.named(kin, kin.column(name)?)?)
+    }
+
+    /// Parents and children, near and far.
+    fn kin(&self, relation: &Relation) -> impl Iterator<Item = &'a Relation> {
+        let catalog = self.catalog;
+        let mut pending: Vec<(u32, bool, usize)> = vec![(relation.oid, true, 0), (relation.oid, false, 0)];
+        let mut found: VecDeque<&'a Relation> = VecDeque::new();
+        std::iter::from_fn(move || {
+            while found.is_empty() {
+                let (oid, down, depth) = pending.pop()?;
+                let Some(relation) = catalog.relation(oid) else { continue };
+                for oid in if down { &relation.children } else { &relation.parents } {
+                    found.extend(catalog.relation(*oid));
+                    if depth < MOST_LEVELS {
+                        pending.push((*oid, down, depth + 1));
+                    }
+                }
+            }
+            found.pop_front()
+        })
+    }
+
+    /// Whether a column, or that of its name in a parent or child, is generated from a masked one. Generated columns come from no other generated
+    /// ones.
+    fn is_generated_from_masked(&self, relation: &Relation, column: &Column) -> bool {
+        let from_masked = |relation: &Relation, column: &Column| {
+            relation.columns.iter().filter(|source| column.generated_from.contains(&source.number)).any(|source| {
+                match self.named(relation, source) {
+                    Some(mask) => mask.is_some(),
+                    None => self.named_by_kin(relation, &source.name).is_some(),
+                }
+            })
+        };
+        from_masked(relation, column)
+            || self.kin(relation).any(|kin| kin.column(&column.name).is_some_and(|column| from_masked(kin, column)))
     }
 
     /// The first mask that names a column decides; its `unless` may leave it clear (`Some(None)`).
@@ -221,10 +255,10 @@ pub(crate) fn plan(judgement: &Judgement, columns: &[ResultColumn], request: &Ju
                 names.push(MaskedColumn { index, column: column.name.clone(), source, mask: mask.name().to_owned() });
                 ColumnPlan::Mask(ColumnMask { mask, type_oid: column.type_oid, binary })
             }
-            None => match protection.detectors(origin.column()) {
-                Some(detectors) if ValueScanner::new(detectors, column.type_oid, binary).is_some() => {
+            None => match protection.detectors(&column.name, origin.column()) {
+                Some(detectors) if ValueScanner::new(&detectors, column.type_oid, binary).is_some() => {
                     names.push(MaskedColumn { index, column: column.name.clone(), source: origin.text(), mask: DETECT.to_owned() });
-                    ColumnPlan::Detect { detectors: detectors.clone(), type_oid: column.type_oid, binary }
+                    ColumnPlan::Detect { detectors, type_oid: column.type_oid, binary }
                 }
                 _ => ColumnPlan::Clear,
             },
@@ -275,15 +309,15 @@ pub(crate) fn plan_copy(
                 names.push(MaskedColumn { index, column: name(), source, mask: mask.name().to_owned() });
                 ColumnPlan::Mask(ColumnMask { mask, type_oid, binary })
             }
-            None => match protection.detectors(origin.column()) {
+            None => match protection.detectors(&column.name, origin.column()) {
                 Some(detectors) => {
-                    // An expression's type is not known: in text anything may be text, in binary only what looks like it.
-                    let type_oid = origin.column().map_or(if binary { u32::MAX } else { TEXT }, |(_, column)| column.type_oid);
-                    if ValueScanner::new(detectors, type_oid, binary).is_none() {
+                    // An expression's type is not known: in text anything may be text or a number, in binary what looks like it.
+                    let type_oid = origin.column().map_or(u32::MAX, |(_, column)| column.type_oid);
+                    if ValueScanner::new(&detectors, type_oid, binary).is_none() {
                         ColumnPlan::Clear
                     } else {
                         names.push(MaskedColumn { index, column: name(), source: origin.text(), mask: DETECT.to_owned() });
-                        ColumnPlan::Detect { detectors: detectors.clone(), type_oid, binary }
+                        ColumnPlan::Detect { detectors, type_oid, binary }
                     }
                 }
                 None => ColumnPlan::Clear,
@@ -299,9 +333,6 @@ pub(crate) fn plan_copy(
     }
     CopyOutcome::Mask { masker: CopyMasker::new(layout.clone(), &plans, key), columns: names, granted: judgement.trace.unmask }
 }
-
-/// `pg_type.oid` of text.
-const TEXT: u32 = 25;
 
 fn copy_mask(column: &CopyColumn, origin: &Origin<'_>, protection: &Protection<'_>) -> Option<(MaskKind, String)> {
     if !protection.any() {

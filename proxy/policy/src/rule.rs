@@ -112,6 +112,8 @@ pub struct Hold {
     pub runs: u32,
     /// Whether an approval takes a fresh sign-in.
     pub step_up: bool,
+    /// Whether reviewers are shown how many rows the server's planner expects.
+    pub estimate: bool,
     /// Where the card goes and who is called.
     pub route: Route,
     /// Who may run such a statement at once.

@@ -5,16 +5,15 @@
 //! judged under all of them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
-use pg_query::Node;
-
-use crate::decision::{Effect, Lasts};
+use crate::decision::{Effect, Lasts, Written};
 use crate::{Judgement, Principal};
 
 pub(crate) mod changes;
+pub(crate) mod settings;
 
 use changes::Changes;
+use settings::Settings;
 
 const MOST_PATHS: usize = 6;
 /// What `$user` may stand for; only those who have a schema of their name make a difference.
@@ -50,6 +49,7 @@ pub struct SessionState {
     /// What `$user` may mean besides the user of the login.
     pub(crate) roles: Vec<String>,
     pub(crate) changes: Changes,
+    pub(crate) settings: Settings,
     prepared: HashMap<String, Vec<Remembered>>,
     cursors: HashMap<String, Vec<Remembered>>,
     /// Names under which the protocol made something at the server: what SQL says of them is not what they are.
@@ -58,6 +58,8 @@ pub struct SessionState {
     names_lost: bool,
     in_transaction: bool,
     epoch: u64,
+    /// Paths right after login.
+    first_paths: Vec<SearchPath>,
 }
 
 impl Default for SessionState {
@@ -70,6 +72,7 @@ impl Default for SessionState {
             code_ran: false,
             roles: Vec::new(),
             changes: Changes::default(),
+            settings: Settings::default(),
             prepared: HashMap::new(),
             cursors: HashMap::new(),
             protocol_statements: HashSet::new(),
@@ -77,6 +80,7 @@ impl Default for SessionState {
             names_lost: false,
             in_transaction: false,
             epoch: 0,
+            first_paths: vec![SearchPath::Default],
         }
     }
 }
@@ -84,7 +88,7 @@ impl Default for SessionState {
 /// A statement that runs later, and the search paths under which it was read.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Remembered {
-    pub(crate) node: Arc<Node>,
+    pub(crate) written: Written,
     pub(crate) paths: Vec<SearchPath>,
 }
 
@@ -108,6 +112,7 @@ impl SessionState {
         for (name, value) in parameters {
             state.parameter(name, value);
         }
+        state.first_paths.clone_from(&state.paths);
         state
     }
 
@@ -125,7 +130,8 @@ impl SessionState {
         if judgement.statements.len() != 1 || self.in_transaction || self.path_unknown {
             return;
         }
-        if let [Effect::SearchPath { path: Some(path), lasts: Lasts::Session }] = judgement.trace.effects.as_slice()
+        let mut effects = judgement.trace.effects.iter().filter(|effect| !matches!(effect, Effect::Setting(..)));
+        if let (Some(Effect::SearchPath { path: Some(path), lasts: Lasts::Session }), None) = (effects.next(), effects.next())
             && (self.paths.len() > 1 || self.paths.first() != Some(path))
         {
             self.paths = vec![path.clone()];
@@ -139,8 +145,16 @@ impl SessionState {
         self.epoch
     }
 
+    /// Whether a value that the server reports of a setting is the client's or the server's own. After code ran that can set anything, others
+    /// may be made of whatever that code read.
+    #[must_use]
+    pub fn is_known_parameter(&self, name: &str, value: &str) -> bool {
+        self.settings.is_known(name, value)
+    }
+
     /// The server reported a parameter.
     pub fn parameter(&mut self, name: &str, value: &str) {
+        self.settings.reported(name, value);
         let poison = match name {
             "client_encoding" if !value.eq_ignore_ascii_case("utf8") => Some("client_encoding is not UTF8"),
             "standard_conforming_strings" if value != "on" => Some("standard_conforming_strings is not on"),
@@ -183,6 +197,19 @@ impl SessionState {
         self.prepared(name).is_some()
     }
 
+    /// Whether names mean to this session what they would mean to a new one: no other search path or role, nothing temporary, no code whose
+    /// inside is not followed.
+    #[must_use]
+    pub fn is_as_at_login(&self) -> bool {
+        self.paths == self.first_paths
+            && !self.path_unknown
+            && self.poisoned.is_none()
+            && !self.temporary
+            && !self.code_ran
+            && self.roles.is_empty()
+            && !self.has_changes()
+    }
+
     /// Whether the session changed the catalog in a way that the facts at hand do not show yet.
     #[must_use]
     pub fn has_changes(&self) -> bool {
@@ -215,11 +242,11 @@ impl SessionState {
                     self.paths.push(path.clone());
                 }
             }
-            Effect::Prepare(name, node) => {
-                self.names_lost |= !remember(&mut self.prepared, name, node, &self.paths);
+            Effect::Prepare(name, written) => {
+                self.names_lost |= !remember(&mut self.prepared, name, written, &self.paths);
             }
-            Effect::Declare(name, node) => {
-                self.names_lost |= !remember(&mut self.cursors, name, node, &self.paths);
+            Effect::Declare(name, written) => {
+                self.names_lost |= !remember(&mut self.cursors, name, written, &self.paths);
             }
             Effect::TemporaryObjects => {
                 if self.temporary {
@@ -232,6 +259,16 @@ impl SessionState {
                     return;
                 }
                 self.code_ran = true;
+            }
+            Effect::Setting(name, value) => {
+                self.settings.know(name, value);
+                return;
+            }
+            Effect::SettingsForeign => {
+                if self.settings.foreign {
+                    return;
+                }
+                self.settings.foreign = true;
             }
             Effect::Role(role) => {
                 if self.roles.contains(role) {
@@ -278,12 +315,12 @@ pub fn is_gateways(name: &str) -> bool {
     name.starts_with("_cs") || name.starts_with("_cp")
 }
 
-fn remember(names: &mut HashMap<String, Vec<Remembered>>, name: &str, node: &Arc<Node>, paths: &[SearchPath]) -> bool {
+fn remember(names: &mut HashMap<String, Vec<Remembered>>, name: &str, written: &Written, paths: &[SearchPath]) -> bool {
     if !names.contains_key(name) && names.len() >= MOST_NAMES {
         return false;
     }
     let candidates = names.entry(name.to_owned()).or_default();
-    if let Some(known) = candidates.iter_mut().find(|known| known.node == *node) {
+    if let Some(known) = candidates.iter_mut().find(|known| known.written == *written) {
         for path in paths {
             if !known.paths.contains(path) {
                 known.paths.push(path.clone());
@@ -294,7 +331,7 @@ fn remember(names: &mut HashMap<String, Vec<Remembered>>, name: &str, node: &Arc
     if candidates.len() >= MOST_CANDIDATES {
         return false;
     }
-    candidates.push(Remembered { node: Arc::clone(node), paths: paths.to_vec() });
+    candidates.push(Remembered { written: written.clone(), paths: paths.to_vec() });
     true
 }
 

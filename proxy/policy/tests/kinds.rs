@@ -197,6 +197,38 @@ fn state_changes_what_a_text_means() {
     });
 }
 
+/// Reviewers see what EXECUTE and FETCH run, in the words it was written with.
+#[test]
+fn a_name_is_told_by_the_texts_it_may_stand_for() {
+    on_a_big_stack(|| {
+        let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());
+        let mut state = SessionState::default();
+        let forward = |sql: &str, state: &mut SessionState| {
+            let judgement = one(sql, &policy, &catalog, state);
+            // Its literals run later: no other text may stand in for it.
+            assert_eq!(judgement.is_shared(), sql.starts_with("select"), "{sql}");
+            state.forwarded(&judgement);
+        };
+        let told = |sql: &str, state: &SessionState| -> Vec<Vec<String>> {
+            one(sql, &policy, &catalog, state).statements.into_iter().map(|facts| facts.executes).collect()
+        };
+        let text = "prepare p(int) as delete from accounts where id = $1 -- Ünter\n";
+        forward("select 1", &mut state);
+        forward(&format!("  {text}  ; declare c cursor for select id from accounts where id = 7;"), &mut state);
+        assert_eq!(told("execute p(1)", &state), [[text.trim()]]);
+        assert_eq!(told("explain execute p(1)", &state), [[text.trim()]]);
+        assert_eq!(told("explain analyze execute p(1)", &state), [[text.trim()]]);
+        assert_eq!(
+            told("select 1; execute p(1); fetch c", &state),
+            [vec![], vec![text.trim()], vec!["declare c cursor for select id from accounts where id = 7"]]
+        );
+        // The same name again, as after DEALLOCATE: it may be either.
+        forward("prepare p(int) as delete from accounts where id > $1", &mut state);
+        assert_eq!(told("execute p(1)", &state), [[text.trim(), "prepare p(int) as delete from accounts where id > $1"]]);
+        assert_eq!(told("execute unheard_of", &state), [Vec::<String>::new()]);
+    });
+}
+
 #[test]
 fn protected_columns_do_not_decide() {
     let table = [

@@ -92,6 +92,8 @@ pub struct HoldRequest {
     pub terms: HoldTerms,
     /// Facts.
     pub facts: Vec<StatementFacts>,
+    /// Whether names mean to the session what they would mean to a new one.
+    pub as_at_login: bool,
     /// Whether a transaction is open, so that locks may be held while it waits.
     pub in_transaction: bool,
     /// Seconds since that transaction began.

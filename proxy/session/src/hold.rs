@@ -151,6 +151,7 @@ impl Session {
         let statement = placed.statement;
         let reviewers = held.terms.reviewers.join(", ");
         let quorum = held.terms.quorum;
+        let page = self.holding.page_of(request);
         held.phase = Phase::Waiting(placed, request.to_owned());
         self.record(Event::Hold { statement, request: request.to_owned(), body });
         if !self.holding.notices {
@@ -159,7 +160,7 @@ impl Session {
         let how = if again { "asked again, taken up under request" } else { "held for approval, request" };
         self.notice(&errors::notice(
             &format!("countersign: statement {how} {request}"),
-            Some(format!("{quorum} approval(s) needed from {reviewers}; the request expires at {expires}")),
+            Some(format!("{quorum} approval(s) needed from {reviewers}; the request expires at {expires}{page}")),
         ));
     }
 
@@ -174,9 +175,10 @@ impl Session {
         let Some(request) = self.held_request() else { return };
         let Intake::Held(held) = &self.intake else { return };
         let needed = format!("{} approval(s) needed from {}", held.terms.quorum, held.terms.reviewers.join(", "));
+        let page = self.holding.page_of(&request);
         let error = errors::with(
             errors::error("55000", &format!("the statement needs approval: request {request} is open")),
-            Some(format!("{needed}; the request expires at {expires}")),
+            Some(format!("{needed}; the request expires at {expires}{page}")),
             Some("nothing was run; once approved, send the same statement with the same parameters again".to_owned()),
         );
         self.effects.push_back(Effect::LeaveHold { request });
@@ -387,6 +389,7 @@ fn request(
         policy: held.judged.judgement.policy.0,
         terms: held.terms.clone(),
         facts: held.judged.judgement.statements.clone(),
+        as_at_login: session.state.is_as_at_login(),
         in_transaction: session.status != ReadyStatus::Idle,
         transaction_age: session.transaction_age(),
         break_glass: None,

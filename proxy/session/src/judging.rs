@@ -138,6 +138,7 @@ fn not_utf8(error: &std::str::Utf8Error, policy: PolicyDigest) -> Judgement {
             missing_where: false,
             limit: None,
             notes: vec!["not valid UTF-8".to_owned()],
+            executes: Vec::new(),
             action: SessionAction::None,
         }],
         touches_protected: false,

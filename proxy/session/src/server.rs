@@ -17,6 +17,7 @@ use crate::names;
 use crate::pipeline::Step;
 use crate::rows::{self, Plan, ROW};
 use crate::session::{Fatal, Intake, Session, Settling};
+use crate::texts::Reported;
 
 impl From<WireError> for Fatal {
     fn from(error: WireError) -> Self {
@@ -495,9 +496,19 @@ impl Session {
     fn parameter_status(&mut self, frame: &[u8], body: &[u8]) -> Result<(), Fatal> {
         let (name, value) = countersign_wire::parameter_status(body)?;
         let (name, value) = (String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(value).into_owned());
+        let shown = match self.reported(&name, &value) {
+            Reported::Clear => {
+                self.to_client.copy(0, frame);
+                value.clone()
+            }
+            Reported::As(shown) => {
+                self.to_client.write(0, |out| countersign_wire::put_parameter_status(out, name.as_bytes(), shown.as_bytes()));
+                shown
+            }
+            Reported::Withheld => "(withheld)".to_owned(),
+        };
         self.state.parameter(&name, &value);
-        self.to_client.copy(0, frame);
-        self.record(Event::Parameter { name: name.clone(), value: value.clone() });
+        self.record(Event::Parameter { name: name.clone(), value: shown });
         // INVARIANT: judgement reads texts as UTF-8 with standard strings; a server that reads them otherwise must not get any.
         let pinned = match name.as_str() {
             "client_encoding" => value.eq_ignore_ascii_case("UTF8"),

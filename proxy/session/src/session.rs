@@ -63,11 +63,20 @@ pub struct Holding {
     pub notices: bool,
     /// The reason the client gives for running held statements at once, where the policy lets it.
     pub break_glass: Option<String>,
+    /// Where reviewers find the bot's own pages.
+    pub bot_url: Option<String>,
+}
+
+impl Holding {
+    /// Words about the page of a request; none where there are no pages.
+    pub(crate) fn page_of(&self, request: &str) -> String {
+        self.bot_url.as_ref().map(|url| format!("; reviewers decide in Slack or at {url}/requests/{request}")).unwrap_or_default()
+    }
 }
 
 impl Default for Holding {
     fn default() -> Self {
-        Self { returns: false, resumes: true, notices: true, break_glass: None }
+        Self { returns: false, resumes: true, notices: true, break_glass: None, bot_url: None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Texts of the server's that are no column's value: errors, notices, payloads of notifications.
 //!
 //! Where protected relations are in play, error and notice texts are withheld (`errors`). What passes is looked at by the policy's
-//! detectors. A payload is whatever another session put in it, so it is withheld from everybody some mask is about.
+//! detectors. Values of settings pass where it is known who gave them. A payload is whatever another session put in it, so it is withheld from everybody some mask is about.
 
 use bytes::{Bytes, BytesMut};
 use countersign_masking::detect::Detectors;
@@ -20,13 +20,15 @@ const WITHHELD: &[u8] = b"****";
 #[derive(Debug)]
 pub(crate) struct Texts {
     detectors: Option<Detectors>,
+    masks: bool,
     withholds: bool,
 }
 
 impl Texts {
     pub(crate) fn new(policy: &Policy, principal: &Principal) -> Self {
-        let withholds = masks_apply(policy, principal) && policy.masking().notifications == Notifications::Withhold;
-        Self { detectors: text_detectors(policy, principal), withholds }
+        let masks = masks_apply(policy, principal);
+        let withholds = masks && policy.masking().notifications == Notifications::Withhold;
+        Self { detectors: text_detectors(policy, principal), masks, withholds }
     }
 
     /// The text with what detectors find in it hidden; `None` when they find nothing.
@@ -37,7 +39,35 @@ impl Texts {
     }
 }
 
+/// What the client is shown of a setting that the server reports.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reported {
+    /// Its value.
+    Clear,
+    /// Another one.
+    As(String),
+    /// Nothing: no other value would be one of that setting.
+    Withheld,
+}
+
 impl Session {
+    /// What the client is shown of a setting that the server reports. What neither the client nor the server gave it may be made of anything:
+    /// `DO` can put whatever it reads into `application_name` or, as the name of a zone, into `TimeZone`.
+    pub(crate) fn reported(&self, name: &str, value: &str) -> Reported {
+        if self.state.is_known_parameter(name, value) {
+            return Reported::Clear;
+        }
+        let free = name == "application_name";
+        if self.texts.masks {
+            return if free { Reported::As(String::from_utf8_lossy(WITHHELD).into_owned()) } else { Reported::Withheld };
+        }
+        match self.texts.redacted(value.as_bytes()) {
+            None => Reported::Clear,
+            Some(redacted) if free => Reported::As(String::from_utf8_lossy(&redacted).into_owned()),
+            Some(_) => Reported::Withheld,
+        }
+    }
+
     /// What the client is shown of an error or notice; `None`: all of it.
     pub(crate) fn cleaned(&self, said: &ErrorFields) -> Option<ErrorFields> {
         let withheld = self.protected_in_play().then(|| errors::withheld(said));

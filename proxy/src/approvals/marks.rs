@@ -44,7 +44,9 @@ impl Marks {
         match tokio::time::timeout(TIMEOUT, put).await {
             Ok(Ok(())) => Ok(true),
             Ok(Err(recorder::PutError::Conflict)) => Ok(false),
-            Ok(Err(recorder::PutError::Unavailable(why) | recorder::PutError::Unreached(why))) => Err(StoreError::Unavailable(format!("mark of the grant: {why}"))),
+            Ok(Err(recorder::PutError::Unavailable(why) | recorder::PutError::Unreached(why))) => {
+                Err(StoreError::Unavailable(format!("mark of the grant: {why}")))
+            }
             Err(_elapsed) => Err(StoreError::Unavailable(format!("mark of the grant: no answer within {} s", TIMEOUT.as_secs()))),
         }
     }

@@ -157,6 +157,7 @@ impl Simulation {
             resume: true,
             keep_finished: Duration::from_secs(60),
             clock: Clock::new(move || time.load(Ordering::SeqCst) + skew),
+            bot_url: None,
         };
         Approvals::with_store(Arc::new(line.clone()), self.keys.clone(), Marks::new(Arc::new(line.clone())), settings)
     }

@@ -131,7 +131,8 @@ impl Watch {
         if let (Some(error), false) = (&snapshot.card_error, self.card_warned) {
             self.card_warned = true;
             tracing::warn!(request.id = %self.expectation.request, error, "reviewers cannot see a request that waits; the bot tries again");
-            return Some(HoldEvent::Warning(format!("reviewers could not be notified yet: {}", plain(error))));
+            let page = self.approvals.bot_url().map(|url| format!("; they can decide at {url}/requests/{}", self.expectation.request));
+            return Some(HoldEvent::Warning(format!("reviewers could not be notified yet: {}{}", plain(error), page.unwrap_or_default())));
         }
         if let (Some(outage), false) = (observed.outage, self.outage_warned) {
             self.outage_warned = true;

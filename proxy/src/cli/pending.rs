@@ -28,8 +28,9 @@ pub fn run(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
         .filter(|(request, _)| request.environment == config.environment)
         .collect();
     requests.sort_by_key(|(request, _)| request.expires_at);
+    let page = config.approvals.bot_url.as_deref();
     for (request, listed) in &requests {
-        println!("{}", if as_json { object(request, listed, now).to_string() } else { line(request, listed, now) });
+        println!("{}", if as_json { object(request, listed, page, now).to_string() } else { line(request, listed, page, now) });
     }
     if requests.is_empty() && !as_json {
         println!("nothing waits for approval");
@@ -37,7 +38,7 @@ pub fn run(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn object(request: &Request, listed: &Listed, now: u64) -> serde_json::Value {
+fn object(request: &Request, listed: &Listed, bot_url: Option<&str>, now: u64) -> serde_json::Value {
     json!({
         "request": request.id.as_str(),
         "database": request.database,
@@ -52,14 +53,15 @@ fn object(request: &Request, listed: &Listed, now: u64) -> serde_json::Value {
         "expires_at": request.expires_at,
         "expires_in_s": request.expires_at.saturating_sub(now),
         "session": request.session,
+        "page": bot_url.map(|url| format!("{url}/requests/{}", request.id)),
     })
 }
 
 /// One line for a terminal. The statement is not in it: it may hold what operators must not see.
-fn line(request: &Request, listed: &Listed, now: u64) -> String {
+fn line(request: &Request, listed: &Listed, bot_url: Option<&str>, now: u64) -> String {
     let plain = |text: &str| text.chars().filter(|char| !char.is_control()).take(120).collect::<String>();
     format!(
-        "{}  {}  by {}  rule {}  {} of {} decisions by {}  {}  expires in {} s",
+        "{}  {}  by {}  rule {}  {} of {} decisions by {}  {}  expires in {} s{}",
         request.id,
         plain(&request.database),
         plain(&request.requester.subject),
@@ -69,5 +71,6 @@ fn line(request: &Request, listed: &Listed, now: u64) -> String {
         plain(&request.reviewers.join(", ")),
         if listed.attended { "client waits" } else { "client gone, may come back" },
         request.expires_at.saturating_sub(now),
+        bot_url.map(|url| format!("  {url}/requests/{}", request.id)).unwrap_or_default(),
     )
 }

@@ -37,6 +37,21 @@ pub(super) fn from_raw(section: &toml::Spanned<raw::Approvals>, place: &Place<'_
         kms_keys,
         poll_interval_ms: place.number("approvals.poll_interval_ms", raw.poll_interval_ms.as_ref(), default_poll, 10..=60_000)?,
         resume: raw.resume.unwrap_or(true),
+        bot_url: raw.bot_url.as_ref().map(|url| bot_url(url, place)).transpose()?,
         keep_finished_days: place.number("approvals.keep_finished_days", raw.keep_finished_days.as_ref(), 7, 1..=3_650)?,
     })
+}
+
+/// What clients are told and terminals show: HTTPS, or this machine; nothing but what addresses are made of.
+fn bot_url(written: &toml::Spanned<String>, place: &Place<'_>) -> Result<String, ConfigError> {
+    let url = place.text("approvals.bot_url", written)?;
+    let host =
+        url.strip_prefix("https://").or_else(|| url.strip_prefix("http://127.0.0.1").or_else(|| url.strip_prefix("http://localhost")));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]".contains(&byte);
+    if host.is_some() && url.len() <= 200 && url.bytes().all(plain) && !url.ends_with('/') {
+        return Ok(url);
+    }
+    Err(place
+        .fault("approvals.bot_url", written.span(), "is no address of the bot")
+        .hint("write what COUNTERSIGN_PUBLIC_URL of the bot says: `https://approvals.bank.example`, without a slash at the end"))
 }

@@ -113,6 +113,7 @@ pub(super) struct Approvals {
     pub(super) poll_interval_ms: Option<Spanned<u64>>,
     pub(super) resume: Option<bool>,
     pub(super) keep_finished_days: Option<Spanned<u64>>,
+    pub(super) bot_url: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

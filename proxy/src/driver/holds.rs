@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use countersign_approval::break_glass;
-use countersign_approval::request::TRANSACTION_FACT;
+use countersign_approval::request::{estimate_fact, transaction_fact};
 use countersign_approval::v1::{RequestParameter, Requester};
 use countersign_approval::{Request, RequestId};
 use countersign_policy::{Principal, StatementFacts};
@@ -16,6 +16,8 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::oneshot;
 
 use crate::approvals::{Approvals, Placed};
+use crate::catalog::CatalogSource;
+use crate::estimate;
 
 /// What every request of a session says of it.
 #[derive(Debug, Clone)]
@@ -35,10 +37,15 @@ pub(super) struct PlacedHold {
 
 /// Places a request in a task of its own: when nobody waits for the outcome any more (the client cancelled or left meanwhile), a request
 /// that was placed all the same is cancelled again, or left for the client to come back.
-pub(super) fn place_or_cancel(who: Who, hold: HoldRequest, approvals: Approvals) -> oneshot::Receiver<Result<PlacedHold, String>> {
+pub(super) fn place_or_cancel(
+    who: Who,
+    hold: HoldRequest,
+    approvals: Approvals,
+    catalog: CatalogSource,
+) -> oneshot::Receiver<Result<PlacedHold, String>> {
     let (sender, receiver) = oneshot::channel();
     tokio::spawn(async move {
-        let outcome = place(who, hold, approvals.clone()).await;
+        let outcome = place(who, hold, approvals.clone(), &catalog).await;
         let Err(Ok(PlacedHold { placed, .. })) = sender.send(outcome) else { return };
         let id = &placed.request.id;
         if approvals.resumes() && placed.request.rule != break_glass::RULE {
@@ -51,10 +58,11 @@ pub(super) fn place_or_cancel(who: Who, hold: HoldRequest, approvals: Approvals)
 }
 
 /// Places a request.
-async fn place(who: Who, hold: HoldRequest, approvals: Approvals) -> Result<PlacedHold, String> {
+async fn place(who: Who, hold: HoldRequest, approvals: Approvals, catalog: &CatalogSource) -> Result<PlacedHold, String> {
     let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
+    let estimate = estimate_of(&hold, catalog).await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?.as_secs();
-    let mut request = request(id, &who, &hold, now)?;
+    let mut request = request(id, &who, &hold, estimate, now)?;
     let placed = match &hold.break_glass {
         None => approvals.place_or_take_up(request).await.map_err(|error| error.to_string())?,
         Some(broken) => {
@@ -77,7 +85,16 @@ async fn place(who: Who, hold: HoldRequest, approvals: Approvals) -> Result<Plac
     Ok(PlacedHold { placed, expires })
 }
 
-fn request(id: RequestId, who: &Who, hold: &HoldRequest, now: u64) -> Result<Request, String> {
+/// How many rows the server expects, where the policy wants reviewers to see that. Never for what is not to wait at all.
+async fn estimate_of(hold: &HoldRequest, catalog: &CatalogSource) -> Option<u64> {
+    let [only] = hold.facts.as_slice() else { return None };
+    if !hold.terms.estimate || !hold.as_at_login || hold.break_glass.is_some() {
+        return None;
+    }
+    estimate::rows(catalog, &hold.text, &hold.parameters, only).await
+}
+
+fn request(id: RequestId, who: &Who, hold: &HoldRequest, estimate: Option<u64>, now: u64) -> Result<Request, String> {
     let statement = String::from_utf8(hold.text.to_vec()).map_err(|_| "the statement is not valid UTF-8".to_owned())?;
     let parameters = hold
         .parameters
@@ -112,19 +129,22 @@ fn request(id: RequestId, who: &Who, hold: &HoldRequest, now: u64) -> Result<Req
         quorum: hold.terms.quorum,
         runs: hold.terms.runs,
         step_up: hold.terms.step_up,
-        facts: facts(&hold.facts, hold.in_transaction.then_some(hold.transaction_age)),
+        facts: facts(&hold.facts, estimate, hold.in_transaction.then_some(hold.transaction_age)),
         session: who.session.clone(),
     })
 }
 
 /// The facts a reviewer should see at a glance.
-fn facts(statements: &[StatementFacts], transaction_age: Option<u64>) -> Vec<(String, String)> {
+fn facts(statements: &[StatementFacts], estimate: Option<u64>, transaction_age: Option<u64>) -> Vec<(String, String)> {
     let mut facts = Vec::new();
     let several = statements.len() > 1;
     for (index, statement) in statements.iter().enumerate() {
         let label = |name: &str| if several { format!("{name} (statement {})", index + 1) } else { name.to_owned() };
         let kind = serde_json::to_value(statement.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
         facts.push((label("kind"), kind));
+        for text in &statement.executes {
+            facts.push((label("runs"), text.clone()));
+        }
         for (name, relations) in [("reads", &statement.reads), ("writes", &statement.writes)] {
             if !relations.is_empty() {
                 let list: Vec<String> = relations.iter().map(|relation| format!("{}.{}", relation.schema, relation.name)).collect();
@@ -141,8 +161,9 @@ fn facts(statements: &[StatementFacts], transaction_age: Option<u64>) -> Vec<(St
             facts.push((label("note"), note.clone()));
         }
     }
+    facts.extend(estimate.map(estimate_fact));
     if let Some(age) = transaction_age {
-        facts.push((TRANSACTION_FACT.to_owned(), format!("open for {age} s: locks taken so far are held while this waits")));
+        facts.push(transaction_fact(age));
     }
     facts
 }

@@ -86,13 +86,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     ) -> Result<(), UpstreamError> {
         let mut out = BytesMut::new();
         put_query(&mut out, sql.as_bytes());
-        self.send(&out).await?;
+        self.rows(&out, &mut row).await
+    }
+
+    /// Sends messages that ReadyForQuery answers in the end; rows on the way there go to `row`, in text format. An error leaves the
+    /// connection unusable.
+    pub(crate) async fn rows(
+        &mut self,
+        messages: &[u8],
+        mut row: impl FnMut(&Row<'_>) -> Result<(), UpstreamError>,
+    ) -> Result<(), UpstreamError> {
+        self.send(messages).await?;
         loop {
             let (tag, body) = self.next_answer().await?;
             match tag {
                 be::DATA_ROW => row(&data_row(&body)?)?,
                 be::READY => return Ok(()),
                 be::ROW_DESCRIPTION | be::COMMAND_COMPLETE | be::EMPTY_QUERY | be::PARAMETER_STATUS => {}
+                be::PARSE_COMPLETE | be::BIND_COMPLETE => {}
                 other => return Err(UpstreamError::Protocol(format!("message {:?} within a query's answer", char::from(other)))),
             }
         }

@@ -187,6 +187,10 @@ fn forms(value: &str) -> Vec<(&'static str, Vec<u8>)> {
             forms.push(("binary numeric", numeric));
         }
         forms.push(("and one", number.saturating_add(1).to_string().into_bytes()));
+        forms.push(("binary cents", number.saturating_mul(100).to_be_bytes().to_vec()));
+        if let Ok(float) = digits.parse::<f64>() {
+            forms.push(("binary float8", float.to_be_bytes().to_vec()));
+        }
     }
     forms
 }

@@ -103,6 +103,30 @@ impl Wire {
         self.until_ready().await
     }
 
+    /// Two statements in one go, the second under the name of the first, each portal read a row at a time, columns in turn in binary and in
+    /// text; Parse, Bind, Execute, Execute, Close and again, without Describe, Sync.
+    ///
+    /// # Errors
+    /// No whole answer comes.
+    pub async fn pipelined(&mut self, first: &str, second: &str, formats: &[u8]) -> Result<Received> {
+        let mut out = Vec::new();
+        for sql in [first, second] {
+            put(&mut out, b'P', &[b"s\0", sql.as_bytes(), &[0, 0, 0]].concat())?;
+            let mut bind = b"p\0s\0\0\0\0\0".to_vec();
+            bind.extend(u16::try_from(formats.len())?.to_be_bytes());
+            bind.extend(formats.iter().flat_map(|format| [0, *format]));
+            put(&mut out, b'B', &bind)?;
+            for rows in [1_u32, 1, 0] {
+                put(&mut out, b'E', &[b"p\0".as_slice(), &rows.to_be_bytes()].concat())?;
+            }
+            put(&mut out, b'C', b"Pp\0")?;
+            put(&mut out, b'C', b"Ss\0")?;
+        }
+        put(&mut out, b'S', &[])?;
+        self.stream.write_all(&out).await?;
+        self.until_ready().await
+    }
+
     async fn send(&mut self, tag: u8, body: &[u8]) -> Result<()> {
         let mut out = Vec::new();
         put(&mut out, tag, body)?;

@@ -1,7 +1,9 @@
 //! What the leak suite asks: the database, the policy and the ways to a protected value.
 
+mod more;
 mod scripts;
 
+pub(crate) use more::{MORE, PIPELINES, SEQUENCES};
 pub(crate) use scripts::{QUERIES, SCRIPTS};
 
 /// Values of protected columns. No statement of the suite has one of them in it.
@@ -21,8 +23,17 @@ pub(crate) const CANARIES: &[&str] = &[
 ];
 
 /// Values in columns no mask is about, which detectors find.
-pub(crate) const FOUND: &[&str] =
-    &["271-82-8182", "4111111111111111", "DE89370400440532013000", "wren.finch@nest.example", "+44 20 7946 0958", "EMP-577215"];
+pub(crate) const FOUND: &[&str] = &[
+    "271-82-8182",
+    "4111111111111111",
+    "DE89370400440532013000",
+    "wren.finch@nest.example",
+    "+44 20 7946 0958",
+    "EMP-577215",
+    "121000358",
+    "2125550187",
+    "9912345678",
+];
 
 /// Everything a masked principal may do but what runs code the gateway cannot see into; a second one may do that, too.
 pub(crate) const POLICY: &str = r#"
@@ -43,6 +54,12 @@ action = "allow"
 name = "analyst"
 who = { groups = ["analyst"] }
 what = { kinds = ["empty", "transaction", "read", "session", "copy-out", "utility", "procedural", "dcl"] }
+action = "allow"
+
+[[rules]]
+name = "ops"
+who = { groups = ["ops"] }
+what = { kinds = ["empty", "transaction", "read", "session", "copy-out", "utility", "write", "copy-in", "procedural", "ddl", "dcl"] }
 action = "allow"
 
 [[rules]]
@@ -171,8 +188,22 @@ create table hr.payroll_ssns partition of hr.payroll for values in (2024);
 create table hr.widened (id int); insert into hr.widened values (1);
 alter table hr.widened add column later text default hr.one();
 comment on column hr.widened.later is 'countersign:pii';
-create table hr.made (ssn text, twice text generated always as (ssn || '|' || ssn) stored);
+create table hr.made (ssn text, twice text generated always as (ssn || '|' || ssn) stored, mirror text generated always as (reverse(ssn)) stored,
+    whole int8 generated always as (replace(ssn, '-', '')::int8) stored);
 insert into hr.made (ssn) values ('314-15-9265');
+create table hr.made_parts (k int, ssn text, mirror text generated always as (reverse(ssn)) stored) partition by list (k);
+create table hr.made_part partition of hr.made_parts for values in (1);
+insert into hr.made_parts (k, ssn) values (1, '314-15-9265');
+create view hr.made_view as select mirror as shown, whole + 0 as counted from hr.made;
+create type hr.entry as (n int, card int8);
+create table hr.ledger (id int, ref int8, due numeric(22, 2), refs int8[], span numrange, raw bytea, entry hr.entry);
+insert into hr.ledger values (1, 4111111111111111, 4111111111111111, array[4111111111111111, 7], numrange(4111111111111111, 4111111111111111, '[]'),
+    '\x00'::bytea || convert_to('card 4111111111111111', 'UTF8'), row(1, 4111111111111111)::hr.entry);
+create table hr.payees (id int, ssn_given int, "spouseSsn" int8, social_security numeric, tax_id text, routing_number int, phone int8, account_no numeric,
+    est float8, paid money, place point, spans int8multirange, place_of_many polygon);
+insert into hr.payees values (1, 271828182, 271828182, 271828182, '271828182', 121000358, 2125550187, 9912345678,
+    4111111111111111, '4111111111111111', point(4111111111111111, 0), int8multirange(int8range(4111111111111111, 4111111111111120)),
+    '((4111111111111111,0),(4111111111111111,1))');
 create view hr.through as select * from (select id, code as x from hr.directory) q;
 create view hr.over as select string_agg(k, ',') as v from hr.kept;
 create view hr.rolled as select p.*, row_number() over () as n from hr.people p union all select p.*, 0 from hr.people p;

@@ -118,6 +118,8 @@ pub(crate) const QUERIES: &[&str] = &[
     "select ssn from hr.payroll where y = 2025 union all table hr.payroll_ssns",
     "select * from hr.made",
     "select twice, ssn from hr.made",
+    "select mirror, whole from hr.made",
+    "select * from hr.ledger",
     "select conname, pg_get_constraintdef(oid) from pg_constraint where conrelid = 'hr.people'::regclass",
     "select pg_get_expr(adbin, adrelid) from pg_attrdef",
     "select statistics_name, most_common_vals::text from pg_stats_ext",

@@ -1,5 +1,5 @@
 //! Which artifact supports which control. The words of the controls are the frameworks' own titles, shortened; what an artifact shows about an
-//! institution is for its auditors to say.
+//! institution is for its auditors to say. Numbers are those of the editions in [`SOURCES`].
 
 /// A control and what in the package supports it.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +21,26 @@ const FFIEC_AIO: &str = "FFIEC IT Handbook, Architecture, Infrastructure, and Op
 const NIST: &str = "NIST CSF 2.0";
 const SOX: &str = "SOX, IT general controls";
 const PCI: &str = "PCI DSS 4.0.1";
+
+/// The edition of each framework that references and titles are taken from.
+pub const SOURCES: &[(&str, &str)] = &[
+    (FFIEC_IS, "FFIEC Information Technology Examination Handbook, Information Security booklet, September 2016"),
+    (
+        FFIEC_AIO,
+        "FFIEC Information Technology Examination Handbook, Architecture, Infrastructure, and Operations booklet, June 2021; by topic, without section numbers",
+    ),
+    (NIST, "NIST CSWP 29, The NIST Cybersecurity Framework (CSF) 2.0, February 2024"),
+    (SOX, "Sarbanes-Oxley Act of 2002, sections 404 (15 U.S.C. 7262) and 802 (18 U.S.C. 1519, 1520)"),
+    (PCI, "Payment Card Industry Data Security Standard, Requirements and Testing Procedures, version 4.0.1, June 2024"),
+];
+
+impl Control {
+    /// The edition its reference is of.
+    #[must_use]
+    pub fn source(&self) -> &'static str {
+        SOURCES.iter().find(|(framework, _)| *framework == self.framework).map_or("", |(_, source)| source)
+    }
+}
 
 macro_rules! controls {
     ($($framework:ident $reference:literal $title:literal: $supports:literal [$($artifact:literal),+];)+) => {
@@ -63,4 +83,16 @@ controls! {
     PCI "10.4.1" "Audit logs are reviewed": "exceptions, to be reviewed" ["exceptions.csv"];
     PCI "10.5.1" "Audit log history is retained": "earliest end of retention of each session" ["retention.csv"];
     PCI "10.7.2" "Failures of critical security controls are detected": "recorder outages" ["outages.csv"];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_control_says_where_its_number_is_from() {
+        for control in CONTROLS {
+            assert!(!control.source().is_empty(), "{} {}", control.framework, control.reference);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::{CONTROLS, Evidence};
+use super::{CONTROLS, Evidence, SOURCES};
 use crate::text::{html as escape, timestamp};
 
 /// Styles only; the policy in the page forbids everything else.
@@ -294,7 +294,11 @@ fn controls(out: &mut dyn Write) -> std::io::Result<()> {
             artifacts.join(" ")
         )?;
     }
-    writeln!(out, "</table>")
+    writeln!(out, "</table><p>References are those of:</p><ul>")?;
+    for (framework, source) in SOURCES {
+        writeln!(out, "<li>{}: {}</li>", escape(framework), escape(source))?;
+    }
+    writeln!(out, "</ul>")
 }
 
 fn more(count: usize, file: &str, out: &mut dyn Write) -> std::io::Result<()> {

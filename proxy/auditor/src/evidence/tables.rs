@@ -45,9 +45,10 @@ fn csv<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>)
 
 fn controls() -> Vec<u8> {
     csv(
-        ["framework", "reference", "title", "supported by", "artifacts"],
+        ["framework", "reference", "title", "supported by", "artifacts", "edition"],
         CONTROLS.iter().map(|control| {
-            [control.framework, control.reference, control.title, control.supports, &control.artifacts.join(" ")].map(str::to_owned)
+            [control.framework, control.reference, control.title, control.supports, &control.artifacts.join(" "), control.source()]
+                .map(str::to_owned)
         }),
     )
 }

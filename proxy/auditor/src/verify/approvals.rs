@@ -35,6 +35,9 @@ pub struct Grant {
     /// How many runs it is for; none given: as many as there are, for a template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runs: Option<u32>,
+    /// Digest of the statement it is for.
+    #[serde(skip)]
+    pub digest: [u8; 32],
 }
 
 /// What was found.
@@ -218,6 +221,7 @@ impl Checker {
                     quorum: request.quorum,
                     approved_by,
                     runs: Some(quorum.runs()),
+                    digest: *request.digest.bytes(),
                 };
                 let used = self.used.entry(id.to_owned()).or_default();
                 *used = used.saturating_add(1);
@@ -287,6 +291,7 @@ impl Checker {
             quorum: template.request().quorum,
             approved_by: template.decisions().iter().map(|decision| decision.reviewer.person.clone()).collect(),
             runs: None,
+            digest: *template.request().digest.bytes(),
         });
     }
 

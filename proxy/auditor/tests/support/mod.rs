@@ -259,6 +259,15 @@ pub(crate) fn objects(session: SessionId, events: &[Event], key: &SigningKey) ->
     objects
 }
 
+/// The mark that the gateway left when the approved statement ran, and its name.
+pub(crate) fn mark() -> (String, String) {
+    let request = request();
+    let mark = serde_json::json!({
+        "version": 1, "request": request.id.as_str(), "run": 1, "digest": request.digest.to_hex(), "used_by": "0190-1", "used_at": request.created_at + 2,
+    });
+    (format!("grants/{}/1.json", request.id), mark.to_string())
+}
+
 /// Writes objects and the public keys under a folder: `store/` and `keys/`.
 pub(crate) fn write(folder: &Path, objects: &[Object]) {
     for object in objects {
@@ -266,6 +275,10 @@ pub(crate) fn write(folder: &Path, objects: &[Object]) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, &object.bytes).unwrap();
     }
+    let (name, mark) = mark();
+    let path = folder.join("store").join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, mark).unwrap();
     let keys = folder.join("keys");
     std::fs::create_dir_all(&keys).unwrap();
     std::fs::write(keys.join("recording.pub.pem"), recording_key().public_pem().unwrap()).unwrap();
@@ -280,6 +293,7 @@ pub(crate) async fn archive(folder: &Path) -> Archive {
         limits: Limits::default(),
         now_us: START_US + 60_000_000,
         silence_us: 3_600_000_000,
+        doubts: countersign_audit::load::Doubts::default(),
     }
 }
 

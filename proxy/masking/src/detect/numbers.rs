@@ -83,16 +83,31 @@ fn groups<const N: usize>(value: &[u8], at: usize, lengths: [usize; N], separato
 }
 
 /// <https://www.ssa.gov/employer/randomization.html>: no area 000, 666 or 9xx, no group 00, no serial 0000.
-pub(super) fn ssn(value: &[u8], at: usize) -> Option<usize> {
+pub(super) fn ssn(value: &[u8], at: usize, said: bool) -> Option<usize> {
     let (digits, end) = groups(value, at, [3, 2, 4], b"- .").or_else(|| {
         let bare = groups(value, at, [9], b"")?;
-        announced(value, at, &SSN_WORDS).then_some(bare)
+        (said || announced(value, at, &SSN_WORDS)).then_some(bare)
     })?;
+    is_ssn(&digits).then_some(end)
+}
+
+/// Whether nine digits (their values) were ever given out.
+pub(super) fn is_ssn(digits: &[u8]) -> bool {
     let number = |range: std::ops::Range<usize>| {
-        digits.get(range).map(|digits| digits.iter().fold(0_u32, |sum, digit| sum * 10 + u32::from(*digit)))
+        digits.get(range).map_or(0, |digits| digits.iter().fold(0_u32, |sum, digit| sum * 10 + u32::from(*digit)))
     };
-    let (area, group, serial) = (number(0..3)?, number(3..5)?, number(5..9)?);
-    (area != 0 && area != 666 && area < 900 && group != 0 && serial != 0).then_some(end)
+    let (area, group, serial) = (number(0..3), number(3..5), number(5..9));
+    digits.len() == 9 && area != 0 && area != 666 && area < 900 && group != 0 && serial != 0
+}
+
+/// The values of at most nine digits in ASCII, with the zeros before them that a number does not have.
+pub(super) fn padded(digits: &[u8]) -> Option<[u8; 9]> {
+    let mut values = [0; 9];
+    let from = values.len().checked_sub(digits.len())?;
+    for (slot, byte) in values.iter_mut().skip(from).zip(digits) {
+        *slot = byte.checked_sub(b'0')?;
+    }
+    Some(values)
 }
 
 /// What stands before a social security number without hyphens.
@@ -115,17 +130,17 @@ fn announced(value: &[u8], at: usize, words: &[&[u8]]) -> bool {
 }
 
 /// Six to seventeen digits that something before them says are an account's.
-pub(super) fn account(value: &[u8], at: usize) -> Option<usize> {
+pub(super) fn account(value: &[u8], at: usize, said: bool) -> Option<usize> {
     let end = end_of_digits(value, at);
     let fits = (6..=17).contains(&end.checked_sub(at)?) && ends_number(value, end);
-    (fits && announced(value, at, &ACCOUNT_WORDS)).then_some(end)
+    (fits && (said || announced(value, at, &ACCOUNT_WORDS))).then_some(end)
 }
 
 /// Thirteen to nineteen digits, in one run or as cards have them printed.
 pub(super) fn card(value: &[u8], at: usize) -> Option<usize> {
     let run = end_of_digits(value, at).saturating_sub(at);
     let found = match run {
-        13..=19 => groups(value, at, [run], b""),
+        13..=19 => groups(value, at, [run], b"").or_else(|| whole_part(value, at, run)),
         4 => groups(value, at, [4, 4, 4, 4], b"- .")
             .or_else(|| groups(value, at, [4, 6, 5], b"- ."))
             .or_else(|| groups(value, at, [4, 6, 4], b"- .")),
@@ -133,6 +148,29 @@ pub(super) fn card(value: &[u8], at: usize) -> Option<usize> {
     };
     let (digits, end) = found?;
     (is_issued(&digits) && luhn(&digits)).then_some(end)
+}
+
+/// The digits of a run, where a fraction follows and nothing else: `numeric` in the text of a row, a number in JSON.
+fn whole_part(value: &[u8], at: usize, run: usize) -> Option<(Digits, usize)> {
+    let end = at.checked_add(run)?;
+    let fraction = end.checked_add(1)?;
+    let over = end_of_digits(value, fraction);
+    if value.get(end) != Some(&b'.') || over == fraction || !ends_number(value, over) {
+        return None;
+    }
+    let mut digits = Digits::default();
+    digits.push(value.get(at..end)?);
+    Some((digits, end))
+}
+
+/// Whether these digits (ASCII) are a card's.
+pub(super) fn is_card(digits: &[u8]) -> bool {
+    if !(13..=19).contains(&digits.len()) {
+        return false;
+    }
+    let mut values = Digits::default();
+    values.push(digits);
+    is_issued(&values) && luhn(&values)
 }
 
 /// Prefixes and lengths of the networks (ISO/IEC 7812-1 issuer identification numbers).
@@ -170,14 +208,33 @@ fn luhn(digits: &[u8]) -> bool {
 /// <https://www.aba.com/about-us/routing-number>: weights 3, 7, 1; first two digits 00-12, 21-32, 61-72 or 80.
 pub(super) fn routing(value: &[u8], at: usize) -> Option<usize> {
     let (digits, end) = groups(value, at, [9], b"")?;
+    is_routing(&digits).then_some(end)
+}
+
+/// Whether nine digits (their values) have a valid check and begin as those in use do.
+pub(super) fn is_routing(digits: &[u8]) -> bool {
     let sum: u32 = digits.iter().zip([3, 7, 1].into_iter().cycle()).map(|(digit, weight)| u32::from(*digit) * weight).sum();
     let prefix = digits.iter().take(2).fold(0_u32, |sum, digit| sum * 10 + u32::from(*digit));
     // 000000000 passes every check and is nobody's.
-    (sum != 0 && sum.is_multiple_of(10) && matches!(prefix, 0..=12 | 21..=32 | 61..=72 | 80)).then_some(end)
+    digits.len() == 9 && sum != 0 && sum.is_multiple_of(10) && matches!(prefix, 0..=12 | 21..=32 | 61..=72 | 80)
 }
 
-/// North American numbers need separators, others a `+` (ITU-T E.164: at most fifteen digits).
-pub(super) fn phone(value: &[u8], at: usize) -> Option<usize> {
+/// Whether the digits (ASCII) of a number can be dialled: North American, or with a country's code before them.
+pub(super) fn is_phone(digits: &[u8]) -> bool {
+    let local = match digits {
+        [b'1', local @ ..] if local.len() == 10 => local,
+        _ => digits,
+    };
+    let starts = |at: usize| local.get(at).is_some_and(|digit| *digit >= b'2');
+    (local.len() == 10 && starts(0) && starts(3)) || (11..=15).contains(&digits.len())
+}
+
+/// North American numbers need separators, others a `+` (ITU-T E.164: at most fifteen digits), unless the column says what they are.
+pub(super) fn phone(value: &[u8], at: usize, said: bool) -> Option<usize> {
+    let end = end_of_digits(value, at);
+    if said && ends_number(value, end) && value.get(at..end).is_some_and(is_phone) {
+        return Some(end);
+    }
     match value.get(at)? {
         b'+' => international(value, at),
         b'(' => {

@@ -13,6 +13,8 @@ pub(crate) enum Form {
     Json,
     /// Something in which no star may stand: digits and letters become others of their kind.
     Strict,
+    /// Something that may be text or a number, whose type is not known: what is nothing but digits stays digits.
+    Loose,
 }
 
 /// Appends `value` with every finding hidden. `shown` says how many characters at the end stay; `None` for an address.
@@ -38,7 +40,8 @@ pub(super) fn hide_all(form: Form, value: &[u8], found: &[Found], shown: impl Fn
                 }
             }
             Form::Strict => hide(hidden, shown(*kind).unwrap_or_default(), out, |byte| if byte.is_ascii_digit() { b'1' } else { b'x' }),
-            Form::Text => match shown(*kind) {
+            Form::Loose if hidden.iter().all(u8::is_ascii_digit) => hide_number(hidden, shown(*kind).unwrap_or_default(), out),
+            Form::Text | Form::Loose => match shown(*kind) {
                 None => super::words::hide_address(hidden, out),
                 Some(keep) => hide(hidden, keep, out, |_| b'*'),
             },
@@ -54,6 +57,18 @@ fn hide(hidden: &[u8], keep: usize, out: &mut BytesMut, other: impl Fn(u8) -> u8
         let significant = byte.is_ascii_alphanumeric();
         out.put_u8(if significant && left > keep { other(*byte) } else { *byte });
         left = left.saturating_sub(usize::from(significant));
+    }
+}
+
+/// All digits but the last few become a one and zeros, so that a number stays one, of the same length.
+pub(super) fn hide_number(digits: &[u8], keep: usize, out: &mut BytesMut) {
+    let hidden = digits.len().saturating_sub(keep);
+    for (index, digit) in digits.iter().enumerate() {
+        out.put_u8(match index {
+            0 if hidden > 0 => b'1',
+            _ if index < hidden => b'0',
+            _ => *digit,
+        });
     }
 }
 

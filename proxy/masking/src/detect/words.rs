@@ -118,7 +118,6 @@ pub(super) fn hexadecimal(value: &[u8]) -> impl Iterator<Item = (Range<usize>, V
                 .collect();
             if let Some(bytes) = bytes
                 && bytes.len() >= super::FEWEST_DIGITS
-                && bytes.iter().all(|byte| (*byte >= b' ' || byte.is_ascii_whitespace()) && *byte != b'\\')
             {
                 return Some((start..at, bytes));
             }

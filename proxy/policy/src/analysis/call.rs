@@ -7,7 +7,7 @@ use super::{Interest, Lineage, Scope, Walk, path_effect, strings};
 use crate::StatementKind;
 use crate::builtin::{self, Setting};
 use crate::catalog::FIRST_USER_OID;
-use crate::decision::Lasts;
+use crate::decision::{Effect, Lasts};
 use crate::state::{parse_path, truncate};
 
 impl<'a> Walk<'a> {
@@ -48,7 +48,15 @@ impl<'a> Walk<'a> {
         }
         let count = call.args.len();
         let star = call.agg_star;
-        let result = self.call_named(&names, count, &arguments);
+        let mut result = self.call_named(&names, count, &arguments);
+        match names.last() {
+            Some(&"current_setting") => {
+                self.by_literal = true;
+                result.opaque |= self.shows_setting(call.args.first().and_then(constant).as_deref());
+            }
+            Some(&("pg_show_all_settings" | "pg_listening_channels")) => result.opaque |= self.shows_setting(None),
+            _ => {}
+        }
         if star || shown { Lineage::default() } else { result }
     }
 
@@ -277,7 +285,7 @@ impl<'a> Walk<'a> {
                 self.effects.push(path_effect(value.as_deref().and_then(parse_path), Lasts::Perhaps));
             }
             (Setting::Only(only), Some(value)) if value.eq_ignore_ascii_case(only) => {}
-            (Setting::Harmless, Some(_)) => {}
+            (Setting::Harmless, Some(value)) => self.effects.push(Effect::Setting(name.clone(), value)),
             (Setting::Harmless, None) if bound => {}
             (Setting::ReadOnly, Some(value)) => {
                 if !builtin::is_true(&value) {

@@ -38,6 +38,12 @@ impl<'a> Walk<'a> {
         {
             self.unknown(|| poison.to_owned());
         }
+        if matches!(self.kind, StatementKind::Procedural | StatementKind::Unknown)
+            || !functions.is_empty()
+            || self.builtin_calls.contains("set_config")
+        {
+            self.effects.push(crate::decision::Effect::SettingsForeign);
+        }
         let named = self.named();
         let reads = self.names(&self.reads);
         let mut writes = self.names(&self.writes);
@@ -61,6 +67,7 @@ impl<'a> Walk<'a> {
                 missing_where: self.missing_where,
                 limit: self.limit,
                 notes: self.notes,
+                executes: self.executes,
                 action: self.action,
             },
             named,

@@ -99,6 +99,9 @@ impl<'a> Walk<'a> {
     pub(super) fn read_as(&mut self, relation: &'a Relation, reach: Reach) {
         self.kind = self.kind.max(StatementKind::Read);
         if relation.is_system() {
+            if matches!(relation.name.as_str(), "pg_settings" | "pg_prepared_statements" | "pg_cursors") && self.shows_setting(None) {
+                self.unknown(|| format!("{} may show what code put into it", relation.name));
+            }
             if let Some(why) = builtin::sensitive_relation(&relation.schema, &relation.name) {
                 self.raise(StatementKind::Dcl, || format!("{}.{} {why}", relation.schema, relation.name));
             }

@@ -3,11 +3,12 @@
 use pg_query::protobuf::{DiscardMode, DiscardStmt, VariableSetKind, VariableSetStmt, a_const};
 use pg_query::{Node, NodeEnum};
 
-use super::{Walk, path_effect};
+use super::{Interest, Walk, path_effect};
 use crate::StatementKind;
 use crate::builtin::{self, Setting};
 use crate::decision::{Effect, Lasts};
 use crate::facts::SessionAction;
+use crate::state::settings::can_hold_text;
 use crate::state::{SearchPath, truncate};
 
 impl Walk<'_> {
@@ -33,6 +34,12 @@ impl Walk<'_> {
         self.role_set(name, if resets(&kind) { None } else { given.as_ref().and_then(|values| values.first()).map(String::as_str) });
         let lasts = if set.is_local { Lasts::Transaction } else { Lasts::Session };
         let resets = resets(&kind);
+        if kind == Ok(K::VarSetValue)
+            && let Some(values) = &given
+        {
+            self.by_literal = true;
+            self.effects.push(Effect::Setting(name.to_owned(), values.join(", ")));
+        }
         match (builtin::setting(name), kind) {
             (Setting::SearchPath, Ok(K::VarSetValue)) => {
                 let path = values(&set.args).map(|names| SearchPath::Schemas(names.iter().map(|name| truncate(name).to_owned()).collect()));
@@ -64,6 +71,14 @@ impl Walk<'_> {
                 self.raise(StatementKind::Dcl, || format!("{name} may not be changed freely"));
             }
         }
+    }
+
+    /// A setting is shown; `None`: which is not known. After code ran that can set anything, its value may be made of whatever that code read.
+    pub(super) fn shows_setting(&mut self, name: Option<&str>) -> bool {
+        let masked = matches!(self.interest, Interest::Protected(protection) if protection.any());
+        let foreign = masked && self.state.settings.foreign && name.is_none_or(can_hold_text);
+        self.opaque |= foreign;
+        foreign
     }
 
     /// A role is taken or given back: `$user` may mean it from here on.

@@ -3,7 +3,7 @@
 use pg_query::protobuf::{ExplainStmt, TransactionStmt, TransactionStmtKind};
 use pg_query::{Node, NodeEnum};
 
-use super::{Items, Scope, Walk, arc};
+use super::{Items, Scope, Walk, arc, unwritten};
 use crate::StatementKind;
 use crate::decision::Effect;
 use crate::facts::SessionAction;
@@ -35,6 +35,7 @@ impl<'a> Walk<'a> {
             NodeEnum::TransactionStmt(transaction) => self.transaction(transaction),
             NodeEnum::VariableSetStmt(set) => self.variable_set(set),
             NodeEnum::VariableShowStmt(show) => {
+                self.shows_setting(Some(show.name.as_str()).filter(|name| *name != "all"));
                 self.raise(StatementKind::Session, || format!("shows {}", show.name));
             }
             NodeEnum::DiscardStmt(discard) => self.discard(discard),
@@ -45,10 +46,10 @@ impl<'a> Walk<'a> {
             }
             NodeEnum::PrepareStmt(prepare) => {
                 self.argument_types(prepare);
-                self.held_back(prepare.query.as_deref(), |_| Effect::Prepare(prepare.name.clone(), arc(node)));
+                self.held_back(prepare.query.as_deref(), |_| Effect::Prepare(prepare.name.clone(), unwritten(arc(node))));
             }
             NodeEnum::DeclareCursorStmt(declare) => {
-                self.held_back(declare.query.as_deref(), |node| Effect::Declare(declare.portalname.clone(), node));
+                self.held_back(declare.query.as_deref(), |node| Effect::Declare(declare.portalname.clone(), unwritten(node)));
                 self.action = SessionAction::Cursor(declare.portalname.clone());
             }
             NodeEnum::ExecuteStmt(execute) => {
@@ -133,19 +134,20 @@ impl<'a> Walk<'a> {
         match known {
             Some(known) if !known.is_empty() => {
                 for remembered in known {
+                    self.executes.push(remembered.written.text.to_string());
                     let mut paths = super::resolved(self.catalog, self.state, &remembered.paths);
                     if read_again {
                         paths.extend(self.paths.iter().cloned());
                     }
                     let current = std::mem::replace(&mut self.paths, paths);
-                    let _ = self.deeper(|walk| match &remembered.node.node {
+                    let _ = self.deeper(|walk| match &remembered.written.node.node {
                         Some(NodeEnum::PrepareStmt(prepare)) => {
                             walk.argument_types(prepare);
                             if let Some(query) = prepare.query.as_deref() {
                                 walk.statement(query);
                             }
                         }
-                        _ => walk.statement(&remembered.node),
+                        _ => walk.statement(&remembered.written.node),
                     });
                     self.paths = current;
                 }
@@ -192,6 +194,7 @@ impl<'a> Walk<'a> {
             self.operators.extend(inner.operators);
             self.types.extend(inner.types);
             self.notes.extend(inner.notes);
+            self.executes.extend(inner.executes);
             self.has_cast |= inner.has_cast;
             self.computes |= inner.computes;
             self.sorts |= inner.sorts;

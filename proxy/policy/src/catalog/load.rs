@@ -64,7 +64,11 @@ pub(super) fn row(catalog: &mut Catalog, query: usize, values: &[Option<&str>]) 
         q::COLUMNS => {
             // A snapshot made before columns had tags has no comments.
             let tags = tags(row.values.get(4).copied().flatten().unwrap_or_default());
-            let column = Column { number: row.parse(1)?, name: row.text(2)?.to_owned(), type_oid: row.parse(3)?, tags };
+            // Nor does one made before generated columns were followed say what they come from.
+            let sources = row.values.get(5).copied().flatten().unwrap_or_default();
+            let generated_from = sources.split_ascii_whitespace().map(str::parse).collect::<Result<Vec<i16>, _>>();
+            let generated_from = generated_from.map_err(|_| row.error("a generated column comes from no column"))?;
+            let column = Column { number: row.parse(1)?, name: row.text(2)?.to_owned(), type_oid: row.parse(3)?, tags, generated_from };
             if let Some(relation) = catalog.relations.get_mut(&row.parse(0)?) {
                 relation.columns.push(column);
             }

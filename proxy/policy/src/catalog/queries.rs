@@ -44,7 +44,12 @@ pub const QUERIES: &[CatalogQuery] = &[
         name: "columns",
         sql: "SELECT a.attrelid::text, a.attnum::text, a.attname::text, a.atttypid::text, \
               (SELECT d.description FROM pg_catalog.pg_description d WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass \
-                AND d.objoid = a.attrelid AND d.objsubid = a.attnum AND d.description LIKE '%countersign:%') \
+                AND d.objoid = a.attrelid AND d.objsubid = a.attnum AND d.description LIKE '%countersign:%'), \
+              CASE WHEN a.attgenerated <> '' THEN (SELECT pg_catalog.string_agg(DISTINCT d.refobjsubid::text, ' ') FROM pg_catalog.pg_depend d \
+                WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = a.attrelid AND d.refobjsubid > 0 \
+                AND d.refobjsubid <> a.attnum AND ((d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = a.attrelid AND d.objsubid = a.attnum) \
+                  OR (d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = \
+                    (SELECT g.oid FROM pg_catalog.pg_attrdef g WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum)))) END \
               FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
               WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r','v','m','f','p','S','c') \

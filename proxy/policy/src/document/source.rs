@@ -278,6 +278,9 @@ pub struct Hold {
     /// Whether an approval takes a fresh sign-in at the identity provider. Default `false`.
     #[serde(default)]
     pub step_up: bool,
+    /// Whether reviewers are shown how many rows the server's planner expects (EXPLAIN, without running it). Default `false`.
+    #[serde(default)]
+    pub estimate: bool,
     /// Slack channel of the cards, `C…`. Default: the bot's.
     #[schemars(with = "Option<String>")]
     pub channel: Option<Spanned<String>>,

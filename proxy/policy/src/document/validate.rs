@@ -335,6 +335,7 @@ impl Check<'_> {
             on_hold: hold.on_hold.unwrap_or_default(),
             runs,
             step_up: hold.step_up,
+            estimate: hold.estimate,
             route,
         })
     }

@@ -97,6 +97,7 @@ async fn replay(args: &ReplayArgs, policy: &Policy, catalog: &Catalog) -> anyhow
         limits: Limits::default(),
         now_us,
         silence_us: i64::MAX,
+        doubts: countersign_audit::load::Doubts::default(),
     };
     let days = (!args.days.is_empty()).then_some(args.days.as_slice());
     let mut sessions = archive.sessions(days).await.context("listing the recordings")?;

@@ -118,6 +118,7 @@ impl Check<'_> {
                     on_hold: None,
                     runs: None,
                     step_up: false,
+                    estimate: false,
                     channel: None,
                     mention: None,
                     remind: None,

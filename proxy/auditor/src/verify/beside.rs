@@ -1,0 +1,110 @@
+//! What lies beside the recordings and says what became of requests: marks of grants that were used up (`grants/<request>/<run>.json`), and
+//! reviews of statements that ran at once (`reviews/<request>.json`). Marks are not signed: what holds them is that every run in a recording has
+//! its own, with the digest of the statement. Reviews are signed over the request as it is recorded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_approval::break_glass::REVIEWS;
+use serde::Deserialize;
+
+use super::{Failure, VerifyReport};
+use crate::load::Archive;
+use crate::reviews::BrokenGlass;
+use crate::store::StoreError;
+
+/// Where marks lie.
+const GRANTS: &str = "grants/";
+
+/// A mark, as it lies there.
+#[derive(Deserialize)]
+struct Mark {
+    version: u32,
+    request: String,
+    run: u32,
+    digest: String,
+    used_by: Option<String>,
+    denied_by: Option<String>,
+}
+
+/// A run of a grant, by a recording.
+struct Run {
+    digest: String,
+    at: String,
+}
+
+/// Holds marks and reviews against what the sessions in the report and these statements say.
+pub(super) async fn check(archive: &Archive, broken: &[BrokenGlass], report: &mut VerifyReport) -> Result<(), StoreError> {
+    let mut runs: BTreeMap<String, Vec<Run>> = BTreeMap::new();
+    for session in &report.sessions {
+        for grant in session.grants.iter().filter(|grant| grant.runs.is_some()) {
+            let run = Run { digest: hex::encode(grant.digest), at: format!("session {}, event {}", session.session, grant.event) };
+            runs.entry(grant.request.clone()).or_default().push(run);
+        }
+    }
+    marks(archive, &runs, report).await?;
+    reviews(archive, broken, report).await
+}
+
+async fn marks(archive: &Archive, runs: &BTreeMap<String, Vec<Run>>, report: &mut VerifyReport) -> Result<(), StoreError> {
+    let mut used: BTreeMap<String, BTreeMap<u32, Mark>> = BTreeMap::new();
+    for object in archive.store.get_all(archive.store.keys(GRANTS).await?).await? {
+        let mark: Option<Mark> = serde_json::from_slice(&object.bytes).ok();
+        let mark = mark.filter(|mark| mark.version == 1 && object.key == format!("{GRANTS}{}/{}.json", mark.request, mark.run));
+        match mark {
+            Some(mark) => {
+                used.entry(mark.request.clone()).or_default().insert(mark.run, mark);
+            }
+            None => wrong(report, object.key, "not the mark that its name says".to_owned()),
+        }
+    }
+    let none = BTreeMap::new();
+    for (request, runs) in runs {
+        let marks = used.get(request).unwrap_or(&none);
+        let taken: Vec<&Mark> = marks.values().filter(|mark| mark.used_by.is_some() && mark.denied_by.is_none()).collect();
+        if taken.len() < runs.len() {
+            let missing = (1_u32..).find(|run| !taken.iter().any(|mark| mark.run == *run)).unwrap_or(1);
+            let at: Vec<&str> = runs.iter().map(|run| run.at.as_str()).collect();
+            let problem = format!("missing: request {request} ran {} times ({}), and has {} marks", runs.len(), at.join("; "), taken.len());
+            wrong(report, format!("{GRANTS}{request}/{missing}.json"), problem);
+        }
+        for mark in marks.values() {
+            if let Some(run) = runs.first().filter(|run| run.digest != mark.digest) {
+                let problem = format!("its digest is not that of the statement in {}, for which request {request} was granted", run.at);
+                wrong(report, format!("{GRANTS}{request}/{}.json", mark.run), problem);
+            }
+        }
+    }
+    for (request, marks) in &used {
+        let recorded = runs.get(request).map_or(0, Vec::len);
+        let taken = marks.values().filter(|mark| mark.denied_by.is_none()).count();
+        if taken > recorded {
+            report.notes.push(format!(
+                "{GRANTS}{request}/: {taken} runs were begun and {recorded} are recorded: a gateway died before it could run, or a recording is missing"
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn reviews(archive: &Archive, broken: &[BrokenGlass], report: &mut VerifyReport) -> Result<(), StoreError> {
+    let known: BTreeMap<String, &BrokenGlass> = broken.iter().map(|broken| (format!("{REVIEWS}{}.json", broken.request), broken)).collect();
+    let there: BTreeSet<String> = archive.store.keys(REVIEWS).await?.into_iter().collect();
+    for key in &there {
+        match known.get(key) {
+            Some(broken) if broken.is_open() => {
+                let problem = format!("no review of request {}: not signed over it by its reviewers, or not in time", broken.request);
+                wrong(report, key.clone(), problem);
+            }
+            Some(_) => {}
+            None => wrong(report, key.clone(), "a review of nothing that any recording here says ran at once".to_owned()),
+        }
+    }
+    for (key, broken) in known.iter().filter(|(key, broken)| broken.review == "overdue" && !there.contains(*key)) {
+        report.notes.push(format!("{key}: there is none, and it was due {}", broken.due));
+    }
+    Ok(())
+}
+
+fn wrong(report: &mut VerifyReport, object: String, problem: String) {
+    report.store_findings.push(Failure { object: Some(object), event: None, problem });
+}

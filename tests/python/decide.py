@@ -1,0 +1,58 @@
+"""A reviewer at the bot's own page in headless Chromium: signs in at the issuer stand-in, reads the request, decides.
+
+decide.py CHROMIUM URL FOLDER LOGIN TEXT BUTTON [REASON]
+
+Opens URL, signs in as LOGIN, waits for the page that shows TEXT, takes FOLDER/page.png, writes REASON where one is given, presses BUTTON,
+takes FOLDER/decided.png, and prints what both pages said as JSON.
+"""
+
+import json
+import os
+import sys
+import time
+
+from page import Browser
+
+
+def main():
+    program, url, folder, login, text, button, *reason = sys.argv[1:]
+    browser = Browser(program)
+    browser.call("Emulation.setDeviceMetricsOverride", width=1120, height=1130, deviceScaleFactor=1, mobile=False)
+    browser.call("Page.navigate", url=url)
+    button_of = lambda label: f"[...document.querySelectorAll('button')].find(button => button.innerText === {json.dumps(label)})"
+    # Behind this call: pressing leads elsewhere, and the answer would be lost with the page.
+    press = lambda label: browser.run(f"const pressed = {button_of(label)}; setTimeout(() => pressed.click(), 0)")
+
+    def until(script, what, seconds=60):
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                if browser.run(script):
+                    return
+            except SystemExit as error:
+                # Between two pages there is nothing to ask.
+                if time.monotonic() > end:
+                    raise error
+            if time.monotonic() > end:
+                raise SystemExit(f"{what}: not within {seconds} s; the page says: {browser.run('document.body?.innerText')}")
+            time.sleep(0.1)
+
+    says = lambda text: f"(document.body?.innerText ?? '').includes({json.dumps(text)})"
+    until(f"!!({button_of('Sign in')})", "the way to sign in")
+    press("Sign in")
+    until(f"!!document.querySelector('input[name=login]') && !!({button_of('Sign in')})", "the issuer's form")
+    browser.run(f"document.querySelector('input[name=login]').value = {json.dumps(login)}")
+    press("Sign in")
+    until(f"{says(text)} && !!({button_of(button)})", f"the page with `{text}` and `{button}`")
+    before = browser.run("document.body.innerText")
+    browser.screenshot(os.path.join(folder, "page.png"))
+    if reason:
+        browser.run(f"document.querySelector('textarea').value = {json.dumps(reason[0])}")
+    press(button)
+    until("document.title.startsWith('Done')", "the answer")
+    browser.screenshot(os.path.join(folder, "decided.png"))
+    print(json.dumps({"before": before, "after": browser.run("document.body.innerText"), "scripts": browser.run("document.scripts.length")}))
+    browser.close()
+
+
+main()
