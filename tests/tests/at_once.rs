@@ -49,6 +49,21 @@ where
     scenario::on_shared_with(StackOptions { first_rules, principals, ..own }, scenario)
 }
 
+/// What stands in a folder that others still write to: their temporary files, whose names begin with a dot, come and go.
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let (name, path) = (entry.as_ref().map(std::fs::DirEntry::file_name), entry.as_ref().map(std::fs::DirEntry::path));
+        let (Ok(name), Ok(path)) = (name, path) else { continue };
+        if path.is_dir() {
+            copy_folder(&path, &to.join(&name))?;
+        } else if !name.to_string_lossy().starts_with('.') {
+            std::fs::copy(&path, to.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
 async fn press(stack: &Stack, request: &str, action: &str, user: &str, reason: Option<&str>) -> Result<()> {
     let press =
         Press { request: request.to_owned(), action: action.to_owned(), user: user.to_owned(), reason: reason.map(ToOwned::to_owned) };
@@ -240,6 +255,20 @@ fn glass_is_broken_by_the_right_people_and_reviewed_afterwards() -> Result<()> {
         ensure!(exceptions.contains("break-glass-not-justified") && !exceptions.lines().any(open), "{exceptions}");
         let verified = stack.audit().verify(None).await?;
         ensure!(verified.status == 0 && verified.stdout.contains("ran without approval"), "{}", verified.stdout);
+        // One review in the place of the other is a review of neither; one that is gone leaves its statement open.
+        let copy = stack.dir().join("reviews-tampered");
+        copy_folder(stack.recordings()?, &copy)?;
+        let place = |request: &str| copy.join("reviews").join(format!("{request}.json"));
+        let (one, other) = (std::fs::read(place(&request))?, std::fs::read(place(&again))?);
+        std::fs::write(place(&request), other)?;
+        std::fs::write(place(&again), &one)?;
+        std::fs::write(copy.join("reviews/none.json"), &one)?;
+        let found = stack.audit().over(&copy).verify(None).await?;
+        let named = [&request, &again].iter().all(|id| found.stdout.contains(&format!("reviews/{id}.json: no review of request {id}")));
+        ensure!(found.status == 1 && named && found.stdout.contains("reviews/none.json: a review of nothing"), "{}", found.stdout);
+        std::fs::remove_file(place(&request))?;
+        let listed = stack.audit().over(&copy).run("list", &["--decision", "break-glass"]).await?;
+        ensure!(listed.stdout.contains(&format!("{request} by olga@bank.example: review open")), "{}", listed.stdout);
         Ok(())
     })
 }

@@ -94,6 +94,7 @@ fn masked_results_are_still_results() -> Result<()> {
             ensure!(received.errors.is_empty() && received.copy_data >= 4, "{options}: {:?}", received.messages);
         }
         numbers(&stack).await?;
+        settings(&stack).await?;
         // What is copied out masked can be read in again: each value is one of its type.
         let oracle = stack.upstream.oracle().await?;
         oracle.batch_execute("create table public.again (like hr.people)").await?;
@@ -200,6 +201,33 @@ async fn numbers(stack: &Stack) -> Result<()> {
         stack.connect("ci").await?.query_one("select ref, refs, ssn_given, est from hr.ledger join hr.payees using (id)", &[]).await?;
     let shown: (i64, Vec<i64>, i32, f64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
     ensure!(shown == (1_000_000_000_001_111, vec![1_000_000_000_001_111, 7], 100_008_182, 1_000_000_000_001_111.0), "shown as {shown:?}");
+    Ok(())
+}
+
+/// What code puts into a setting is not reported; what the client itself puts there is.
+async fn settings(stack: &Stack) -> Result<()> {
+    let mut ops = Client::new(stack, "ops", stack.gateway.port).await?;
+    for (text, expected) in [
+        ("set application_name = 'before'", "application_name\0before\0"),
+        (
+            "do $$ begin perform set_config('application_name', (select secret from hr.people where id = 1), false); end $$",
+            "application_name\0****\0",
+        ),
+        ("set application_name = 'after'", "application_name\0after\0"),
+        ("select set_config('application_name', 'constant', false)", "application_name\0constant\0"),
+        ("show server_version_num", "server_version_num\0"),
+    ] {
+        let received = ops.play(text, Way::Simple).await?;
+        let shown = String::from_utf8_lossy(&received.bytes).into_owned();
+        ensure!(shown.contains(expected) && received.errors.is_empty(), "{text}: {shown:?}");
+    }
+    let hidden = ops.play("do $$ begin perform set_config('TimeZone', '<314>5', false); end $$", Way::Simple).await?;
+    ensure!(
+        hidden.errors.is_empty() && !String::from_utf8_lossy(&hidden.bytes).contains("TimeZone"),
+        "a zone of code's making is reported"
+    );
+    let received = ops.play("show timezone", Way::Simple).await?;
+    ensure!(received.rows == [[b"****".to_vec()]], "shown as {:?}", received.rows);
     Ok(())
 }
 

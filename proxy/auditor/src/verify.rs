@@ -7,6 +7,7 @@ mod report;
 
 use std::collections::BTreeMap;
 
+use countersign_approval::break_glass::REVIEWS;
 use countersign_recording::{Anchor, Journals, SessionId};
 use futures_util::StreamExt as _;
 
@@ -57,6 +58,8 @@ pub async fn all(archive: &Archive) -> anyhow::Result<VerifyReport> {
 /// When the store cannot be read.
 pub async fn all_since(archive: &Archive, anchor: Option<&Anchor>) -> anyhow::Result<(VerifyReport, Anchor)> {
     let mut report = VerifyReport::new(archive);
+    // What runs meanwhile has its mark before it is recorded and its review long after: reviews are listed first, marks last.
+    let reviews = archive.store.keys(REVIEWS).await?;
     let stored = archive.sessions(None).await?;
     let sealed = |id: SessionId| stored.get(&id).is_some_and(|keys| keys.iter().any(|key| key.ends_with("/manifest.json")));
     let journals: Journals = archive.journals(|id| !sealed(id)).await?;
@@ -84,7 +87,7 @@ pub async fn all_since(archive: &Archive, anchor: Option<&Anchor>) -> anyhow::Re
     }
     report.found(digests.findings().iter().chain(&digests.sessions(|key| manifests.get(key).copied())));
     report.digests(&digests, &manifests);
-    beside::check(archive, &broken, &mut report).await?;
+    beside::check(archive, &broken, &reviews, &mut report).await?;
     for folder in ["journal/", "digests/", "index/", "grants/", "reviews/"] {
         for alteration in archive.store.alterations(folder).await? {
             report.store_findings.push(Failure { object: Some(alteration.key), event: None, problem: alteration.what });

@@ -72,7 +72,11 @@ impl Number {
             Self::Money => u128::from(i64::from_be_bytes(value.try_into().ok()?).unsigned_abs() / 100),
             Self::Numeric => number::numeric_integer(value)?.unsigned_abs(),
             Self::Float8 => {
-                let digits = Digits::of_float(f64::from_be_bytes(value.try_into().ok()?))?;
+                let value = f64::from_be_bytes(value.try_into().ok()?);
+                if value.abs() < 1e12 && !detectors.says_any() {
+                    return None;
+                }
+                let digits = Digits::of_float(value)?;
                 return Some((detectors.number(digits.as_bytes())?, digits));
             }
         };
