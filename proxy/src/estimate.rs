@@ -1,12 +1,11 @@
 //! How many rows the server's planner expects a held statement to return or change: EXPLAIN, on a side connection in a read-only transaction,
-//! within two seconds. For reviewers, where the policy asks for it.
+//! within a configured time. For reviewers, where the policy asks for it.
 //!
 //! Planning evaluates functions it may fold, so only statements are explained that call nothing but built-in ones (kinds `read` and `write`
 //! of the judge), in sessions that look names up as they did at login. The plan must name no relation that the judge did not name: the side
 //! connection would mean something else otherwise. Whatever does not work out means that there is no estimate, and never that a hold fails.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use countersign_policy::{StatementFacts, StatementKind};
@@ -17,10 +16,6 @@ use serde_json::Value;
 use crate::catalog::CatalogSource;
 use crate::upstream::{Frames, LoginRequest, UpstreamError};
 
-/// How long all of it may take; what the client's statement waits longer for.
-const LIMIT: Duration = Duration::from_secs(2);
-/// Nothing of it outlives its time at the server, nor stands in a queue for a lock.
-const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '800ms'; SET LOCAL lock_timeout = '200ms'";
 const EXPLAIN: &str = "EXPLAIN (FORMAT JSON, VERBOSE) ";
 
 /// The estimate, if there is one.
@@ -29,7 +24,7 @@ pub(crate) async fn rows(source: &CatalogSource, text: &[u8], parameters: &[Para
     let (true, Ok(text)) = (known, std::str::from_utf8(text)) else { return None };
     // So many at a time; nobody waits for a turn.
     let _turn = source.side_connection()?;
-    match tokio::time::timeout(LIMIT, plan(source, text, parameters)).await {
+    match tokio::time::timeout(source.dialer().settings().estimate_timeout, plan(source, text, parameters)).await {
         Ok(Ok(plan)) => rows_of(&plan, facts),
         Ok(Err(error)) => {
             tracing::debug!(%error, "no estimate for a held statement");
@@ -47,7 +42,10 @@ async fn plan(source: &CatalogSource, text: &str, parameters: &[Parameter]) -> R
         LoginRequest { database: source.database().to_owned(), application_name: "countersign:estimate".to_owned(), settings: Vec::new() };
     let login = source.dialer().login(&request).await?;
     let mut frames = Frames::with_buffer(login.io, login.buffer);
-    frames.query(BEGIN, |_| Ok(())).await?;
+    // Nothing of it outlives its time at the server, nor stands long in a queue for a lock.
+    let tenths = source.dialer().settings().estimate_timeout.as_millis() / 10;
+    let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {tenths}", 4 * tenths);
+    frames.query(&begin, |_| Ok(())).await?;
     // By the extended protocol, which takes one statement and no more, whatever a text may be made to look like.
     let mut out = BytesMut::new();
     let types: Vec<u32> = parameters.iter().map(|parameter| parameter.type_oid).collect();

@@ -464,6 +464,8 @@ impl ConfigParts<'_> {
             .set("upstream", "user", self.upstream.user.as_str())
             .set("upstream", "password", secret("upstream", &self.upstream.password)?)
             .set("upstream", "connect_timeout_seconds", 5)
+            // Long enough for a loaded machine: tests expect an estimate where one can be had.
+            .set("upstream", "estimate_timeout_ms", 30_000)
             .set("policy", "file", path(self.policy))
             .set("policy", "reload_seconds", 1)
             .set("recording", "durability", if self.options.asynchronous { "async" } else { "strict" })

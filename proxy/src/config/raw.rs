@@ -82,6 +82,7 @@ pub(super) struct Upstream {
     pub(super) ca: Option<Spanned<PathBuf>>,
     pub(super) connect_timeout_seconds: Option<Spanned<u64>>,
     pub(super) catalog_refresh_seconds: Option<Spanned<u64>>,
+    pub(super) estimate_timeout_ms: Option<Spanned<u64>>,
     #[serde(default)]
     pub(super) roles: Vec<UpstreamRole>,
 }

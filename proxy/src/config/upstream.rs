@@ -29,6 +29,8 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How old catalog facts may grow.
     pub catalog_refresh: Duration,
+    /// How long a hold may wait for an estimate of its rows.
+    pub estimate_timeout: Duration,
     /// Other service roles, for principals of certain groups; the first that fits.
     pub roles: Vec<UpstreamRole>,
 }
@@ -138,6 +140,7 @@ impl Upstream {
             tls,
             connect_timeout: place.seconds("upstream.connect_timeout_seconds", raw.connect_timeout_seconds.as_ref(), 10, 1..=300)?,
             catalog_refresh: place.seconds("upstream.catalog_refresh_seconds", raw.catalog_refresh_seconds.as_ref(), 60, 1..=3600)?,
+            estimate_timeout: place.milliseconds("upstream.estimate_timeout_ms", raw.estimate_timeout_ms.as_ref(), 2_000, 100..=60_000)?,
             roles: raw.roles.iter().map(|role| UpstreamRole::from_raw(role, place)).collect::<Result<_, _>>()?,
         })
     }

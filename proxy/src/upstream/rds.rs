@@ -64,6 +64,7 @@ mod tests {
             tls: UpstreamTls::VerifyFull { ca: None },
             connect_timeout: Duration::from_secs(10),
             catalog_refresh: Duration::from_secs(60),
+            estimate_timeout: Duration::from_secs(2),
             roles: Vec::new(),
         }
     }

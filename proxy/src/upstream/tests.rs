@@ -186,6 +186,7 @@ impl Server {
             tls: if tls { UpstreamTls::VerifyFull { ca: Some(self.dir.path().join("ca.pem")) } } else { UpstreamTls::Disable },
             connect_timeout: Duration::from_secs(10),
             catalog_refresh: Duration::from_secs(60),
+            estimate_timeout: Duration::from_secs(2),
             roles: Vec::new(),
         }
     }
