@@ -16,7 +16,7 @@ use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
 use countersign_policy::{
     Catalog,
-    catalog::{CatalogBuilder, CatalogError, QUERIES},
+    catalog::{CatalogBuilder, CatalogError, QUERIES, ROLE_SETTINGS},
 };
 use countersign_wire::{fe, put_empty};
 use tokio::runtime::Handle;
@@ -33,8 +33,6 @@ use crate::{
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Nobody waits for facts that wait for a lock: the one who holds it may be the one who waits.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms'";
-/// What `ALTER ROLE … SET` and `ALTER DATABASE … SET` said, all of it.
-const ROLE_SETTINGS: &str = "SELECT pg_catalog.string_agg(pg_catalog.row_to_json(s)::text, ' ' ORDER BY s.setdatabase, s.setrole) FROM pg_catalog.pg_db_role_setting s";
 /// Side connections at once, beside loads.
 const MOST_SIDES: usize = 4;
 /// How often a load is tried that ran into a lock.

@@ -25,7 +25,14 @@ const SKEW_US: i64 = 60_000_000;
 const OWN: &str = include_str!("../../policy/src/catalog/queries.rs");
 
 /// What else those connections say.
-const OWN_FRAME: [&str; 4] = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET LOCAL lock_timeout = '500ms'", "COMMIT", "ROLLBACK"];
+const OWN_FRAME: [&str; 5] =
+    ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET LOCAL lock_timeout = '500ms'", "BEGIN READ ONLY", "COMMIT", "ROLLBACK"];
+
+/// What the gateway puts before a held statement to estimate its rows.
+const ESTIMATE: &str = "EXPLAIN (FORMAT JSON, VERBOSE) ";
+
+/// Recorded texts without their constants, by database, with how often each was sent.
+type Counts = BTreeMap<(String, String), u64>;
 
 /// What Postgres says.
 #[derive(Debug, Clone, Default)]
@@ -128,7 +135,7 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
     // A session that began earlier may still speak in the time.
     let filter = Filter { since_us: since_us.map(|since| since.saturating_sub(86_400_000_000)), until_us, ..Filter::default() };
     let mut recorded: BTreeMap<u32, Vec<Recorded>> = BTreeMap::new();
-    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut counts = Counts::new();
     for row in list::rows(archive, &filter).await? {
         let id: SessionId = row.session.parse()?;
         let (session, _) = archive.load(id, false).await?;
@@ -172,7 +179,7 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
         |us: i64| since_us.is_none_or(|since| us >= since - since.rem_euclid(1_000_000)) && until_us.is_none_or(|until| us < until);
     for ((process, _), logged) in log(&sources.csvlog, &sources.roles)? {
         if in_time(logged.start_us) {
-            compare(process, &logged, recorded.get_mut(&process), &mut outcome);
+            compare(process, &logged, recorded.get_mut(&process), &counts, &mut outcome);
         }
     }
     if let Some(file) = &sources.activity {
@@ -230,7 +237,7 @@ fn statement(message: &str) -> Option<&str> {
     rest.split_once(": ").map(|(_, text)| text)
 }
 
-fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, outcome: &mut Reconciled) {
+fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, counts: &Counts, outcome: &mut Reconciled) {
     outcome.logged = outcome.logged.saturating_add(1);
     let bypass = |kind, time: &str, what: String| Bypass {
         kind,
@@ -249,7 +256,7 @@ fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, 
             && one.started_us.saturating_sub(logged.start_us).abs() <= SKEW_US
     };
     let Some(one) = recorded.and_then(|all| all.iter_mut().find(same)) else {
-        if logged.statements.iter().all(|(_, text)| is_own(text)) {
+        if logged.statements.iter().all(|(_, text)| is_own(text, &logged.database, counts)) {
             // Also connections that said nothing: probes, and logins whose client went away.
             outcome.own = outcome.own.saturating_add(1);
             return;
@@ -272,8 +279,8 @@ fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, 
     }
 }
 
-/// Whether a text is one of the gateway's own.
-fn is_own(text: &str) -> bool {
+/// Whether a text is one of the gateway's own. An estimate is, of a statement that is recorded.
+fn is_own(text: &str, database: &str, counts: &Counts) -> bool {
     use std::sync::OnceLock;
     static PLAIN: OnceLock<String> = OnceLock::new();
     // As the compiler reads it: a backslash at the end of a line takes the line's end and the blanks after it away.
@@ -286,7 +293,14 @@ fn is_own(text: &str) -> bool {
         }
         out + rest
     });
-    OWN_FRAME.contains(&text) || (text.len() > 20 && plain.contains(&format!("\"{text}\"")))
+    if let Some(explained) = text.strip_prefix(ESTIMATE) {
+        return counts.contains_key(&(database.to_owned(), normal::form(explained)));
+    }
+    let is_limit = |part: &str| {
+        let value = part.strip_prefix("SET LOCAL statement_timeout = ").or_else(|| part.strip_prefix("SET LOCAL lock_timeout = "));
+        value.is_some_and(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    text.split("; ").all(|part| OWN_FRAME.contains(&part) || is_limit(part)) || (text.len() > 20 && plain.contains(&format!("\"{text}\"")))
 }
 
 /// Sessions that are there now and that no recording has.
@@ -312,12 +326,12 @@ fn activity(file: &Path, roles: &[String], recorded: &BTreeMap<u32, Vec<Recorded
 }
 
 /// Statements that ran more often than recordings say.
-fn count(file: &Path, roles: &[String], counts: &BTreeMap<(String, String), u64>, outcome: &mut Reconciled) -> anyhow::Result<()> {
+fn count(file: &Path, roles: &[String], counts: &Counts, outcome: &mut Reconciled) -> anyhow::Result<()> {
     let table = csv::Table::new(&read(file)?, &["rolname", "datname", "query", "calls"]).with_context(|| file.display().to_string())?;
     let mut calls: BTreeMap<(String, String), (u64, String, String)> = BTreeMap::new();
     for row in table.rows() {
         let [role, database, query, count] = row;
-        if !roles.contains(&role) || is_own(&query) {
+        if !roles.contains(&role) || is_own(&query, &database, counts) {
             continue;
         }
         let count: u64 = count.parse().with_context(|| format!("{}: calls {count}", file.display()))?;
@@ -418,10 +432,30 @@ mod tests {
 
     #[test]
     fn the_gateways_own_queries_are_known_and_no_others() {
-        assert!(is_own("SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)"));
-        assert!(is_own("COMMIT"));
-        for text in ["", "SELECT", "select 1", "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true); delete from accounts"] {
-            assert!(!is_own(text), "{text}");
+        let counts = Counts::from([(("bank".to_owned(), normal::form("delete from accounts where id = 1")), 1)]);
+        for text in [
+            "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)",
+            "SELECT pg_catalog.string_agg(pg_catalog.row_to_json(s)::text, ' ' ORDER BY s.setdatabase, s.setrole) FROM pg_catalog.pg_db_role_setting s",
+            "COMMIT",
+            "BEGIN READ ONLY; SET LOCAL statement_timeout = 800; SET LOCAL lock_timeout = 200",
+            "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 2",
+        ] {
+            assert!(is_own(text, "bank", &counts), "{text}");
         }
+        for text in [
+            "",
+            "SELECT",
+            "select 1",
+            "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true); delete from accounts",
+            "BEGIN READ ONLY; delete from accounts",
+            "SET LOCAL statement_timeout = ",
+            "SET LOCAL statement_timeout = 1; delete from accounts where id = 1",
+            "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts",
+            "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 2; select 1",
+            "EXPLAIN (ANALYZE, FORMAT JSON) delete from accounts where id = 2",
+        ] {
+            assert!(!is_own(text, "bank", &counts), "{text}");
+        }
+        assert!(!is_own("EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 2", "other", &counts));
     }
 }

@@ -14,7 +14,7 @@ use crate::state::SearchPath;
 mod load;
 mod queries;
 
-pub use queries::QUERIES;
+pub use queries::{QUERIES, ROLE_SETTINGS};
 
 /// First OID of user objects; everything below comes with the server.
 pub const FIRST_USER_OID: u32 = 16384;

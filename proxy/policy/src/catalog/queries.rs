@@ -20,6 +20,9 @@ pub(super) const EXPRESSIONS: usize = 14;
 pub(super) const TEMPORARY: usize = 15;
 pub(super) const SUPPORT: usize = 16;
 
+/// What `ALTER ROLE … SET` and `ALTER DATABASE … SET` said, all of it: where it has not changed, an older login has today's defaults.
+pub const ROLE_SETTINGS: &str = "SELECT pg_catalog.string_agg(pg_catalog.row_to_json(s)::text, ' ' ORDER BY s.setdatabase, s.setrole) FROM pg_catalog.pg_db_role_setting s";
+
 /// The queries, in order.
 pub const QUERIES: &[CatalogQuery] = &[
     // With nothing but pg_catalog on the path, definitions come out fully qualified.
@@ -43,8 +46,7 @@ pub const QUERIES: &[CatalogQuery] = &[
     CatalogQuery {
         name: "columns",
         sql: "SELECT a.attrelid::text, a.attnum::text, a.attname::text, a.atttypid::text, \
-              (SELECT d.description FROM pg_catalog.pg_description d WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass \
-                AND d.objoid = a.attrelid AND d.objsubid = a.attnum AND d.description LIKE '%countersign:%'), \
+              t.description, \
               CASE WHEN a.attgenerated <> '' THEN (SELECT pg_catalog.string_agg(DISTINCT d.refobjsubid::text, ' ') FROM pg_catalog.pg_depend d \
                 WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = a.attrelid AND d.refobjsubid > 0 \
                 AND d.refobjsubid <> a.attnum AND ((d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = a.attrelid AND d.objsubid = a.attnum) \
@@ -52,6 +54,8 @@ pub const QUERIES: &[CatalogQuery] = &[
                     (SELECT g.oid FROM pg_catalog.pg_attrdef g WHERE g.adrelid = a.attrelid AND g.adnum = a.attnum)))) END \
               FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+              LEFT JOIN pg_catalog.pg_description t ON t.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+                AND t.objoid = a.attrelid AND t.objsubid = a.attnum AND t.description LIKE '%countersign:%' \
               WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r','v','m','f','p','S','c') \
               AND n.nspname !~ '^pg_(toast|temp|toast_temp)' ORDER BY a.attrelid, a.attnum",
     },
@@ -122,8 +126,10 @@ pub const QUERIES: &[CatalogQuery] = &[
         sql: "SELECT t.oid::text, n.nspname::text, t.typname::text, t.typtype::text, t.typbasetype::text, t.typelem::text, t.typrelid::text, \
               (SELECT pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(k.conbin, 0) || ')', ' AND ' ORDER BY k.oid) \
                FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c'), \
-              (SELECT r.rngsubtype::text FROM pg_catalog.pg_range r WHERE t.oid::text IN (r.rngtypid::text, pg_catalog.to_jsonb(r)->>'rngmultitypid')) \
+              r.subtype \
               FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+              LEFT JOIN (SELECT rngtypid::text AS type, rngsubtype::text AS subtype FROM pg_catalog.pg_range \
+                UNION ALL SELECT pg_catalog.to_jsonb(m)->>'rngmultitypid', rngsubtype::text FROM pg_catalog.pg_range m) r ON r.type = t.oid::text \
               WHERE n.nspname <> 'pg_catalog' AND n.nspname !~ '^pg_(toast|temp|toast_temp)' ORDER BY t.oid",
     },
     CatalogQuery {
