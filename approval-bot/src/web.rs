@@ -1,7 +1,7 @@
 //! The bot's own pages, for those without Slack and for when Slack is down: what is open, one request whole, and a decision on it.
 //!
 //! Whoever comes signs in at the identity provider first ([`crate::step_up`]); the roster says who they are and whether they may decide.
-//! A decision goes the way of a press ([`crate::votes`]). No script; a form is bound to the session, to the request as it was shown, and
+//! A decision goes the way of a press (`votes`). No script; a form is bound to the session, to the request as it was shown, and
 //! counts once.
 
 mod session;
@@ -36,7 +36,7 @@ const MOST: usize = 200;
 /// How long the number of a used form is remembered, in seconds: longer than any session.
 const FORM_MEMORY: u64 = 2 * session::SESSION_LIFE;
 
-/// The pages. [`show`] is reached through the router's own `/requests/{id}`, which a link of a card may lead to as well.
+/// The pages. `show` is reached through the router's own `/requests/{id}`, which a link of a card may lead to as well.
 pub fn routes() -> Router<Bot> {
     Router::new()
         .route("/requests", get(list))
