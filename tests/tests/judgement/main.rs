@@ -83,6 +83,7 @@ fn judged_as_the_server_will_run_it() -> Result<()> {
         uncommitted(&stack).await.context("uncommitted changes")?;
         declared_types(&stack).await.context("declared types")?;
         roles(&stack).await.context("roles")?;
+        defaults(&stack).await.context("defaults of roles")?;
         tools::tighten_a_policy(&stack).await.context("the tools")?;
         reload(&stack).await.context("a new policy")
     })
@@ -254,6 +255,38 @@ async fn declared_types(stack: &Stack) -> Result<()> {
 }
 
 /// Sessions of a group with a service role of its own can do at the server what that role can.
+/// Where names are looked up may change for the next login. The connection that reads the catalog may be older than that, and must not be believed.
+async fn defaults(stack: &Stack) -> Result<()> {
+    let oracle = stack.upstream.oracle().await?;
+    oracle
+        .batch_execute(
+            "create table public.looked_up (n integer); create schema ahead; grant usage on schema ahead to countersign_svc; \
+             create view ahead.looked_up as select public.wipe() as n; grant select on public.looked_up, ahead.looked_up to countersign_svc",
+        )
+        .await?;
+    let ci = stack.connect("ci").await?;
+    let load = async |n: u32| -> Result<()> {
+        // A change and a look behind it: facts are loaded anew, over the connection of the last load where that is young.
+        ci.batch_execute(&format!("create table public.passing_{n} (i integer)")).await?;
+        ci.batch_execute(&format!("select count(*) from public.passing_{n}; drop table public.passing_{n}")).await?;
+        Ok(())
+    };
+    for n in 0..3 {
+        load(n).await?;
+    }
+    oracle.batch_execute("alter role countersign_svc set search_path = ahead, public").await?;
+    load(3).await?;
+    let next = stack.connect("ci").await?;
+    ensure!(value(&next, "show search_path").await? == "ahead, public", "the new default does not count at the server");
+    let before = entries(stack).await?;
+    let found = code(&next, "select * from looked_up").await;
+    ensure!(found == "42501", "judged by yesterday's search path: {found:?}");
+    ensure!(entries(stack).await? == before, "rows are gone");
+    oracle.batch_execute("alter role countersign_svc reset search_path; drop schema ahead cascade; drop table public.looked_up").await?;
+    load(4).await?;
+    Ok(())
+}
+
 async fn roles(stack: &Stack) -> Result<()> {
     let mut config = stack.config.clone();
     let password = stack.dir().join("analyst.password");
