@@ -27,7 +27,13 @@ pub(crate) fn parse(sql: &str, most_bytes: usize) -> Result<Vec<RawStmt>, Refusa
     }
     let parsed = match pg_query::parse(sql, 0) {
         Err(pg_query::Error::Parse(message)) if TOO_DEEP.iter().any(|deep| message.contains(deep)) => match fold::chains(sql) {
-            Some(folded) => pg_query::parse(&folded, 0),
+            Some(folded) => pg_query::parse(&folded, 0).map(|mut parsed| {
+                // Its places are not those of the text that is sent; none means the whole of it.
+                for statement in &mut parsed.protobuf.stmts {
+                    (statement.stmt_location, statement.stmt_len) = (0, 0);
+                }
+                parsed
+            }),
             None => Err(pg_query::Error::Parse(message)),
         },
         parsed => parsed,

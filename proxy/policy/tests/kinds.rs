@@ -226,6 +226,18 @@ fn a_name_is_told_by_the_texts_it_may_stand_for() {
         forward("prepare p(int) as delete from accounts where id > $1", &mut state);
         assert_eq!(told("execute p(1)", &state), [[text.trim(), "prepare p(int) as delete from accounts where id > $1"]]);
         assert_eq!(told("execute unheard_of", &state), [Vec::<String>::new()]);
+        // Behind a chain too long to be handed over as it is written, nothing of the text is lost.
+        let chain = vec!["id"; 6_000].join(" + ");
+        forward(
+            &format!("/* */ select {chain} from accounts; prepare q as delete from accounts where id = 1; {}", "select 1; ".repeat(30)),
+            &mut state,
+        );
+        let told = told("execute q", &state).concat().concat();
+        assert!(
+            told.contains("prepare q as delete from accounts where id = 1"),
+            "{}",
+            told.get(told.len().saturating_sub(100)..).unwrap_or_default()
+        );
     });
 }
 
