@@ -61,7 +61,7 @@ enum Command {
         /// Only sessions that began before this time
         #[arg(long, value_parser = time_us)]
         until: Option<i64>,
-        /// Only sessions whose subject or e-mail address contains this
+        /// Only sessions whose subject or e-mail address contains this, in whatever case
         #[arg(long)]
         principal: Option<String>,
         /// Only sessions on this database
@@ -114,6 +114,9 @@ enum Command {
         /// time. What it names must still be there; when nothing is wrong it is written anew
         #[arg(long, requires = "all")]
         anchor: Option<PathBuf>,
+        /// With --all: the deployment (`environment` of its gateways) whose recordings belong here; any other's are named
+        #[arg(long, requires = "all")]
+        environment: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -134,7 +137,7 @@ enum Command {
         /// Only sessions that began before this time
         #[arg(long, value_parser = time_us)]
         until: Option<i64>,
-        /// Only sessions whose subject or e-mail address contains this
+        /// Only sessions whose subject or e-mail address contains this, in whatever case
         #[arg(long)]
         principal: Option<String>,
         /// Only sessions on this database
@@ -278,19 +281,14 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<Ex
                 None => replay::replay(&session, pace, &mut NoKeys, false, out)?,
             }
         }
-        Command::Verify { ids, all, anchor, json } => {
+        Command::Verify { ids, all, anchor, environment, json } => {
             let report = match (all, anchor) {
-                (true, Some(file)) => anchored(&archive, &file).await?,
-                (true, None) => verify::all(&archive).await?,
+                (true, Some(file)) => anchored(&archive, &file, environment.as_deref()).await?,
+                (true, None) => verify::all_since(&archive, None, environment.as_deref()).await?.0,
                 (false, _) => verify::sessions(&archive, &ids).await?,
             };
-            if json {
-                serde_json::to_writer_pretty(&mut *out, &report)?;
-                writeln!(out)?;
-            } else {
-                report.write(out)?;
-            }
-            return Ok(ExitCode::from(report.exit_status()));
+            let told = if json { pretty(&report, out) } else { report.write(out) };
+            return concluded(told, report.exit_status());
         }
         Command::Search { pattern, regex, place, since, until, principal, database, json } => {
             let pattern = Pattern::new(&pattern, regex)?;
@@ -314,13 +312,8 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<Ex
         Command::Reconcile { csvlog, activity, statements, roles, since, until, json } => {
             let sources = Sources { csvlog, activity, statements, roles };
             let outcome = reconcile::reconcile(&archive, &sources, since, until).await?;
-            if json {
-                serde_json::to_writer_pretty(&mut *out, &outcome)?;
-                writeln!(out)?;
-            } else {
-                reconcile::write(&outcome, out)?;
-            }
-            return Ok(ExitCode::from(u8::from(!outcome.is_clean())));
+            let told = if json { pretty(&outcome, out) } else { reconcile::write(&outcome, out) };
+            return concluded(told, u8::from(!outcome.is_clean()));
         }
         Command::Hold { ids, off } => hold::hold(&archive, &ids, !off, out).await?,
         Command::Seal { ids, signer } => {
@@ -339,6 +332,19 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<Ex
         }
     }
     Ok(if shows { doubted(&archive) } else { ExitCode::SUCCESS })
+}
+
+fn pretty(value: &impl serde::Serialize, out: &mut dyn Write) -> std::io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+/// A verdict stands, however much of the report its reader wanted to see.
+fn concluded(told: std::io::Result<()>, status: u8) -> anyhow::Result<ExitCode> {
+    match told {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::from(status)),
+    }
 }
 
 /// Says on standard error what was met and is not what the keys vouch for.
@@ -375,18 +381,24 @@ fn check_evidence(folder: &Path, public_key: &Path, out: &mut dyn Write) -> anyh
     for line in &wrong {
         writeln!(out, "wrong      {}", crate::text::visible(line, false))?;
     }
-    writeln!(out, "{} files, {} wrong; {} to {}, made {}", package.files.len(), wrong.len(), package.since, package.until, package.made)?;
+    match package {
+        Some(package) => {
+            let (files, wrong) = (package.files.len(), wrong.len());
+            writeln!(out, "{files} files, {wrong} wrong; {} to {}, made {}", package.since, package.until, package.made)?;
+        }
+        None => writeln!(out, "the list of files is not what that key signed: no file was looked at")?,
+    }
     Ok(ExitCode::from(u8::from(!wrong.is_empty())))
 }
 
 /// Verifies everything against what was noted the last time, and notes how it is now unless something is wrong.
-async fn anchored(archive: &Archive, file: &Path) -> anyhow::Result<verify::VerifyReport> {
+async fn anchored(archive: &Archive, file: &Path, environment: Option<&str>) -> anyhow::Result<verify::VerifyReport> {
     let before = match std::fs::read(file) {
         Ok(bytes) => Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is no anchor", file.display()))?),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
     };
-    let (report, now) = verify::all_since(archive, before.as_ref()).await?;
+    let (report, now) = verify::all_since(archive, before.as_ref(), environment).await?;
     if report.exit_status() != 1 {
         let fresh = file.with_extension("new");
         let write = std::fs::write(&fresh, serde_json::to_vec_pretty(&now)?).and_then(|()| std::fs::rename(&fresh, file));

@@ -24,6 +24,7 @@ use crate::store::{Attempt, Retention};
 use crate::text::timestamp;
 use crate::verify::{self, SessionReport, VerifyReport};
 
+pub(crate) use collect::said;
 pub use collect::{Collection, Denied, Exception, Held, PolicyUse};
 pub use controls::{CONTROLS, Control, SOURCES};
 
@@ -143,6 +144,9 @@ pub async fn make(archive: &Archive, order: Order, signer: &Signer, folder: &Pat
         let what = failure.to_string();
         collection.exceptions.push(Exception { session: String::new(), event: failure.event, kind: "verification", what });
     }
+    for what in verification.store_unchecked.clone() {
+        collection.exceptions.push(Exception { session: String::new(), event: None, kind: "not-checked", what });
+    }
     let samples = draw(&order, &sessions, &collection);
     let digests = archive.digests(&countersign_recording::Journals::default()).await?;
     let (outages, lost) = outages(&digests, &order);
@@ -187,14 +191,17 @@ pub async fn make(archive: &Archive, order: Order, signer: &Signer, folder: &Pat
     Ok(())
 }
 
-/// Checks a package: its signature, and every file in it. Gives what is wrong.
+/// Checks a package: its signature, and every file in it. Gives what is wrong, and the list of files where its signature holds.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn check(folder: &Path, keys: &Keys) -> anyhow::Result<(Package, Vec<String>)> {
+pub fn check(folder: &Path, keys: &Keys) -> anyhow::Result<(Option<Package>, Vec<String>)> {
     let path = folder.join(PACKAGE);
     let object = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (package, _) = Package::verified(&object, keys).with_context(|| format!("{}", path.display()))?;
+    let package = match Package::verified(&object, keys) {
+        Ok((package, _)) => package,
+        Err(error) => return Ok((None, vec![format!("{PACKAGE}: {error}")])),
+    };
     let mut wrong = Vec::new();
     for file in &package.files {
         // Paths are the signer's, and a folder is all they may reach.
@@ -213,7 +220,7 @@ pub fn check(folder: &Path, keys: &Keys) -> anyhow::Result<(Package, Vec<String>
             .filter(|path| path != PACKAGE && !package.files.iter().any(|file| file.path == *path))
             .map(|path| format!("{path}: not of the package")),
     );
-    Ok((package, wrong))
+    Ok((Some(package), wrong))
 }
 
 fn walk(folder: &Path, below: &str, found: &mut Vec<String>) -> anyhow::Result<()> {

@@ -2,12 +2,14 @@
 
 use std::io::Write;
 
-use countersign_recording::{ObjectName, SessionId, TaskId};
+use countersign_approval::break_glass::REVIEWS;
+use countersign_recording::{Event, ObjectName, SessionId, TaskId};
 
 use crate::load::{Archive, LoadError};
+use crate::verify::GRANTS;
 
 /// Keys of everything that a session's evidence is made of: its own objects, the statement of its task, the part of the task's journal that
-/// has its events, and the task's digests.
+/// has its events, the task's digests, and marks and reviews of its requests.
 ///
 /// # Errors
 /// When there is no such session, or the store cannot be read.
@@ -24,6 +26,13 @@ pub async fn evidence_of(archive: &Archive, id: SessionId) -> Result<Vec<String>
             keys.extend((range.first..=range.last).map(|number| ObjectName::Journal { task, number }.to_string()));
         }
         keys.extend(archive.store.keys(&format!("digests/{task}/")).await?);
+    }
+    for request in session.events.iter().filter_map(|(_, event)| match event {
+        Some(Event::Hold { request, .. }) => Some(request),
+        _ => None,
+    }) {
+        keys.extend(archive.store.keys(&format!("{GRANTS}{request}/")).await?);
+        keys.extend(archive.store.keys(&format!("{REVIEWS}{request}.json")).await?);
     }
     let mut there = Vec::new();
     for key in keys {

@@ -19,7 +19,7 @@ pub struct TrustedKeys {
 
 impl TrustedKeys {
     /// Reads every file of a folder that holds an SPKI public key in PEM. A file name with `recording` or `decision` in it says what the
-    /// key is for; any other key is taken for both, which lets the holder of either speak for the other, and is noted.
+    /// key is for, one with `evidence` is for neither; any other key is taken for both, which lets the holder of either speak for the other, and is noted.
     ///
     /// # Errors
     /// When the folder or a key cannot be read.
@@ -42,6 +42,8 @@ impl TrustedKeys {
             let (recording, decision) = match (name.contains("recording"), name.contains("decision")) {
                 (true, false) => (true, false),
                 (false, true) => (false, true),
+                // Packages of evidence are checked by the key that is named then, and nothing else is.
+                (false, false) if name.contains("evidence") => continue,
                 _ => {
                     trusted
                         .notes

@@ -20,11 +20,11 @@ use crate::text;
 pub enum Decision {
     /// A statement was allowed
     Allow,
-    /// A statement was denied
+    /// A statement was denied by the policy (what a reviewer denied was held)
     Deny,
     /// A statement was held
     Hold,
-    /// A held statement was approved
+    /// A held statement was approved, by reviewers or a template
     Granted,
     /// A held statement ran at once, to be reviewed afterwards
     BreakGlass,
@@ -45,7 +45,7 @@ pub struct Filter {
     pub since_us: Option<i64>,
     /// Began before.
     pub until_us: Option<i64>,
-    /// Part of the subject or e-mail address.
+    /// Part of the subject or e-mail address, in whatever case.
     pub principal: Option<String>,
     /// Database.
     pub database: Option<String>,
@@ -219,8 +219,11 @@ impl Filter {
     /// Whether a session is wanted, its time aside.
     #[must_use]
     pub fn passes(&self, summary: &Summary) -> bool {
-        let principal =
-            |wanted: &String| summary.subject.contains(wanted) || summary.email.as_ref().is_some_and(|email| email.contains(wanted));
+        let principal = |wanted: &String| {
+            let wanted = wanted.to_lowercase();
+            let said = |text: &String| text.to_lowercase().contains(&wanted);
+            said(&summary.subject) || summary.email.as_ref().is_some_and(said)
+        };
         let table = |wanted: &String| {
             summary.more_tables || summary.tables.iter().any(|table| table == wanted || table.rsplit('.').next() == Some(wanted.as_str()))
         };

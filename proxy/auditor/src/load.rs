@@ -120,17 +120,26 @@ impl Archive {
     /// # Errors
     /// When the store cannot be read.
     pub async fn sessions(&self, days: Option<&[String]>) -> Result<BTreeMap<SessionId, Vec<String>>, StoreError> {
-        let mut sessions: BTreeMap<SessionId, Vec<String>> = BTreeMap::new();
+        Ok(self.sessions_and_strays(days).await?.0)
+    }
+
+    /// The same, and keys among them that are of no name of the format.
+    pub(crate) async fn sessions_and_strays(
+        &self,
+        days: Option<&[String]>,
+    ) -> Result<(BTreeMap<SessionId, Vec<String>>, Vec<String>), StoreError> {
+        let (mut sessions, mut strays): (BTreeMap<SessionId, Vec<String>>, _) = (BTreeMap::new(), Vec::new());
         let everything = [String::new()];
         for day in days.unwrap_or(&everything) {
             let prefix = if day.is_empty() { "sessions/".to_owned() } else { format!("sessions/{day}/") };
             for key in self.store.keys(&prefix).await? {
-                if let Some(session) = ObjectName::parse(&key).and_then(|name| name.session()) {
-                    sessions.entry(session).or_default().push(key);
+                match ObjectName::parse(&key).and_then(|name| name.session()) {
+                    Some(session) => sessions.entry(session).or_default().push(key),
+                    None => strays.push(key),
                 }
             }
         }
-        Ok(sessions)
+        Ok((sessions, strays))
     }
 
     /// Reads all journals, keeping the events of sessions for which `keep` is true.
@@ -138,7 +147,9 @@ impl Archive {
     /// # Errors
     /// When the store cannot be read.
     pub async fn journals(&self, keep: impl Fn(SessionId) -> bool) -> Result<Journals, StoreError> {
-        let objects = self.store.get_all(self.store.keys("journal/").await?).await?;
+        let mut keys = self.store.keys("journal/").await?;
+        keys.retain(|key| ObjectName::parse(key).is_some());
+        let objects = self.store.get_all(keys).await?;
         Ok(Journals::read(&objects, &self.keys.recording, &self.limits, keep))
     }
 
@@ -149,6 +160,7 @@ impl Archive {
     pub async fn digests(&self, journals: &Journals) -> Result<Digests, StoreError> {
         let mut keys = self.store.keys("digests/").await?;
         keys.extend(self.store.keys("index/").await?);
+        keys.retain(|key| ObjectName::parse(key).is_some());
         let objects = self.store.get_all(keys).await?;
         Ok(Digests::read(&objects, journals, &self.keys.recording, &self.limits))
     }
@@ -240,6 +252,15 @@ pub fn stated(objects: &[Object]) -> Option<Manifest> {
 }
 
 impl Session {
+    /// The deployment it says it is of.
+    #[must_use]
+    pub fn environment(&self) -> Option<&str> {
+        match self.events.first() {
+            Some((_, Some(Event::SessionStart(start)))) => Some(&start.environment),
+            _ => self.stated.as_ref().map(|manifest| manifest.environment.as_str()),
+        }
+    }
+
     /// Whether an event is sealed and stays so.
     #[must_use]
     pub fn is_closed(&self, event: u64) -> bool {

@@ -2,9 +2,11 @@
 //! `pg_stat_activity`, and counts of `pg_stat_statements`, for the service roles that only the gateway should use.
 
 mod csv;
+mod log;
 mod normal;
+mod own;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use self::log::{Logged, Said, What};
 use crate::list::{self, Filter};
 use crate::load::Archive;
 use crate::text::{lossless, timestamp, visible};
@@ -21,18 +24,29 @@ use crate::text::{lossless, timestamp, visible};
 /// How far clocks of gateway and server may be apart.
 const SKEW_US: i64 = 60_000_000;
 
-/// The gateway's own queries: what it asks of the catalog on connections of its own, in the words of this release.
-const OWN: &str = include_str!("../../policy/src/catalog/queries.rs");
+/// What was sent to the databases, by all recordings that count.
+#[derive(Debug, Default)]
+struct Sent {
+    /// Texts without their constants, by database, with how often each was sent.
+    forms: BTreeMap<(String, String), u64>,
+    /// Texts as they were sent, by database.
+    exact: BTreeSet<(String, String)>,
+    /// Texts that stay sealed, without their constants, by database.
+    sealed: BTreeSet<(String, String)>,
+}
 
-/// What else those connections say.
-const OWN_FRAME: [&str; 5] =
-    ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET LOCAL lock_timeout = '500ms'", "BEGIN READ ONLY", "COMMIT", "ROLLBACK"];
+impl Sent {
+    /// Whether exactly this was sent; of what stays sealed, this but for its constants.
+    fn has(&self, database: &str, text: &str) -> bool {
+        let exact = (database.to_owned(), text.to_owned());
+        self.exact.contains(&exact) || self.sealed.contains(&(exact.0, normal::form(text)))
+    }
 
-/// What the gateway puts before a held statement to estimate its rows.
-const ESTIMATE: &str = "EXPLAIN (FORMAT JSON, VERBOSE) ";
-
-/// Recorded texts without their constants, by database, with how often each was sent.
-type Counts = BTreeMap<(String, String), u64>;
+    /// How often something of this form was.
+    fn of_form(&self, database: &str, form: String) -> u64 {
+        self.forms.get(&(database.to_owned(), form)).copied().unwrap_or(0)
+    }
+}
 
 /// What Postgres says.
 #[derive(Debug, Clone, Default)]
@@ -112,17 +126,6 @@ struct Recorded {
     used: bool,
 }
 
-/// A server session, by the log.
-#[derive(Default)]
-struct Logged {
-    role: String,
-    database: String,
-    from: String,
-    application: String,
-    start_us: i64,
-    statements: Vec<(String, String)>,
-}
-
 /// Compares. Sessions that began from `since_us` to `until_us` are looked at.
 ///
 /// # Errors
@@ -135,7 +138,7 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
     // A session that began earlier may still speak in the time.
     let filter = Filter { since_us: since_us.map(|since| since.saturating_sub(86_400_000_000)), until_us, ..Filter::default() };
     let mut recorded: BTreeMap<u32, Vec<Recorded>> = BTreeMap::new();
-    let mut counts = Counts::new();
+    let mut sent = Sent::default();
     for row in list::rows(archive, &filter).await? {
         let id: SessionId = row.session.parse()?;
         let (session, _) = archive.load(id, false).await?;
@@ -161,10 +164,12 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
                 Event::Statement { text, .. } => {
                     let text = lossless(text);
                     let closed = session.is_closed(raw.number);
-                    let count = counts.entry((one.database.clone(), normal::form(&text))).or_default();
+                    let form = normal::form(&text);
+                    let count = sent.forms.entry((one.database.clone(), form.clone())).or_default();
                     *count = count.saturating_add(1);
                     // What stays sealed is compared without constants.
-                    let text = if closed { normal::form(&text) } else { text };
+                    let text = if closed { form } else { text };
+                    if closed { &mut sent.sealed } else { &mut sent.exact }.insert((one.database.clone(), text.clone()));
                     let count = if closed { &mut one.sealed } else { &mut one.texts }.entry(text).or_default();
                     *count = count.saturating_add(1);
                 }
@@ -177,67 +182,21 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
     // The log has a session's start in whole seconds.
     let in_time =
         |us: i64| since_us.is_none_or(|since| us >= since - since.rem_euclid(1_000_000)) && until_us.is_none_or(|until| us < until);
-    for ((process, _), logged) in log(&sources.csvlog, &sources.roles)? {
+    for ((process, _), logged) in log::read(&sources.csvlog, &sources.roles)? {
         if in_time(logged.start_us) {
-            compare(process, &logged, recorded.get_mut(&process), &counts, &mut outcome);
+            compare(process, &logged, recorded.get_mut(&process), &sent, &mut outcome);
         }
     }
     if let Some(file) = &sources.activity {
         activity(file, &sources.roles, &recorded, &mut outcome)?;
     }
     if let Some(file) = &sources.statements {
-        count(file, &sources.roles, &counts, &mut outcome)?;
+        count(file, &sources.roles, &sent, &mut outcome)?;
     }
     Ok(outcome)
 }
 
-/// The sessions of the roles in the log, by process and start.
-fn log(files: &[PathBuf], roles: &[String]) -> anyhow::Result<BTreeMap<(u32, String), Logged>> {
-    let mut sessions: BTreeMap<(u32, String), Logged> = BTreeMap::new();
-    for file in files {
-        for line in csv::rows(&read(file)?) {
-            // https://www.postgresql.org/docs/current/runtime-config-logging.html#RUNTIME-CONFIG-LOGGING-CSVLOG
-            let column = |index: usize| line.get(index).map(String::as_str).unwrap_or_default();
-            if line.len() < 23 {
-                bail!("{}: {} columns; expected a log of Postgres 13 or newer, `log_destination = csvlog`", file.display(), line.len());
-            }
-            if !roles.iter().any(|role| role == column(1)) {
-                continue;
-            }
-            let process = column(3).parse().with_context(|| format!("{}: process {}", file.display(), column(3)))?;
-            let start = column(8);
-            let start_us = csv::time_us(start).with_context(|| format!("{}: session start {start}", file.display()))?;
-            let session = sessions.entry((process, start.to_owned())).or_insert_with(|| Logged {
-                role: column(1).to_owned(),
-                database: column(2).to_owned(),
-                from: column(4).to_owned(),
-                start_us,
-                ..Logged::default()
-            });
-            if !column(22).is_empty() {
-                column(22).clone_into(&mut session.application);
-            }
-            if let Some(text) = statement(column(13)) {
-                session.statements.push((column(0).to_owned(), text.to_owned()));
-            }
-        }
-    }
-    Ok(sessions)
-}
-
-/// The statement in a message of `log_statement`; none for other messages, and for further fetches from a portal.
-fn statement(message: &str) -> Option<&str> {
-    if let Some(text) = message.strip_prefix("statement: ") {
-        return Some(text);
-    }
-    let rest = message.strip_prefix("execute ")?;
-    if rest.starts_with("fetch from ") {
-        return None;
-    }
-    rest.split_once(": ").map(|(_, text)| text)
-}
-
-fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, counts: &Counts, outcome: &mut Reconciled) {
+fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, sent: &Sent, outcome: &mut Reconciled) {
     outcome.logged = outcome.logged.saturating_add(1);
     let bypass = |kind, time: &str, what: String| Bypass {
         kind,
@@ -256,51 +215,48 @@ fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, 
             && one.started_us.saturating_sub(logged.start_us).abs() <= SKEW_US
     };
     let Some(one) = recorded.and_then(|all| all.iter_mut().find(same)) else {
-        if logged.statements.iter().all(|(_, text)| is_own(text, &logged.database, counts)) {
+        let own = |said: &Said| match &said.what {
+            What::Statement(text) | What::Fetch(text) => own::said(text, &logged.database, sent),
+            What::Other(_) => false,
+        };
+        if logged.said.iter().all(own) {
             // Also connections that said nothing: probes, and logins whose client went away.
             outcome.own = outcome.own.saturating_add(1);
             return;
         }
-        let what = logged.statements.iter().map(|(_, text)| text.as_str()).take(20).collect::<Vec<_>>().join("; ");
+        let what = logged.said.iter().map(|said| said.what.text()).take(20).collect::<Vec<_>>().join("; ");
         outcome.bypasses.push(bypass("session", &timestamp(logged.start_us), what));
         return;
     };
     one.used = true;
     outcome.matched = outcome.matched.saturating_add(1);
-    for (time, text) in &logged.statements {
-        let exact = one.texts.get_mut(text).filter(|left| **left > 0);
-        match exact.or_else(|| one.sealed.get_mut(&normal::form(text)).filter(|left| **left > 0)) {
-            Some(left) => {
-                *left = left.saturating_sub(1);
-                outcome.statements = outcome.statements.saturating_add(1);
-            }
-            None => outcome.bypasses.push(bypass("statement", time, text.clone())),
+    for said in &logged.said {
+        let known = match &said.what {
+            What::Statement(text) => one.take(text),
+            // Further rows of what was executed before. The name in the message is whatever the client likes.
+            What::Fetch(text) => one.texts.contains_key(text) || one.sealed.contains_key(&normal::form(text)),
+            What::Other(_) => false,
+        };
+        match (known, &said.what) {
+            (true, What::Statement(_)) => outcome.statements = outcome.statements.saturating_add(1),
+            (true, _) => {}
+            (false, what) => outcome.bypasses.push(bypass("statement", &said.time, what.text().to_owned())),
         }
     }
 }
 
-/// Whether a text is one of the gateway's own. An estimate is, of a statement that is recorded.
-fn is_own(text: &str, database: &str, counts: &Counts) -> bool {
-    use std::sync::OnceLock;
-    static PLAIN: OnceLock<String> = OnceLock::new();
-    // As the compiler reads it: a backslash at the end of a line takes the line's end and the blanks after it away.
-    let plain = PLAIN.get_or_init(|| {
-        let mut out = String::new();
-        let mut rest = OWN;
-        while let Some((before, after)) = rest.split_once("\\\n") {
-            out.push_str(before);
-            rest = after.trim_start();
+impl Recorded {
+    /// Takes one sending of a text; false when none is left.
+    fn take(&mut self, text: &str) -> bool {
+        let exact = self.texts.get_mut(text).filter(|left| **left > 0);
+        match exact.or_else(|| self.sealed.get_mut(&normal::form(text)).filter(|left| **left > 0)) {
+            Some(left) => {
+                *left = left.saturating_sub(1);
+                true
+            }
+            None => false,
         }
-        out + rest
-    });
-    if let Some(explained) = text.strip_prefix(ESTIMATE) {
-        return counts.contains_key(&(database.to_owned(), normal::form(explained)));
     }
-    let is_limit = |part: &str| {
-        let value = part.strip_prefix("SET LOCAL statement_timeout = ").or_else(|| part.strip_prefix("SET LOCAL lock_timeout = "));
-        value.is_some_and(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()))
-    };
-    text.split("; ").all(|part| OWN_FRAME.contains(&part) || is_limit(part)) || (text.len() > 20 && plain.contains(&format!("\"{text}\"")))
 }
 
 /// Sessions that are there now and that no recording has.
@@ -326,12 +282,12 @@ fn activity(file: &Path, roles: &[String], recorded: &BTreeMap<u32, Vec<Recorded
 }
 
 /// Statements that ran more often than recordings say.
-fn count(file: &Path, roles: &[String], counts: &Counts, outcome: &mut Reconciled) -> anyhow::Result<()> {
+fn count(file: &Path, roles: &[String], sent: &Sent, outcome: &mut Reconciled) -> anyhow::Result<()> {
     let table = csv::Table::new(&read(file)?, &["rolname", "datname", "query", "calls"]).with_context(|| file.display().to_string())?;
     let mut calls: BTreeMap<(String, String), (u64, String, String)> = BTreeMap::new();
     for row in table.rows() {
         let [role, database, query, count] = row;
-        if !roles.contains(&role) || is_own(&query, &database, counts) {
+        if !roles.contains(&role) || own::counted(&query, &database, sent) {
             continue;
         }
         let count: u64 = count.parse().with_context(|| format!("{}: calls {count}", file.display()))?;
@@ -339,7 +295,7 @@ fn count(file: &Path, roles: &[String], counts: &Counts, outcome: &mut Reconcile
         entry.0 = entry.0.saturating_add(count);
     }
     for ((database, form), (calls, role, query)) in calls {
-        let known = counts.get(&(database.clone(), form)).copied().unwrap_or(0);
+        let known = sent.of_form(&database, form);
         if calls > known {
             outcome.bypasses.push(Bypass {
                 kind: "count",
@@ -419,43 +375,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_and_times() {
-        assert_eq!(statement("statement: select 1; select 2"), Some("select 1; select 2"));
-        assert_eq!(statement("execute s1/p1: select $1: x"), Some("select $1: x"));
-        assert_eq!(statement("execute fetch from s1: select 1"), None);
-        assert_eq!(statement("connection authorized: user=a"), None);
+    fn times() {
         for text in ["2026-03-01 12:00:00.5 UTC", "2026-03-01 12:00:00.5+00", "2026-03-01 14:00:00.5+02:00"] {
             assert_eq!(parse_time(text), Some(1_772_366_400_500_000), "{text}");
         }
         assert_eq!(parse_time("2026-03-01 12:00:00 CET"), None);
-    }
-
-    #[test]
-    fn the_gateways_own_queries_are_known_and_no_others() {
-        let counts = Counts::from([(("bank".to_owned(), normal::form("delete from accounts where id = 1")), 1)]);
-        for text in [
-            "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)",
-            "SELECT pg_catalog.string_agg(pg_catalog.row_to_json(s)::text, ' ' ORDER BY s.setdatabase, s.setrole) FROM pg_catalog.pg_db_role_setting s",
-            "COMMIT",
-            "BEGIN READ ONLY; SET LOCAL statement_timeout = 800; SET LOCAL lock_timeout = 200",
-            "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 2",
-        ] {
-            assert!(is_own(text, "bank", &counts), "{text}");
-        }
-        for text in [
-            "",
-            "SELECT",
-            "select 1",
-            "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true); delete from accounts",
-            "BEGIN READ ONLY; delete from accounts",
-            "SET LOCAL statement_timeout = ",
-            "SET LOCAL statement_timeout = 1; delete from accounts where id = 1",
-            "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts",
-            "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 2; select 1",
-            "EXPLAIN (ANALYZE, FORMAT JSON) delete from accounts where id = 2",
-        ] {
-            assert!(!is_own(text, "bank", &counts), "{text}");
-        }
-        assert!(!is_own("EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 2", "other", &counts));
     }
 }

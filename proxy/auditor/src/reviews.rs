@@ -85,7 +85,12 @@ pub async fn of(archive: &Archive, session: &Session) -> Result<Vec<BrokenGlass>
             if closed { serde_json::from_str(body).ok() } else { UnverifiedRequest::new(body.as_bytes()).parse().ok() };
         let name = request.as_ref().map(|request| review_name(&request.id)).filter(|name| reviews.contains(name));
         let review: Option<Review> = match name {
-            Some(name) => serde_json::from_slice(&archive.store.get(&name).await?).ok(),
+            Some(name) => {
+                let bytes = archive.store.get(&name).await?;
+                // Exactly as it was written: one value, one spelling.
+                let review: Option<Review> = serde_json::from_slice(&bytes).ok();
+                review.filter(|review| serde_json::to_vec(review).is_ok_and(|again| again == bytes))
+            }
             None => None,
         };
         let due_us = request.as_ref().and_then(|request| i64::try_from(request.expires_at).ok()).unwrap_or(0).saturating_mul(1_000_000);

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use countersign_recording::{Event, RawEvent, SessionId};
 use serde::Serialize;
 
+use crate::evidence::said;
 use crate::frames::{self, Piece, Reader};
 use crate::list::{self, Filter};
 use crate::load::{Archive, Session};
@@ -22,7 +23,7 @@ pub enum Place {
     Statements,
     /// What the client got: rows and COPY data
     Results,
-    /// Errors, notices and anomalies
+    /// Errors, notices, anomalies, and the reasons people gave
     Messages,
 }
 
@@ -133,6 +134,13 @@ fn texts(event: &Event, reader: &mut Reader, place: Place) -> Vec<String> {
                 _ => None,
             };
             pieces.into_iter().filter_map(line).collect()
+        }
+        Event::Hold { body, .. } if wanted(Place::Messages) => {
+            let request = serde_json::from_str::<countersign_approval::Request>(body).ok();
+            request.as_ref().and_then(countersign_approval::break_glass::said).map(|(reason, _)| reason.to_owned()).into_iter().collect()
+        }
+        Event::Approval { decisions, .. } if wanted(Place::Messages) => {
+            decisions.iter().filter_map(|decision| said(decision)?.reason).collect()
         }
         Event::Error { code, message, .. } if wanted(Place::Messages) => vec![format!("{code} {message}")],
         Event::Notice { frame } if wanted(Place::Messages) => vec![frames::notice(frame)],

@@ -5,6 +5,7 @@ use std::io::Write;
 use countersign_recording::v1::event::Verdict;
 use countersign_recording::{Event, RawEvent};
 
+use crate::evidence::said;
 use crate::frames::{Piece, Reader};
 use crate::load::Session;
 use crate::text::{duration, lossless, timestamp, visible};
@@ -18,7 +19,9 @@ const MAX_ROWS: usize = 1000;
 /// # Errors
 /// When the output cannot be written.
 pub fn show(session: &Session, out: &mut dyn Write) -> std::io::Result<()> {
-    writeln!(out, "session {} ({}), {} events", session.id, session.state(), session.events.len())?;
+    let began = session.events.first().map(|(raw, _)| timestamp(raw.time_us));
+    let day = began.as_deref().and_then(|began| began.get(..10)).unwrap_or("no time");
+    writeln!(out, "session {} ({}), {} events, begun {day} (times are UTC)", session.id, session.state(), session.events.len())?;
     let mut reader = Reader::default();
     for (raw, event) in &session.events {
         let time = timestamp(raw.time_us);
@@ -106,9 +109,31 @@ fn describe(event: &Event, reader: &mut Reader, out: &mut dyn Write) -> std::io:
         Event::Decision { statement, verdict, rule, .. } => {
             writeln!(out, "#{statement} {} by rule {}", verdict_name(*verdict), short(rule))
         }
-        Event::Hold { statement, request, .. } => writeln!(out, "#{statement} held for approval, request {}", short(request)),
+        Event::Hold { statement, request, body } => {
+            writeln!(out, "#{statement} request {}", short(request))?;
+            let Ok(request) = serde_json::from_str::<countersign_approval::Request>(body) else { return Ok(()) };
+            let broken = countersign_approval::break_glass::said(&request);
+            let until = timestamp(i64::try_from(request.expires_at).unwrap_or(i64::MAX).saturating_mul(1_000_000));
+            let (word, until) = if broken.is_some() { ("review", format!("due {until}")) } else { ("asks", format!("until {until}")) };
+            writeln!(out, "{:>40} {} of {}, {until}", format!("{word}:"), request.quorum, short(&request.reviewers.join(", ")))?;
+            match broken {
+                Some((reason, _)) => writeln!(out, "{:>40} {}", "reason given:", short(reason)),
+                None => Ok(()),
+            }
+        }
         Event::Approval { statement, request, outcome, decisions } => {
-            writeln!(out, "#{statement} {} (request {}, {} signed decisions)", short(outcome), short(request), decisions.len())
+            writeln!(out, "#{statement} {}, request {}", short(outcome), short(request))?;
+            // Whether their signatures hold is for `verify` to say.
+            for decision in decisions.iter().filter_map(|decision| said(decision)) {
+                let (word, reviewer) = match decision.verdict {
+                    countersign_approval::Verdict::Approve => ("approved", &decision.reviewer),
+                    countersign_approval::Verdict::Deny => ("denied", &decision.reviewer),
+                };
+                let at = timestamp(i64::try_from(decision.decided_at).unwrap_or(i64::MAX).saturating_mul(1_000_000));
+                let reason = decision.reason.as_deref().map(|reason| format!(": {}", short(reason))).unwrap_or_default();
+                writeln!(out, "{:>40} {word} by {} at {at}{reason}", "decision:", short(&reviewer.person))?;
+            }
+            Ok(())
         }
         Event::Rows { statement, frames, count } => {
             writeln!(out, "#{statement} {count} rows")?;

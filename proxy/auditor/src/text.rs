@@ -3,7 +3,11 @@
 use std::fmt::Write as _;
 
 use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+
+const MICROSECONDS: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
 /// For a terminal: control characters (escape sequences among them) and characters that change or hide their neighbours are
 /// written out as `\u{…}`. Line feeds stay when `lines` is true.
@@ -60,9 +64,11 @@ pub fn lossless(bytes: &[u8]) -> String {
 /// RFC 3339, UTC.
 #[must_use]
 pub fn timestamp(time_us: i64) -> String {
+    // Always with six digits, so that times stand under each other and sort as text; whole seconds, of certificates and policies, without.
+    let whole = time_us.rem_euclid(1_000_000) == 0;
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_us).saturating_mul(1000))
         .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
+        .and_then(|time| if whole { time.format(&Rfc3339).ok() } else { time.format(MICROSECONDS).ok() })
         .unwrap_or_else(|| format!("{time_us} µs"))
 }
 
@@ -104,6 +110,8 @@ mod tests {
     #[test]
     fn times_and_bytes() {
         assert_eq!(timestamp(1_700_000_000_123_456), "2023-11-14T22:13:20.123456Z");
+        assert_eq!(timestamp(1_700_000_000_123_400), "2023-11-14T22:13:20.123400Z");
+        assert_eq!(timestamp(1_700_000_000_000_000), "2023-11-14T22:13:20Z");
         assert_eq!(duration(1_234), "1.234 ms");
         assert_eq!(duration(12_345_678), "12.345 s");
         assert_eq!(lossless(b"ab"), "ab");

@@ -3,16 +3,21 @@
 
 mod approvals;
 mod beside;
+mod environments;
 mod report;
 
 use std::collections::BTreeMap;
 
 use countersign_approval::break_glass::REVIEWS;
-use countersign_recording::{Anchor, Journals, SessionId};
+use countersign_recording::{Anchor, Journals, ObjectName, SessionId};
 use futures_util::StreamExt as _;
 
 use crate::load::{Archive, LoadError, Session};
 use crate::store::{Retention, Store, StoreError};
+
+use environments::Environments;
+
+pub(crate) use beside::GRANTS;
 
 pub(crate) use approvals::claimed_shown;
 pub use approvals::{Grant, Outcome};
@@ -35,6 +40,9 @@ pub async fn sessions(archive: &Archive, ids: &[SessionId]) -> anyhow::Result<Ve
                 } else {
                     one
                 });
+                if let Some(key) = lost_task(&session, &journals) {
+                    report.notes.push(format!("{key} is not here: nothing but its manifest vouches for session {id}"));
+                }
                 report.journals(&journals, journals.session(*id).map(|known| known.task));
             }
             Err(LoadError::NotFound(id)) => report.push(SessionReport::missing(id)),
@@ -49,18 +57,19 @@ pub async fn sessions(archive: &Archive, ids: &[SessionId]) -> anyhow::Result<Ve
 /// # Errors
 /// When the store cannot be read.
 pub async fn all(archive: &Archive) -> anyhow::Result<VerifyReport> {
-    Ok(all_since(archive, None).await?.0)
+    Ok(all_since(archive, None, None).await?.0)
 }
 
-/// The same, and whether what somebody noted earlier is still there. Gives what to note now.
+/// The same, and whether what somebody noted earlier is still there, and all is of the environment that should be. Gives what to note now.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub async fn all_since(archive: &Archive, anchor: Option<&Anchor>) -> anyhow::Result<(VerifyReport, Anchor)> {
+pub async fn all_since(archive: &Archive, anchor: Option<&Anchor>, environment: Option<&str>) -> anyhow::Result<(VerifyReport, Anchor)> {
     let mut report = VerifyReport::new(archive);
     // What runs meanwhile has its mark before it is recorded and its review long after: reviews are listed first, marks last.
     let reviews = archive.store.keys(REVIEWS).await?;
-    let stored = archive.sessions(None).await?;
+    let (stored, strays) = archive.sessions_and_strays(None).await?;
+    report.strays(strays);
     let sealed = |id: SessionId| stored.get(&id).is_some_and(|keys| keys.iter().any(|key| key.ends_with("/manifest.json")));
     let journals: Journals = archive.journals(|id| !sealed(id)).await?;
     let mut ids: Vec<SessionId> = stored.keys().copied().chain(journals.sessions()).collect();
@@ -69,11 +78,17 @@ pub async fn all_since(archive: &Archive, anchor: Option<&Anchor>) -> anyhow::Re
     let mut grants = BTreeMap::new();
     let mut manifests = BTreeMap::new();
     let mut broken = Vec::new();
+    let mut environments = Environments::default();
+    report.nothing(ids.is_empty() && journals.tasks().is_empty());
     for id in ids {
         let session = archive.assemble(id, stored.get(&id).cloned().unwrap_or_default(), &journals).await?;
         let one = one(archive, &session, &mut grants).await?;
         manifests.extend(session.manifest.clone());
         broken.extend(crate::reviews::of(archive, &session).await?);
+        environments.add(session.environment(), || format!("session {id}"));
+        if let (Some(key), Some((manifest, _))) = (lost_task(&session, &journals), &session.manifest) {
+            report.store_findings.push(Failure { object: Some(key), event: None, problem: format!("missing: {manifest} names it") });
+        }
         report.push(if session.orphan && one.result == Result::Open {
             one.unproved("its task is gone and nobody has sealed it yet")
         } else {
@@ -81,6 +96,10 @@ pub async fn all_since(archive: &Archive, anchor: Option<&Anchor>) -> anyhow::Re
         });
     }
     report.journals(&journals, None);
+    for (task, known) in journals.tasks() {
+        environments.add(known.statement.as_ref().map(|statement| statement.environment.as_str()), || format!("task {task}"));
+    }
+    environments.check(environment, &mut report);
     let mut digests = archive.digests(&journals).await?;
     if let Some(anchor) = anchor {
         digests.hold_against(anchor, &format!("the anchor of {}", crate::text::timestamp(anchor.noted_us)), &journals);
@@ -92,17 +111,33 @@ pub async fn all_since(archive: &Archive, anchor: Option<&Anchor>) -> anyhow::Re
         for alteration in archive.store.alterations(folder).await? {
             report.store_findings.push(Failure { object: Some(alteration.key), event: None, problem: alteration.what });
         }
-        shared_retention(archive, folder, &mut report).await?;
+        let keys = archive.store.keys(folder).await?;
+        if !matches!(folder, "grants/" | "reviews/") {
+            report.strays(keys.iter().filter(|key| ObjectName::parse(key).is_none()).cloned());
+        }
+        shared_retention(archive, keys, &mut report).await?;
+    }
+    // Of sessions that have objects their own reports have told it.
+    for alteration in archive.store.alterations("sessions/").await? {
+        let session = ObjectName::parse(&alteration.key).and_then(|name| name.session());
+        if session.is_none_or(|session| !stored.contains_key(&session)) {
+            report.store_findings.push(Failure { object: Some(alteration.key), event: None, problem: alteration.what });
+        }
     }
     Ok((report, digests.anchor(&journals, archive.now_us)))
 }
 
+/// The statement of a session's task, when that is named and there is nothing of it: the session may be of another store.
+fn lost_task(session: &Session, journals: &Journals) -> Option<String> {
+    let task = session.stated.as_ref()?.task?;
+    (!journals.tasks().contains_key(&task)).then(|| ObjectName::Task { task }.to_string())
+}
+
 /// How long the store must keep what belongs to no single session.
-async fn shared_retention(archive: &Archive, folder: &str, report: &mut VerifyReport) -> std::result::Result<(), StoreError> {
+async fn shared_retention(archive: &Archive, keys: Vec<String>, report: &mut VerifyReport) -> std::result::Result<(), StoreError> {
     if matches!(archive.store, Store::Directory(_)) {
         return Ok(());
     }
-    let keys = archive.store.keys(folder).await?;
     let mut answers = futures_util::stream::iter(keys)
         .map(|key| async move {
             let retention = archive.store.retention(&key).await;

@@ -262,7 +262,12 @@ async fn every_tampering_with_marks_and_reviews_is_named() {
         std::fs::write(path, text.replace(from, to)).unwrap();
     }
     let digest = support::digest(HELD).to_hex();
-    let cases: [(&str, &dyn Fn(&Path), &str); 9] = [
+    let used_at = format!("\"used_at\":{}", request().created_at + 2);
+    let cases: [(&str, &dyn Fn(&Path), &str); 13] = [
+        ("another time", &|f| change(f, &used_at, "\"used_at\":1"), "/1.json: used 1970-01-01T00:00:01Z, when no recording says"),
+        ("a line feed more", &|f| change(f, "}", "}\n"), "/1.json: not the mark that its name says"),
+        ("a member twice", &|f| change(f, "{", "{\"version\":1,"), "/1.json: not the mark that its name says"),
+        ("a member more", &|f| change(f, "}", ",\"x\":1}"), "/1.json: not the mark that its name says"),
         ("removed", &|f| std::fs::remove_file(grants(f).join("1.json")).unwrap(), "/1.json: missing: request"),
         ("all removed", &|f| std::fs::remove_dir_all(f.join("store/grants")).unwrap(), "/1.json: missing: request"),
         (
@@ -305,6 +310,53 @@ async fn every_tampering_with_marks_and_reviews_is_named() {
         assert_eq!(report.exit_status(), 1, "{what}");
         assert!(failures(&report).contains(expected), "{what}: {}", failures(&report));
     }
+}
+
+/// What is genuine and lies in the wrong store, what is no recording at all, and nothing.
+#[tokio::test]
+async fn what_does_not_belong_here_is_named() {
+    let stored = || stored(&events(id(1), ""));
+    // A session of another deployment that signs with the same key; its task is not here.
+    let folder = stored();
+    let mut foreign = events(id(2), "");
+    if let Some(Event::SessionStart(start)) = foreign.first_mut() {
+        start.environment = "production".into();
+    }
+    foreign.retain(|event| !matches!(event, Event::Hold { .. } | Event::Approval { .. } | Event::Completion { statement: 3, .. }));
+    write(folder.path(), &objects(id(2), &foreign, &recording_key()));
+    let report = all(folder.path()).await;
+    assert!(report.store_unchecked.iter().any(|line| line.contains("production (session") && line.contains("--environment")), "{report:?}");
+    let archive = archive(folder.path()).await;
+    let (report, _) = verify::all_since(&archive, None, Some("test")).await.unwrap();
+    assert_eq!(report.exit_status(), 1);
+    assert!(failures(&report).contains(&format!("session {} is of environment production, not of test", id(2))), "{}", failures(&report));
+
+    // A genuine session whose task nobody knows here.
+    let folder = stored();
+    for task in std::fs::read_dir(folder.path().join("store/journal")).unwrap() {
+        std::fs::remove_dir_all(task.unwrap().path()).unwrap();
+    }
+    let report = all(folder.path()).await;
+    assert_eq!(report.exit_status(), 1);
+    assert!(failures(&report).contains("task.json: missing: sessions/2026/03/01/"), "{}", failures(&report));
+
+    // Objects under names that the format does not have.
+    for stray in ["sessions/2026/03/01/copy.rec", "journal/copy/00000000.rec", "digests/x", "index/2026/03/01/day.json.old"] {
+        let folder = stored();
+        let path = folder.path().join("store").join(stray);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::copy(manifest(folder.path()), path).unwrap();
+        let report = all(folder.path()).await;
+        assert_eq!(report.exit_status(), 1, "{stray}");
+        assert!(failures(&report).contains(&format!("{stray}: the format has no object of this name")), "{}", failures(&report));
+    }
+
+    // All of it gone, or another folder.
+    let folder = stored();
+    std::fs::remove_dir_all(folder.path().join("store")).unwrap();
+    std::fs::create_dir(folder.path().join("store")).unwrap();
+    let report = all(folder.path()).await;
+    assert_eq!((report.exit_status(), report.store_unchecked.len()), (2, 1));
 }
 
 /// Whoever can write to the store can put anything in the place of anything: with keys nothing of it is believed.

@@ -292,7 +292,7 @@ impl Held {
 }
 
 /// What a signed decision says. Whether the signature holds is in the session's report.
-fn said(token: &str) -> Option<Decision> {
+pub(crate) fn said(token: &str) -> Option<Decision> {
     use base64::Engine as _;
     let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     serde_json::from_slice(&claims).ok()

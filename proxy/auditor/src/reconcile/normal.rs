@@ -1,7 +1,7 @@
 //! Statements without their constants, so that a text and its entry in `pg_stat_statements` compare equal.
 
 /// The form: constants and parameters are `?`, comments and a semicolon at the end are gone, white space is one blank, and case is gone outside of
-/// quoted names.
+/// quoted names. A list of constants is one.
 pub(super) fn form(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -42,7 +42,15 @@ pub(super) fn form(text: &str) -> String {
         }
         rest = rest.get(taken..).unwrap_or_default();
     }
-    out.trim_end_matches([' ', ';']).to_owned()
+    let mut form = out.trim_end_matches([' ', ';']).to_owned();
+    // Newer servers write a list of constants as its first and a comment: `IN ($1 /*, ... */)`.
+    loop {
+        let folded = form.replace("?, ?", "?").replace("?,?", "?").replace("? )", "?)");
+        if folded == form {
+            return form;
+        }
+        form = folded;
+    }
 }
 
 fn in_word(out: &str) -> bool {
@@ -120,6 +128,7 @@ mod tests {
             ("insert into t values (1, E'a\\'b', $$x$$, 1.5e3)", "insert into t values ($1, $2, $3, $4)"),
             ("select /* a /* b */ c */ 1 -- d\n , \"Quoted 1\"", "select $1 , \"Quoted 1\""),
             ("update t set a = a + 1", "update t set a = a + $1"),
+            ("select * from t where id in (1, 2,3)", "select * from t where id in ($1 /*, ... */)"),
         ] {
             assert_eq!(form(text), form(entry));
         }

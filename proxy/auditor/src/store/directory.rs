@@ -74,7 +74,10 @@ impl DirectoryStore {
             let entry = entry.map_err(|error| Self::error("list", folder, &error))?;
             let kind = entry.file_type().map_err(|error| Self::error("list", folder, &error))?;
             // Names of the format are ASCII and never begin with a dot; writers' temporary files do.
-            let Some(name) = entry.file_name().to_str().filter(|name| !name.starts_with('.')).map(str::to_owned) else { continue };
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') {
+                continue;
+            }
             let below = if key.is_empty() { name } else { format!("{key}/{name}") };
             if kind.is_dir() {
                 self.walk(&entry.path(), &below, keys)?;

@@ -38,6 +38,9 @@ pub struct Grant {
     /// Digest of the statement it is for.
     #[serde(skip)]
     pub digest: [u8; 32],
+    /// When, microseconds since the epoch.
+    #[serde(skip)]
+    pub time_us: i64,
 }
 
 /// What was found.
@@ -222,6 +225,7 @@ impl Checker {
                     approved_by,
                     runs: Some(quorum.runs()),
                     digest: *request.digest.bytes(),
+                    time_us,
                 };
                 let used = self.used.entry(id.to_owned()).or_default();
                 *used = used.saturating_add(1);
@@ -292,6 +296,7 @@ impl Checker {
             approved_by: template.decisions().iter().map(|decision| decision.reviewer.person.clone()).collect(),
             runs: None,
             digest: *template.request().digest.bytes(),
+            time_us,
         });
     }
 

@@ -13,23 +13,40 @@ use crate::reviews::BrokenGlass;
 use crate::store::StoreError;
 
 /// Where marks lie.
-const GRANTS: &str = "grants/";
+pub(crate) const GRANTS: &str = "grants/";
+
+/// How far the time of a mark may be from that of the run it is for, which is recorded right after.
+const SLACK_S: u64 = 300;
 
 /// A mark, as it lies there.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Mark {
     version: u32,
     request: String,
     run: u32,
     digest: String,
     used_by: Option<String>,
+    used_at: Option<u64>,
     denied_by: Option<String>,
+    denied_at: Option<u64>,
+}
+
+impl Mark {
+    /// Exactly as it was written: one value, one spelling.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+        let mark: Self = serde_json::from_slice(bytes).ok().filter(|_| value.to_string().as_bytes() == bytes)?;
+        let either = (mark.used_by.is_some() && mark.used_at.is_some()) != (mark.denied_by.is_some() && mark.denied_at.is_some());
+        (mark.version == 1 && either).then_some(mark)
+    }
 }
 
 /// A run of a grant, by a recording.
 struct Run {
     digest: String,
     at: String,
+    time_s: u64,
 }
 
 /// Holds marks, and the reviews that were `there`, against what the sessions in the report and these statements say.
@@ -42,7 +59,11 @@ pub(super) async fn check(
     let mut runs: BTreeMap<String, Vec<Run>> = BTreeMap::new();
     for session in &report.sessions {
         for grant in session.grants.iter().filter(|grant| grant.runs.is_some()) {
-            let run = Run { digest: hex::encode(grant.digest), at: format!("session {}, event {}", session.session, grant.event) };
+            let run = Run {
+                digest: hex::encode(grant.digest),
+                at: format!("session {}, event {}", session.session, grant.event),
+                time_s: u64::try_from(grant.time_us.div_euclid(1_000_000)).unwrap_or(0),
+            };
             runs.entry(grant.request.clone()).or_default().push(run);
         }
     }
@@ -54,8 +75,7 @@ pub(super) async fn check(
 async fn marks(archive: &Archive, runs: &BTreeMap<String, Vec<Run>>, report: &mut VerifyReport) -> Result<(), StoreError> {
     let mut used: BTreeMap<String, BTreeMap<u32, Mark>> = BTreeMap::new();
     for object in archive.store.get_all(archive.store.keys(GRANTS).await?).await? {
-        let mark: Option<Mark> = serde_json::from_slice(&object.bytes).ok();
-        let mark = mark.filter(|mark| mark.version == 1 && object.key == format!("{GRANTS}{}/{}.json", mark.request, mark.run));
+        let mark = Mark::read(&object.bytes).filter(|mark| object.key == format!("{GRANTS}{}/{}.json", mark.request, mark.run));
         match mark {
             Some(mark) => {
                 used.entry(mark.request.clone()).or_default().insert(mark.run, mark);
@@ -76,6 +96,14 @@ async fn marks(archive: &Archive, runs: &BTreeMap<String, Vec<Run>>, report: &mu
         for mark in marks.values() {
             if let Some(run) = runs.first().filter(|run| run.digest != mark.digest) {
                 let problem = format!("its digest is not that of the statement in {}, for which request {request} was granted", run.at);
+                wrong(report, format!("{GRANTS}{request}/{}.json", mark.run), problem);
+            }
+            if let Some(used_at) = mark.used_at.filter(|at| !runs.iter().any(|run| run.time_s.abs_diff(*at) <= SLACK_S))
+                // One that a gateway took before it died has no run, whatever its time.
+                && taken.len() == runs.len()
+            {
+                let at = crate::text::timestamp(i64::try_from(used_at).unwrap_or(i64::MAX).saturating_mul(1_000_000));
+                let problem = format!("used {at}, when no recording says that request {request} ran");
                 wrong(report, format!("{GRANTS}{request}/{}.json", mark.run), problem);
             }
         }
@@ -104,8 +132,9 @@ fn reviews(there: &[String], broken: &[BrokenGlass], report: &mut VerifyReport) 
             None => wrong(report, key.clone(), "a review of nothing that any recording here says ran at once".to_owned()),
         }
     }
-    for (key, broken) in known.iter().filter(|(key, broken)| broken.review == "overdue" && !there.contains(*key)) {
-        report.notes.push(format!("{key}: there is none, and it was due {}", broken.due));
+    for (key, broken) in known.iter().filter(|(key, broken)| broken.is_open() && !there.contains(*key)) {
+        let (was, due) = (if broken.review == "overdue" { "was" } else { "is" }, &broken.due);
+        report.notes.push(format!("{key}: there is none, and it {was} due {due}"));
     }
 }
 

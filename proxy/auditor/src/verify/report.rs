@@ -157,6 +157,8 @@ pub struct VerifyReport {
     pub sessions: Vec<SessionReport>,
     /// What is wrong with journals and the store as such.
     pub store_findings: Vec<Failure>,
+    /// What could not be checked about the store as such.
+    pub store_unchecked: Vec<String>,
     /// What is worth knowing about keys, journals and store.
     pub notes: Vec<String>,
     /// Sessions that hold.
@@ -172,7 +174,32 @@ pub struct VerifyReport {
 impl VerifyReport {
     pub(super) fn new(archive: &Archive) -> Self {
         let notes = archive.keys.notes.clone();
-        Self { sessions: Vec::new(), store_findings: Vec::new(), notes, verified: 0, failed: 0, unchecked: 0, open: 0 }
+        Self {
+            sessions: Vec::new(),
+            store_findings: Vec::new(),
+            store_unchecked: Vec::new(),
+            notes,
+            verified: 0,
+            failed: 0,
+            unchecked: 0,
+            open: 0,
+        }
+    }
+
+    /// Names what lies among recordings and is none.
+    pub(super) fn strays(&mut self, keys: impl IntoIterator<Item = String>) {
+        self.store_findings.extend(keys.into_iter().map(|key| Failure {
+            object: Some(key),
+            event: None,
+            problem: "the format has no object of this name".to_owned(),
+        }));
+    }
+
+    /// A store without a single recording proves nothing: it may be the wrong one, or all of it is gone.
+    pub(super) fn nothing(&mut self, empty: bool) {
+        if empty {
+            self.store_unchecked.push("there is no recording and no journal here: is it the right store and prefix?".to_owned());
+        }
     }
 
     pub(super) fn push(&mut self, session: SessionReport) {
@@ -226,10 +253,10 @@ impl VerifyReport {
     /// 0: all verified; 1: something does not hold; 2: something could not be checked.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
-        match (self.failed, self.store_findings.is_empty(), self.unchecked) {
-            (0, true, 0) => 0,
-            (0, true, _) => 2,
-            _ => 1,
+        match (self.failed == 0 && self.store_findings.is_empty(), self.unchecked == 0 && self.store_unchecked.is_empty()) {
+            (true, true) => 0,
+            (true, false) => 2,
+            (false, _) => 1,
         }
     }
 
@@ -282,6 +309,9 @@ impl VerifyReport {
         }
         for failure in &self.store_findings {
             writeln!(out, "FAILED       {}", line(&failure.to_string()))?;
+        }
+        for unchecked in &self.store_unchecked {
+            writeln!(out, "NOT CHECKED  {}", line(unchecked))?;
         }
         for note in &self.notes {
             writeln!(out, "note         {}", line(note))?;

@@ -182,7 +182,8 @@ impl Digests {
                 }
                 if let Some(digest) = digest {
                     if previous.is_some_and(|previous| previous != digest.previous) {
-                        found(key.clone(), Problem::DigestChain);
+                        let before = number.checked_sub(1).map_or(ObjectName::Task { task }, |number| ObjectName::Digest { task, number });
+                        found(before.to_string(), Problem::NamedOtherwise { by: key.clone(), sha256: digest.previous });
                     }
                     ended = digest.last;
                     // The chain itself says what stood before: also when it is gone.

@@ -241,7 +241,9 @@ impl Journals {
             return None;
         }
         if previous.is_some_and(|previous| previous != journal.previous) {
-            self.found(&object.key, Problem::JournalChain);
+            // The task signed this one: it is the object before that is not what it was.
+            let before = number.checked_sub(1).map_or(ObjectName::Task { task }, |number| ObjectName::Journal { task, number });
+            self.found(&before.to_string(), Problem::NamedOtherwise { by: object.key.clone(), sha256: journal.previous });
         }
         if known.ended {
             self.found(&object.key, Problem::AfterEnd);

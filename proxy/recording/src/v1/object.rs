@@ -305,6 +305,10 @@ fn trailer(bytes: &Bytes, start: usize, at: &mut usize) -> Result<(Bytes, Option
     if *at != bytes.len() {
         return Err(FormatError::Malformed("something follows the signature"));
     }
+    // Its own head is not among what it signs.
+    if item.len() != 1 && !item.starts_with(&[0x58, 64]) {
+        return Err(FormatError::Malformed("not the deterministic encoding"));
+    }
     let signature = match cbor::value(&mut Decoder::new(&item), &item)? {
         Value::Null => None,
         Value::Bytes(signature) => {

@@ -77,12 +77,6 @@ pub enum Problem {
     /// Not signed by the task.
     #[error("not signed by its task")]
     TaskSignature,
-    /// A journal object that does not continue the one before.
-    #[error("it does not carry the SHA-256 of the object before it")]
-    JournalChain,
-    /// A digest that does not continue the one before.
-    #[error("it does not carry the SHA-256 of the one before it")]
-    DigestChain,
     /// Something signed names an object that is not there.
     #[error("missing: {by} names it")]
     NamedAndMissing {

@@ -367,3 +367,38 @@ fn two_sessions_in_one_journal_keep_apart() {
     assert_eq!(journals.findings(), []);
     assert!(reports.iter().all(|report| report.open() && report.events.len() == 19));
 }
+
+/// What is signed in it is the same, the object is another: what comes after it names it. Nothing comes after the very last.
+#[test]
+fn an_object_compressed_anew_is_the_one_that_is_named() {
+    let store = sealed();
+    for object in store.objects.iter().filter(|object| object.key.ends_with(".rec")) {
+        let mut objects = store.objects.clone();
+        let changed = objects.iter_mut().find(|changed| changed.key == object.key).unwrap();
+        let plain = zstd::decode_all(&*object.bytes).unwrap();
+        // Two frames where there was one.
+        let (first, second) = plain.split_at(plain.len() / 2);
+        changed.bytes = [zstd::encode_all(first, 1).unwrap(), zstd::encode_all(second, 1).unwrap()].concat().into();
+        let found = problems(&objects);
+        let last = object.key.ends_with("/00000004.rec");
+        assert_eq!(found.iter().any(|problem| problem.starts_with(&object.key)), !last, "{}: {found:?}", object.key);
+        let others = found.iter().filter(|problem| problem.starts_with("journal/") && !problem.starts_with(&object.key));
+        assert_eq!(others.count(), 0, "{}: {found:?}", object.key);
+    }
+}
+
+#[test]
+fn a_signature_has_one_spelling() {
+    let store = sealed();
+    for end in ["00000002.rec", "00000004.rec"] {
+        let mut objects = store.objects.clone();
+        let at = objects.iter().rposition(|object| object.key.ends_with(end)).unwrap();
+        let plain = zstd::decode_all(&*objects[at].bytes).unwrap();
+        let (signed, signature) = plain.split_at(plain.len() - 66);
+        let twisted = [signed, &[0x59, 0, 64], &signature[2..]].concat();
+        objects[at].bytes = zstd::encode_all(&*twisted, 1).unwrap().into();
+        let found = problems(&objects);
+        let named = format!("{}: malformed: not the deterministic encoding", objects[at].key);
+        assert!(found.contains(&named), "{found:?}");
+    }
+}

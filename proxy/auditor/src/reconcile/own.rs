@@ -1,0 +1,101 @@
+//! What the gateway itself says to the server, on connections of its own: known by every word.
+
+use std::sync::OnceLock;
+
+use super::{Sent, normal};
+
+/// The gateway's own queries: what it asks of the catalog on connections of its own, in the words of this release.
+const OWN: &str = include_str!("../../../policy/src/catalog/queries.rs");
+
+/// What else those connections say.
+const OWN_FRAME: [&str; 5] =
+    ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET LOCAL lock_timeout = '500ms'", "BEGIN READ ONLY", "COMMIT", "ROLLBACK"];
+
+/// What the gateway puts before a held statement to estimate its rows.
+const ESTIMATE: &str = "EXPLAIN (FORMAT JSON, VERBOSE) ";
+
+/// Whether a text in the log is one of the gateway's own. An estimate is of a statement that is recorded, exactly.
+pub(super) fn said(text: &str, database: &str, sent: &Sent) -> bool {
+    match text.strip_prefix(ESTIMATE) {
+        Some(explained) => sent.has(database, explained),
+        None => fixed(text),
+    }
+}
+
+/// The same of an entry of `pg_stat_statements`, which has no constants.
+pub(super) fn counted(query: &str, database: &str, sent: &Sent) -> bool {
+    match query.strip_prefix(ESTIMATE) {
+        Some(explained) => sent.of_form(database, normal::form(explained)) > 0,
+        None => fixed(query),
+    }
+}
+
+/// Whether a text is a query of the catalog, or what frames one.
+fn fixed(text: &str) -> bool {
+    static PLAIN: OnceLock<String> = OnceLock::new();
+    // As the compiler reads it: a backslash at the end of a line takes the line's end and the blanks after it away.
+    let plain = PLAIN.get_or_init(|| {
+        let mut out = String::new();
+        let mut rest = OWN;
+        while let Some((before, after)) = rest.split_once("\\\n") {
+            out.push_str(before);
+            rest = after.trim_start();
+        }
+        out + rest
+    });
+    let is_limit = |part: &str| {
+        let value = part.strip_prefix("SET LOCAL statement_timeout = ").or_else(|| part.strip_prefix("SET LOCAL lock_timeout = "));
+        value.is_some_and(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    text.split("; ").all(|part| OWN_FRAME.contains(&part) || is_limit(part)) || (text.len() > 20 && plain.contains(&format!("\"{text}\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent() -> Sent {
+        let text = "delete from accounts where id = 1";
+        let sealed = normal::form("update accounts set owner = '[sealed]' where id = 1");
+        let key = |text: &str| ("bank".to_owned(), text.to_owned());
+        Sent { forms: [(key(&normal::form(text)), 1), (key(&sealed), 1)].into(), exact: [key(text)].into(), sealed: [key(&sealed)].into() }
+    }
+
+    #[test]
+    fn the_gateways_own_queries_are_known_and_no_others() {
+        let sent = sent();
+        for text in [
+            "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)",
+            "SELECT pg_catalog.string_agg(pg_catalog.row_to_json(s)::text, ' ' ORDER BY s.setdatabase, s.setrole) FROM pg_catalog.pg_db_role_setting s",
+            "COMMIT",
+            "BEGIN READ ONLY; SET LOCAL statement_timeout = 800; SET LOCAL lock_timeout = 200",
+            "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 1",
+            // What stays sealed is known but for its constants.
+            "EXPLAIN (FORMAT JSON, VERBOSE) update accounts set owner = 'Ann' where id = 7",
+        ] {
+            assert!(said(text, "bank", &sent), "{text}");
+        }
+        for text in [
+            "",
+            "SELECT",
+            "select 1",
+            "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true); delete from accounts",
+            "BEGIN READ ONLY; delete from accounts",
+            "SET LOCAL statement_timeout = ",
+            "SET LOCAL statement_timeout = 1; delete from accounts where id = 1",
+            "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts",
+            "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 2",
+            "EXPLAIN (FORMAT JSON, VERBOSE) DELETE from accounts where id = 1",
+            "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 1 -- and more",
+            "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 1; select 1",
+            "EXPLAIN (FORMAT JSON, VERBOSE) update accounts set branch = 'Ann' where id = 7",
+            "EXPLAIN (ANALYZE, FORMAT JSON) delete from accounts where id = 1",
+        ] {
+            assert!(!said(text, "bank", &sent), "{text}");
+        }
+        assert!(!said("EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 1", "other", &sent));
+        // Entries of pg_stat_statements have no constants to compare.
+        assert!(counted("EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = $1", "bank", &sent));
+        assert!(!counted("EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts", "bank", &sent));
+    }
+}
