@@ -147,7 +147,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Compare recordings with what Postgres says happened: exit status 1 when something ran around the gateway
+    /// Compare recordings with what Postgres says happened: exit status 1 when something ran around the gateway, 2 when the sources do not say
     Reconcile {
         /// Log files of the server, csvlog, written with log_statement = all
         #[arg(long, num_args = 1..)]
@@ -313,7 +313,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<Ex
             let sources = Sources { csvlog, activity, statements, roles };
             let outcome = reconcile::reconcile(&archive, &sources, since, until).await?;
             let told = if json { pretty(&outcome, out) } else { reconcile::write(&outcome, out) };
-            return concluded(told, u8::from(!outcome.is_clean()));
+            return concluded(told, outcome.exit_status());
         }
         Command::Hold { ids, off } => hold::hold(&archive, &ids, !off, out).await?,
         Command::Seal { ids, signer } => {

@@ -27,7 +27,7 @@ const SKEW_US: i64 = 60_000_000;
 /// What was sent to the databases, by all recordings that count.
 #[derive(Debug, Default)]
 struct Sent {
-    /// Texts without their constants, by database, with how often each was sent.
+    /// Statements without their constants, by database, with how often each was sent.
     forms: BTreeMap<(String, String), u64>,
     /// Texts as they were sent, by database.
     exact: BTreeSet<(String, String)>,
@@ -42,9 +42,15 @@ impl Sent {
         self.exact.contains(&exact) || self.sealed.contains(&(exact.0, normal::form(text)))
     }
 
-    /// How often something of this form was.
-    fn of_form(&self, database: &str, form: String) -> u64 {
-        self.forms.get(&(database.to_owned(), form)).copied().unwrap_or(0)
+    /// How often something of this form was. What PREPARE names runs under its text, as often as EXECUTE names it.
+    fn of_form(&self, database: &str, form: &str) -> u64 {
+        let mut count = self.forms.get(&(database.to_owned(), form.to_owned())).copied().unwrap_or(0);
+        if let Some(name) = form.strip_prefix("prepare ").and_then(|rest| rest.split([' ', '(']).next()).filter(|_| count > 0) {
+            let named = |text: &str| text.strip_prefix("execute ").and_then(|rest| rest.split([' ', '(']).next()) == Some(name);
+            let executed = self.forms.iter().filter(|((of, text), _)| of == database && named(text)).map(|(_, count)| *count);
+            count = count.saturating_add(executed.sum());
+        }
+        count
     }
 }
 
@@ -102,6 +108,10 @@ pub struct Reconciled {
     /// Recordings that are not what those keys signed, which count for nothing here: whoever goes around the gateway and can write to the
     /// store could have made them.
     pub unproved: Vec<String>,
+    /// Why the comparison says less than it should.
+    pub unchecked: Vec<String>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
 }
 
 impl Reconciled {
@@ -109,6 +119,16 @@ impl Reconciled {
     #[must_use]
     pub const fn is_clean(&self) -> bool {
         self.bypasses.is_empty() && self.unproved.is_empty()
+    }
+
+    /// 0: nothing went around the gateway; 1: something did, or a recording counts for nothing; 2: the sources do not say.
+    #[must_use]
+    pub const fn exit_status(&self) -> u8 {
+        match (self.is_clean(), self.unchecked.is_empty()) {
+            (false, _) => 1,
+            (true, false) => 2,
+            (true, true) => 0,
+        }
     }
 }
 
@@ -134,11 +154,18 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
     if sources.roles.is_empty() {
         bail!("--role is missing: which roles does only the gateway use?");
     }
+    if sources.csvlog.is_empty() && sources.activity.is_none() && sources.statements.is_none() {
+        bail!("nothing to compare with: give --csvlog, --activity or --statements");
+    }
     let mut outcome = Reconciled { checked: archive.has_keys(), ..Reconciled::default() };
     // A session that began earlier may still speak in the time.
     let filter = Filter { since_us: since_us.map(|since| since.saturating_sub(86_400_000_000)), until_us, ..Filter::default() };
     let mut recorded: BTreeMap<u32, Vec<Recorded>> = BTreeMap::new();
     let mut sent = Sent::default();
+    // `pg_stat_statements` was reset when the time began; a clock may be wrong by as much as elsewhere.
+    let counted = |us: i64| {
+        since_us.is_none_or(|since| us >= since.saturating_sub(SKEW_US)) && until_us.is_none_or(|until| us < until.saturating_add(SKEW_US))
+    };
     for row in list::rows(archive, &filter).await? {
         let id: SessionId = row.session.parse()?;
         let (session, _) = archive.load(id, false).await?;
@@ -164,11 +191,12 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
                 Event::Statement { text, .. } => {
                     let text = lossless(text);
                     let closed = session.is_closed(raw.number);
-                    let form = normal::form(&text);
-                    let count = sent.forms.entry((one.database.clone(), form.clone())).or_default();
-                    *count = count.saturating_add(1);
+                    for form in normal::forms(&text).into_iter().filter(|_| counted(raw.time_us)) {
+                        let count = sent.forms.entry((one.database.clone(), form)).or_default();
+                        *count = count.saturating_add(1);
+                    }
                     // What stays sealed is compared without constants.
-                    let text = if closed { form } else { text };
+                    let text = if closed { normal::form(&text) } else { text };
                     if closed { &mut sent.sealed } else { &mut sent.exact }.insert((one.database.clone(), text.clone()));
                     let count = if closed { &mut one.sealed } else { &mut one.texts }.entry(text).or_default();
                     *count = count.saturating_add(1);
@@ -186,6 +214,20 @@ pub async fn reconcile(archive: &Archive, sources: &Sources, since_us: Option<i6
         if in_time(logged.start_us) {
             compare(process, &logged, recorded.get_mut(&process), &sent, &mut outcome);
         }
+    }
+    let of_roles = recorded.values().flatten().any(|one| sources.roles.contains(&one.role));
+    if !of_roles && outcome.logged == 0 {
+        outcome.unchecked.push("neither a recording nor the log has one of these roles: are they spelled right?".to_owned());
+    }
+    let missing =
+        recorded.values().flatten().filter(|one| !one.used && in_time(one.started_us) && sources.roles.contains(&one.role)).count();
+    match (sources.csvlog.is_empty(), outcome.matched, missing) {
+        (true, ..) | (_, _, 0) => {}
+        (false, 0, _) => outcome.unchecked.push(format!(
+            "the log has not one of {missing} recorded sessions of these roles: is it the right log, with log_statement = all, and are the roles spelled right?"
+        )),
+        // Of a session all of whose statements were refused the log may have nothing.
+        (false, ..) => outcome.notes.push(format!("{missing} recorded sessions are not in the log")),
     }
     if let Some(file) = &sources.activity {
         activity(file, &sources.roles, &recorded, &mut outcome)?;
@@ -295,7 +337,7 @@ fn count(file: &Path, roles: &[String], sent: &Sent, outcome: &mut Reconciled) -
         entry.0 = entry.0.saturating_add(count);
     }
     for ((database, form), (calls, role, query)) in calls {
-        let known = sent.of_form(&database, form);
+        let known = sent.of_form(&database, &form);
         if calls > known {
             outcome.bypasses.push(Bypass {
                 kind: "count",
@@ -334,6 +376,12 @@ pub fn write(outcome: &Reconciled, out: &mut dyn Write) -> std::io::Result<()> {
     }
     for line in &outcome.unproved {
         writeln!(out, "UNPROVED   recording {}", visible(line, false))?;
+    }
+    for line in &outcome.unchecked {
+        writeln!(out, "NOT CHECKED {}", visible(line, false))?;
+    }
+    for line in &outcome.notes {
+        writeln!(out, "note       {}", visible(line, false))?;
     }
     if !outcome.checked {
         writeln!(out, "note       recordings were taken as they stand: give --keys, or whoever can write to the store can make some up")?;

@@ -126,6 +126,20 @@ async fn a_recording_that_keys_do_not_vouch_for_counts_for_nothing() {
     }
 }
 
+#[tokio::test]
+async fn a_log_that_says_nothing_proves_nothing() {
+    let folder = stored();
+    let outcome = compared(folder.path(), &[]).await;
+    assert_eq!((outcome.exit_status(), outcome.unchecked.len()), (2, 1));
+    // The roles are spelled otherwise: nothing of the log is looked at, nor are their recordings.
+    let file = folder.path().join("postgresql.csv");
+    std::fs::write(&file, honest().concat()).unwrap();
+    let other = Sources { csvlog: vec![file], roles: vec!["gatewy".into()], ..Sources::default() };
+    assert_eq!(over(folder.path(), other).await.exit_status(), 2);
+    let nothing = Sources { roles: vec!["gateway".into()], ..Sources::default() };
+    assert!(reconcile(&archive(folder.path()).await, &nothing, None, None).await.is_err());
+}
+
 fn session(folder: &Path) -> PathBuf {
     folder.join(format!("store/sessions/2026/03/01/{}", id(1)))
 }
@@ -140,8 +154,9 @@ async fn statistics_count_statements_without_their_constants() {
     };
     let once = "gateway,bank,DELETE FROM accounts WHERE owner = $1,1\n";
     let estimate = "gateway,bank,\"EXPLAIN (FORMAT JSON, VERBOSE) DELETE FROM accounts WHERE owner = $1\",3\n";
+    let own = "gateway,bank,\"SELECT pg_catalog.set_config($1, $2, $3)\",40\n";
     let others = "somebody,bank,DROP TABLE accounts,1\n";
-    assert_eq!(counted(&format!("{once}{estimate}{others}")).await.bypasses, []);
+    assert_eq!(counted(&format!("{once}{estimate}{own}{others}")).await.bypasses, []);
     for (what, rows) in [
         ("once too often", "gateway,bank,DELETE FROM accounts WHERE owner = $1,2\n"),
         ("another statement", "gateway,bank,DELETE FROM accounts,1\n"),

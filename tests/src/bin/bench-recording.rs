@@ -29,11 +29,14 @@ struct Arguments {
     #[arg(long, default_value_t = 5)]
     seconds: u32,
     /// Sessions, one run for each.
-    #[arg(long, value_delimiter = ',', default_value = "1,8,32")]
+    #[arg(long, value_delimiter = ',', default_value = "1,8,32,128")]
     clients: Vec<u32>,
-    /// Scale of pgbench's tables: no less than the most sessions, or they wait for each other's row locks and not for the recording.
+    /// Scale of pgbench's tables. TPC-B is left out for more sessions than that: they would wait for each other's row locks and not for the recording.
     #[arg(long, default_value_t = 40)]
     scale: u32,
+    /// Only modes with this in their name.
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 /// Name, pgbench's own flags, script.
@@ -96,8 +99,9 @@ async fn main() -> Result<()> {
     }
     println!("\ntransactions/s and PUTs/s, each PUT {} ms\n", arguments.put_ms);
     println!("{:<28}{:>9}{:>12}{:>12}{:>8}{:>14}{:>14}", "", "sessions", "async", "strict", "ratio", "async PUT/s", "strict PUT/s");
-    for (name, flags, script) in MODES {
-        for &clients in &arguments.clients {
+    let mut rows: Vec<(&str, u32, f64, f64)> = Vec::new();
+    for (name, flags, script) in MODES.into_iter().filter(|(name, ..)| name.contains(&arguments.only)) {
+        for &clients in arguments.clients.iter().filter(|clients| name != "TPC-B" || **clients <= arguments.scale) {
             let mut figures = Vec::new();
             for durability in ["async", "strict"] {
                 let mut config = stack.config.clone();
@@ -113,11 +117,28 @@ async fn main() -> Result<()> {
             if let [(relaxed, relaxed_puts), (strict, strict_puts)] = figures.as_slice() {
                 let ratio = strict / relaxed;
                 println!("{name:<28}{clients:>9}{relaxed:>12.0}{strict:>12.0}{ratio:>8.2}{relaxed_puts:>14.1}{strict_puts:>14.1}");
+                rows.push((name, clients, ratio, *strict_puts));
             }
         }
     }
+    summary(&rows);
     println!("\n{} PUTs, {} MiB", bucket.puts.load(Ordering::Relaxed), bucket.bytes.load(Ordering::Relaxed) >> 20);
     Ok(())
+}
+
+/// What is asked of the recorder: `strict` by `async` with 32 sessions, and PUTs that do not grow with sessions.
+fn summary(rows: &[(&str, u32, f64, f64)]) {
+    println!();
+    for (name, _, ratio, _) in rows.iter().filter(|(_, clients, ..)| *clients == 32) {
+        println!("{name:<28} strict is {:>3.0} % of async with 32 sessions", ratio * 100.0);
+    }
+    for (name, ..) in MODES {
+        let puts: Vec<String> =
+            rows.iter().filter(|(of, ..)| *of == name).map(|(_, clients, _, puts)| format!("{puts:.0} with {clients}")).collect();
+        if !puts.is_empty() {
+            println!("{name:<28} strict PUT/s: {}", puts.join(", "));
+        }
+    }
 }
 
 async fn pgbench(stack: &Stack, port: u16, flags: &[&str], script: Option<&str>, clients: u32, seconds: u32) -> Result<f64> {
@@ -131,7 +152,12 @@ async fn pgbench(stack: &Stack, port: u16, flags: &[&str], script: Option<&str>,
         command.arg("--file").arg(file);
     }
     let output = command
-        .args(["--no-vacuum", "--jobs=2", &format!("--client={clients}"), &format!("--time={seconds}")])
+        .args([
+            "--no-vacuum",
+            if clients > 1 { "--jobs=2" } else { "--jobs=1" },
+            &format!("--client={clients}"),
+            &format!("--time={seconds}"),
+        ])
         .args(["--host=127.0.0.1", &format!("--port={port}"), &format!("--username={}", dba.user), &stack.upstream.database])
         .env("PGPASSWORD", &dba.token)
         .env("PGSSLMODE", "disable")

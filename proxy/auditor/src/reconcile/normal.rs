@@ -3,6 +3,12 @@
 /// The form: constants and parameters are `?`, comments and a semicolon at the end are gone, white space is one blank, and case is gone outside of
 /// quoted names. A list of constants is one.
 pub(super) fn form(text: &str) -> String {
+    forms(text).join("; ")
+}
+
+/// The form of each statement in a text.
+pub(super) fn forms(text: &str) -> Vec<String> {
+    let mut all = Vec::new();
     let mut out = String::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
@@ -23,7 +29,12 @@ pub(super) fn form(text: &str) -> String {
                 (string(rest.get(1..).unwrap_or_default(), first.eq_ignore_ascii_case(&'e')).saturating_add(1), "?")
             }
             _ if first.is_ascii_digit() && !in_word(&out) => (number(rest), "?"),
+            _ if !in_word(&out) && keyword(rest) > 0 => (keyword(rest), "?"),
             _ if first.is_whitespace() => (first.len_utf8(), " "),
+            ';' => {
+                all.push(std::mem::take(&mut out));
+                (1, "")
+            }
             _ => {
                 out.extend(first.to_lowercase());
                 (first.len_utf8(), "")
@@ -42,8 +53,13 @@ pub(super) fn form(text: &str) -> String {
         }
         rest = rest.get(taken..).unwrap_or_default();
     }
-    let mut form = out.trim_end_matches([' ', ';']).to_owned();
-    // Newer servers write a list of constants as its first and a comment: `IN ($1 /*, ... */)`.
+    all.push(out);
+    all.iter().map(|form| folded(form.trim_end())).filter(|form| !form.is_empty()).collect()
+}
+
+/// Newer servers write a list of constants as its first and a comment: `IN ($1 /*, ... */)`.
+fn folded(form: &str) -> String {
+    let mut form = form.to_owned();
     loop {
         let folded = form.replace("?, ?", "?").replace("?,?", "?").replace("? )", "?)");
         if folded == form {
@@ -55,6 +71,13 @@ pub(super) fn form(text: &str) -> String {
 
 fn in_word(out: &str) -> bool {
     out.chars().next_back().is_some_and(|last| last.is_alphanumeric() || last == '_' || last == '$')
+}
+
+/// Length of a constant that is a word; 0 when there is none.
+fn keyword(text: &str) -> usize {
+    let word = text.find(|character: char| !(character.is_alphanumeric() || character == '_' || character == '$')).unwrap_or(text.len());
+    let constant = text.get(..word).is_some_and(|word| ["true", "false", "null"].iter().any(|known| word.eq_ignore_ascii_case(known)));
+    if constant { word } else { 0 }
 }
 
 /// Length of a string constant.
@@ -128,10 +151,14 @@ mod tests {
             ("insert into t values (1, E'a\\'b', $$x$$, 1.5e3)", "insert into t values ($1, $2, $3, $4)"),
             ("select /* a /* b */ c */ 1 -- d\n , \"Quoted 1\"", "select $1 , \"Quoted 1\""),
             ("update t set a = a + 1", "update t set a = a + $1"),
+            ("select f(TRUE, null), nullif(a, b), t.true_one is null", "select f($1, $2), nullif(a, b), t.true_one is null"),
             ("select * from t where id in (1, 2,3)", "select * from t where id in ($1 /*, ... */)"),
         ] {
             assert_eq!(form(text), form(entry));
         }
         assert_ne!(form("select a from t"), form("select b from t"));
+        let several = "begin; update t set a = ';' where \"x;y\" = 1;; -- ;\n commit;";
+        assert_eq!(forms(several), ["begin", "update t set a = ? where \"x;y\" = ?", "commit"]);
+        assert!(forms(" ; /* nothing */ ").is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! What the gateway itself says to the server, on connections of its own: known by every word.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use super::{Sent, normal};
@@ -22,32 +23,42 @@ pub(super) fn said(text: &str, database: &str, sent: &Sent) -> bool {
     }
 }
 
-/// The same of an entry of `pg_stat_statements`, which has no constants.
+/// The same of an entry of `pg_stat_statements`, which has one statement each and no constants.
 pub(super) fn counted(query: &str, database: &str, sent: &Sent) -> bool {
+    static FORMS: OnceLock<BTreeSet<String>> = OnceLock::new();
+    let forms = FORMS.get_or_init(|| {
+        let limits = ["SET LOCAL statement_timeout = 1", "SET LOCAL lock_timeout = 1", "SET LOCAL lock_timeout = '1'"];
+        queries().iter().map(String::as_str).chain(OWN_FRAME).chain(limits).map(normal::form).collect()
+    });
     match query.strip_prefix(ESTIMATE) {
-        Some(explained) => sent.of_form(database, normal::form(explained)) > 0,
-        None => fixed(query),
+        Some(explained) => sent.of_form(database, &normal::form(explained)) > 0,
+        None => forms.contains(&normal::form(query)),
     }
 }
 
 /// Whether a text is a query of the catalog, or what frames one.
 fn fixed(text: &str) -> bool {
-    static PLAIN: OnceLock<String> = OnceLock::new();
-    // As the compiler reads it: a backslash at the end of a line takes the line's end and the blanks after it away.
-    let plain = PLAIN.get_or_init(|| {
-        let mut out = String::new();
-        let mut rest = OWN;
-        while let Some((before, after)) = rest.split_once("\\\n") {
-            out.push_str(before);
-            rest = after.trim_start();
-        }
-        out + rest
-    });
     let is_limit = |part: &str| {
         let value = part.strip_prefix("SET LOCAL statement_timeout = ").or_else(|| part.strip_prefix("SET LOCAL lock_timeout = "));
         value.is_some_and(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    text.split("; ").all(|part| OWN_FRAME.contains(&part) || is_limit(part)) || (text.len() > 20 && plain.contains(&format!("\"{text}\"")))
+    text.split("; ").all(|part| OWN_FRAME.contains(&part) || is_limit(part)) || queries().contains(text)
+}
+
+/// The literals of [`OWN`], as the compiler reads them: a backslash at the end of a line takes the line's end and the blanks after it away.
+fn queries() -> &'static BTreeSet<String> {
+    static QUERIES: OnceLock<BTreeSet<String>> = OnceLock::new();
+    QUERIES.get_or_init(|| {
+        let mut plain = String::new();
+        let mut rest = OWN;
+        while let Some((before, after)) = rest.split_once("\\\n") {
+            plain.push_str(before);
+            rest = after.trim_start();
+        }
+        plain.push_str(rest);
+        // There is no quote in them, nor outside of them.
+        plain.split('"').skip(1).step_by(2).filter(|literal| literal.len() > 20).map(str::to_owned).collect()
+    })
 }
 
 #[cfg(test)]
@@ -59,6 +70,13 @@ mod tests {
         let sealed = normal::form("update accounts set owner = '[sealed]' where id = 1");
         let key = |text: &str| ("bank".to_owned(), text.to_owned());
         Sent { forms: [(key(&normal::form(text)), 1), (key(&sealed), 1)].into(), exact: [key(text)].into(), sealed: [key(&sealed)].into() }
+    }
+
+    #[test]
+    fn every_query_of_the_catalog_is_found_in_its_source() {
+        let known = queries();
+        assert!(known.iter().all(|query| query.starts_with("SELECT ") || query.starts_with("WITH ")), "{known:?}");
+        assert!(known.len() > 15, "{}", known.len());
     }
 
     #[test]
@@ -97,5 +115,16 @@ mod tests {
         // Entries of pg_stat_statements have no constants to compare.
         assert!(counted("EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = $1", "bank", &sent));
         assert!(!counted("EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts", "bank", &sent));
+        for query in [
+            "SELECT pg_catalog.set_config($1, $2, $3)",
+            "SELECT pg_catalog.string_agg(pg_catalog.row_to_json(s)::text, $1 ORDER BY s.setdatabase, s.setrole) FROM pg_catalog.pg_db_role_setting s",
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            "SET LOCAL statement_timeout = 12000",
+            "SET LOCAL lock_timeout = $1",
+        ] {
+            assert!(counted(query, "bank", &sent), "{query}");
+        }
+        assert!(!counted("SELECT pg_catalog.set_config($1, $2, $3), $4", "bank", &sent));
+        assert!(!counted("delete from accounts", "bank", &sent));
     }
 }
