@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config::Slacks;
 use crate::links::Links;
 use crate::marks::Marks;
+use crate::members::Memory;
 use crate::policies::Policies;
 use crate::signer::Signer;
 use crate::slack::Slack;
@@ -27,6 +28,8 @@ pub struct Bot {
     pub policies: Arc<Policies>,
     /// Slack.
     pub slack: Slack,
+    /// Who is in which user group of Slack's, of late.
+    pub members: Memory,
     /// What the bot knows of its place in Slack.
     pub settings: Arc<Slacks>,
     /// Links to whole requests.

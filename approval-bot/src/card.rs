@@ -5,6 +5,7 @@
 //! <https://docs.slack.dev/reference/block-kit/blocks>
 
 use countersign_approval::item::Status;
+use countersign_approval::v2::Source;
 use countersign_approval::{
     Decision, GrantError, Request, Template, UnverifiedDecision, Verdict, VerifyingKeys, break_glass, template, verify,
 };
@@ -293,7 +294,7 @@ pub(crate) fn progress(view: &View<'_>) -> String {
         "{found} of {} {} · may decide: {}",
         request.quorum.max(1),
         if request.quorum > 1 { "approvals" } else { "approval" },
-        clip(&visible::line(&request.reviewers.join(", ")), 300)
+        clip(&visible::line(&may_decide(request)), 600)
     )];
     for decision in view.tokens.iter().take(20).filter_map(|token| UnverifiedDecision::new(token).verify(view.keys).ok()) {
         lines.push(decided(&decision));
@@ -313,6 +314,15 @@ pub(crate) fn progress(view: &View<'_>) -> String {
         lines.push(format!("Outcome: {}", clip(&visible::line(outcome), 300)));
     }
     clip(&lines.join("\n"), MAX_DETAIL)
+}
+
+/// The groups that may decide, and where their members are found beside those the policy lists.
+fn may_decide(request: &Request) -> String {
+    let said = request.reviewers.iter().map(|group| {
+        let by: Vec<String> = request.sources.iter().filter(|source| source.group == *group).map(|source| source.by.to_string()).collect();
+        if by.is_empty() { group.clone() } else { format!("{group} ({})", by.join(", ")) }
+    });
+    said.collect::<Vec<_>>().join(", ")
 }
 
 /// What else a reviewer should know of an open request.
@@ -336,6 +346,8 @@ fn standing(view: &View<'_>) -> Vec<String> {
 
 fn decided(decision: &Decision) -> String {
     let person = clip(&visible::line(&decision.reviewer.person), 100);
+    let by = decision.snapshot.iter().flat_map(|snapshot| &snapshot.memberships).find(|membership| membership.by != Source::Listed);
+    let person = by.map_or(person.clone(), |by| format!("{person} ({})", clip(&visible::line(&by.by.to_string()), 200)));
     let time = clock::readable(decision.decided_at);
     match decision.verdict {
         Verdict::Approve if decision.runs > 1 => format!("✓ {person} approved {} runs at {time}", decision.runs),

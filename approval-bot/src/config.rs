@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::bot::Bot;
 use crate::links::Links;
 use crate::marks::Marks;
+use crate::members::Memory;
 use crate::policies::{Location, Policies};
 use crate::signer::Signer;
 use crate::slack::Slack;
@@ -54,6 +55,8 @@ struct StepUpPlace {
     issuer: String,
     client_id: String,
     client_secret: Option<Secret>,
+    scope: String,
+    groups_claim: Vec<String>,
 }
 
 /// The bot's place in Slack.
@@ -156,6 +159,9 @@ impl Settings {
                     issuer,
                     client_id: need("COUNTERSIGN_STEP_UP_CLIENT_ID", "the bot's client id at the identity provider")?,
                     client_secret: get("COUNTERSIGN_STEP_UP_CLIENT_SECRET").map(Secret),
+                    scope: get("COUNTERSIGN_STEP_UP_SCOPE").map_or(Ok("openid email".to_owned()), |text| scope(&text))?,
+                    groups_claim: get("COUNTERSIGN_STEP_UP_GROUPS_CLAIM")
+                        .map_or(Ok(vec!["groups".to_owned()]), |text| claim_path(&text))?,
                 }),
                 None => None,
             },
@@ -240,7 +246,8 @@ impl Settings {
                 })?;
                 let callback = format!("{base}/step-up/callback");
                 let provider = Provider::new(&place.issuer, &place.client_id, place.client_secret.clone(), callback);
-                Some(provider.map_err(|error| ConfigError::new("COUNTERSIGN_STEP_UP_ISSUER", error.to_string()))?)
+                let provider = provider.map_err(|error| ConfigError::new("COUNTERSIGN_STEP_UP_ISSUER", error.to_string()))?;
+                Some(provider.asking(&place.scope, &place.groups_claim))
             }
             None => None,
         };
@@ -251,6 +258,7 @@ impl Settings {
             signer,
             policies: Arc::new(policies),
             slack,
+            members: Memory::default(),
             links: Links::new(signing.0.as_bytes()),
             marks,
             seals: Seals::new(signing.0.as_bytes()),
@@ -280,6 +288,31 @@ async fn from_manager(client: &aws_sdk_secretsmanager::Client, arn: &str) -> Res
         return Err(fault("bot_token or signing_secret is empty".to_owned()));
     }
     Ok((Secret(secret.bot_token), Secret(secret.signing_secret), secret.webhook_secret.map(Secret)))
+}
+
+/// Space-separated, `openid` among them (OpenID Connect Core 1.0, 3.1.2.1).
+fn scope(text: &str) -> Result<String, ConfigError> {
+    let scopes: Vec<&str> = text.split_whitespace().collect();
+    if scopes.contains(&"openid") {
+        Ok(scopes.join(" "))
+    } else {
+        Err(ConfigError::new("COUNTERSIGN_STEP_UP_SCOPE", "must have openid in it, for example `openid email groups`"))
+    }
+}
+
+/// The path of a claim: names separated by dots. A name that is a URL is one name, dots and all.
+fn claim_path(text: &str) -> Result<Vec<String>, ConfigError> {
+    if text.contains("://") {
+        return Ok(vec![text.to_owned()]);
+    }
+    let path: Vec<String> = text.split('.').map(str::to_owned).collect();
+    if path.iter().any(String::is_empty) {
+        return Err(ConfigError::new(
+            "COUNTERSIGN_STEP_UP_GROUPS_CLAIM",
+            "must be names separated by single dots, as in realm_access.roles",
+        ));
+    }
+    Ok(path)
 }
 
 fn digest_every(text: &str) -> Result<Option<Duration>, ConfigError> {

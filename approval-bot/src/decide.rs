@@ -1,10 +1,17 @@
 //! Who may decide what: the rules a press must pass before it becomes a decision. No I/O, no clock.
 
+mod known;
+
+use std::collections::BTreeSet;
+
 use countersign_approval::item::Status;
-use countersign_approval::v1::{Reviewer, StepUp, Verdict};
-use countersign_approval::verify::{RequesterIdentity, quorum};
+use countersign_approval::v1::{StepUp, Verdict};
+use countersign_approval::verify::{self, quorum};
 use countersign_approval::{Decision, GrantError, Request, VerifyingKeys};
-use countersign_policy::roster::{Person, Roster};
+use countersign_policy::roster::Roster;
+
+use self::known::known;
+pub use self::known::{groups_that_matter, is_known, usergroups};
 
 /// Somebody's wish.
 #[derive(Debug, Clone, Copy)]
@@ -32,9 +39,24 @@ pub enum By<'a> {
         user: &'a str,
         /// The address as the profile has it.
         email: Option<&'a str>,
+        /// The user groups that Slack says they are in now, of those asked for.
+        usergroups: &'a [Usergroup],
     },
     /// By a sign-in at the identity provider, on the bot's own page.
     SignIn(&'a SignIn),
+}
+
+/// A user group of Slack's with somebody in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usergroup {
+    /// `S…`
+    pub id: String,
+    /// When Slack was asked, seconds since the epoch.
+    pub resolved_at: u64,
+    /// How many members there were.
+    pub members: u32,
+    /// Digest of who they were.
+    pub digest: String,
 }
 
 /// A fresh sign-in at the identity provider.
@@ -44,6 +66,8 @@ pub struct SignIn {
     pub step_up: StepUp,
     /// The address, where the provider vouches for it.
     pub email: Option<String>,
+    /// Groups, as the ID token has them.
+    pub groups: BTreeSet<String>,
 }
 
 /// Where the request stands at the press.
@@ -69,6 +93,23 @@ pub enum Refusal {
     /// In the roster, in none of the groups.
     #[error("you are not in {0}, whose members decide on this request")]
     NotInGroup(String),
+    /// Somebody whom only a sign-in can show to be in one of the groups.
+    #[error("whether you may decide with {0} only a sign-in at the identity provider tells")]
+    NeedsProof(String),
+    /// The request's own words on where reviewers are found are not the policy's.
+    #[error("this request was altered: who may decide is not what the policy says; nothing was decided")]
+    Altered,
+    /// Nothing to know them by.
+    #[error("{0} has no e-mail address that is vouched for: whom the policy does not list counts only with one")]
+    NoAddress(&'static str),
+    /// Several people of the roster at once.
+    #[error("the roster has several people who would be you: {0}; nothing was decided")]
+    SeveralPeople(String),
+    /// The requester has no name that could be compared.
+    #[error(
+        "nobody can tell whether you asked for this yourself: the requester's token has no e-mail address, and the policy does not list you"
+    )]
+    Indistinct,
     /// Four eyes.
     #[error("you asked for this yourself: somebody else must decide")]
     Requester,
@@ -107,7 +148,7 @@ pub const MAX_REASON: usize = 1_000;
 /// Says why not.
 pub fn decide(press: &Press<'_>, standing: &Standing<'_>, roster: &Roster, keys: &VerifyingKeys) -> Result<Decision, Refusal> {
     let request = standing.request;
-    let reviewer = reviewer(press.by, request, roster)?;
+    let known = known(press.by, press.step_up, request, roster, standing.now)?;
     match standing.status {
         Status::Open => {}
         Status::Expired => return Err(Refusal::Expired),
@@ -116,10 +157,16 @@ pub fn decide(press: &Press<'_>, standing: &Standing<'_>, roster: &Roster, keys:
     if standing.now >= request.expires_at {
         return Err(Refusal::Expired);
     }
+    let sign_in = press.step_up.or(match press.by {
+        // A decision on the page says by which sign-in; one for this very decision goes before the one that opened the page.
+        By::SignIn(own) => Some(own),
+        By::Slack { .. } => None,
+    });
+    let names = verify::names(&known.reviewer, known.snapshot.as_ref(), sign_in.map(|sign_in| &sign_in.step_up));
     let voted = standing.tokens.iter().any(|token| {
         countersign_approval::UnverifiedDecision::new(token)
             .verify(keys)
-            .is_ok_and(|decision| decision.reviewer.person == reviewer.person || decision.reviewer.slack == reviewer.slack)
+            .is_ok_and(|decision| verify::names_of(&decision).iter().any(|name| names.contains(name)))
     });
     if voted {
         return Err(Refusal::AlreadyVoted);
@@ -143,18 +190,16 @@ pub fn decide(press: &Press<'_>, standing: &Standing<'_>, roster: &Roster, keys:
             return Err(Refusal::NeedsStepUp);
         }
     }
-    // A decision on the page says by which sign-in; one for this very decision goes before the one that opened the page.
     let own = match press.by {
         By::SignIn(own) => Some(own),
         By::Slack { .. } => None,
     };
     for sign_in in [press.step_up, own].into_iter().flatten() {
-        same_person(&reviewer, sign_in, request)?;
+        known.same_person(sign_in, request)?;
     }
-    let sign_in = press.step_up.or(own);
     // INVARIANT: the digest is that of the statement the card was made of; `UnverifiedRequest::parse` computed it.
     Ok(Decision {
-        version: 1,
+        version: request.version,
         request: request.id.clone(),
         environment: request.environment.clone(),
         digest: request.digest,
@@ -165,28 +210,14 @@ pub fn decide(press: &Press<'_>, standing: &Standing<'_>, roster: &Roster, keys:
         policy: request.policy.clone(),
         rule: request.rule.clone(),
         expires_at: request.expires_at,
-        reviewer,
+        reviewer: known.reviewer,
         verdict: press.verdict,
         runs,
         step_up: sign_in.map(|sign_in| sign_in.step_up.clone()),
         reason: reason.map(|reason| reason.chars().take(MAX_REASON).collect()),
         decided_at: standing.now,
+        snapshot: known.snapshot,
     })
-}
-
-/// Whoever signed in must be the reviewer who pressed, by identity link or by an address both sides vouch for, and not the requester.
-fn same_person(reviewer: &Reviewer, sign_in: &SignIn, request: &Request) -> Result<(), Refusal> {
-    let address = match (&reviewer.email, &sign_in.email) {
-        (Some(own), Some(theirs)) => own.trim().eq_ignore_ascii_case(theirs.trim()),
-        _ => false,
-    };
-    // Where the roster links identities, they are what counts.
-    let same = if reviewer.subjects.is_empty() { address } else { reviewer.subjects.contains(&sign_in.link()) };
-    if !same {
-        return Err(Refusal::OtherPerson(reviewer.person.clone()));
-    }
-    let signed_in = Reviewer { email: sign_in.email.clone(), subjects: vec![sign_in.link()], ..reviewer.clone() };
-    if identity(request).is(&signed_in) { Err(Refusal::Requester) } else { Ok(()) }
 }
 
 impl SignIn {
@@ -197,83 +228,10 @@ impl SignIn {
     }
 }
 
-/// The roster's name for whoever this is, if they are among those who decide on this request.
+/// The name of whoever this is, if they are among those who decide on this request.
 ///
 /// # Errors
 /// When they are not.
 pub fn who(by: By<'_>, request: &Request, roster: &Roster) -> Result<String, Refusal> {
-    reviewer(by, request, roster).map(|reviewer| reviewer.person)
-}
-
-/// Whether this is somebody of the roster at all.
-#[must_use]
-pub fn is_known(by: By<'_>, roster: &Roster) -> bool {
-    find(by, roster).is_some()
-}
-
-fn reviewer(by: By<'_>, request: &Request, roster: &Roster) -> Result<Reviewer, Refusal> {
-    let person = find(by, roster).ok_or(Refusal::NotInRoster)?;
-    let requester = &request.requester;
-    let (account, address, link) = match by {
-        By::Slack { team, user, email } => (format!("{team}/{user}"), email, None),
-        By::SignIn(sign_in) => (account(person, sign_in), sign_in.email.as_deref(), Some(sign_in.link())),
-    };
-    let reviewer = Reviewer {
-        person: person.name.clone(),
-        slack: account,
-        // Where the roster has no address, the profile's goes into the decision: the proxy then holds it against the requester, too.
-        email: person.email.clone().or_else(|| address.map(str::to_owned)),
-        groups: person.groups.iter().cloned().collect(),
-        subjects: person.subjects.iter().cloned().collect(),
-    };
-    // What Slack or the provider says of them counts beside the roster, whichever of the requester's names it is.
-    let as_known = Reviewer { email: address.map(str::to_owned), subjects: link.into_iter().collect(), ..reviewer.clone() };
-    if identity(request).is(&reviewer)
-        || identity(request).is(&as_known)
-        || person.is_principal(&requester.issuer, &requester.subject, requester.email.as_deref())
-    {
-        return Err(Refusal::Requester);
-    }
-    if !person.in_any(&request.reviewers) {
-        return Err(Refusal::NotInGroup(request.reviewers.join(" or ")));
-    }
-    Ok(reviewer)
-}
-
-fn identity(request: &Request) -> RequesterIdentity<'_> {
-    let requester = &request.requester;
-    RequesterIdentity { issuer: &requester.issuer, subject: &requester.subject, email: requester.email.as_deref() }
-}
-
-/// The account a decision on the page uses up: the person's in Slack, so that nobody decides once here and once there.
-fn account(person: &Person, sign_in: &SignIn) -> String {
-    match &person.slack {
-        Some((team, user)) => format!("{team}/{user}"),
-        None => format!("oidc/{}", sign_in.link()),
-    }
-}
-
-fn find<'a>(by: By<'_>, roster: &'a Roster) -> Option<&'a Person> {
-    match by {
-        // By Slack id; by the profile's address only where the roster names no Slack id for that person.
-        By::Slack { team, user, email } => roster.by_slack(team, user).or_else(|| only(roster, email?, |person| person.slack.is_none())),
-        // By identity link; by the address the provider vouches for only where the roster links no identities of that person.
-        By::SignIn(sign_in) => {
-            let link = sign_in.link();
-            let mut linked = roster.people().iter().filter(|person| person.subjects.contains(&link));
-            match (linked.next(), linked.next()) {
-                (Some(person), None) => Some(person),
-                (Some(_), Some(_)) => None,
-                (None, _) => only(roster, sign_in.email.as_deref()?, |person| person.subjects.is_empty()),
-            }
-        }
-    }
-}
-
-/// The one person with this address among some of the roster.
-fn only<'a>(roster: &'a Roster, address: &str, among: impl Fn(&Person) -> bool) -> Option<&'a Person> {
-    let has = |person: &&Person| among(person) && person.email.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(address));
-    let mut matches = roster.people().iter().filter(has);
-    let first = matches.next();
-    if matches.next().is_some() { None } else { first }
+    known(by, None, request, roster, request.created_at).map(|known| known.reviewer.person)
 }

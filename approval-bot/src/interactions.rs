@@ -11,13 +11,12 @@ use sha2::{Digest as _, Sha256};
 
 use self::payload::{Action, Payload};
 use crate::bot::Bot;
-use crate::card::{self, action};
-use crate::decide::{self, By, MAX_REASON};
+use crate::card::action;
+use crate::questions;
 use crate::signature::{self, SignatureError};
-use crate::slack::{Message, Posted};
 use crate::step_up::{Purpose, TICKET_LIFE, Ticket};
 use crate::visible;
-use crate::votes::{self, Found, Presser, Voted, Wish};
+use crate::votes::{self, Presser, Voted, Wish};
 
 /// How long a press is remembered, in seconds: longer than its signature is good.
 const PRESS_MEMORY: u64 = 900;
@@ -161,35 +160,16 @@ fn step_up_link(bot: &Bot, reference: &str, user: &str, all: bool, now: u64) -> 
     }
 }
 
-/// Puts a question into the card's thread and before the client. Whoever may decide may ask.
+/// Puts a question into the card's thread and before the client.
 async fn ask(bot: &Bot, payload: &Payload, reference: &str, question: &str, now: u64) -> String {
-    match asked(bot, payload, reference, question, now).await {
+    let found = match votes::find(bot, reference).await {
+        Ok(found) => found,
+        Err(text) => return text,
+    };
+    let presser = Presser::Slack { id: &payload.user.id, team: payload.user.team_id.as_deref() };
+    match questions::ask(bot, presser, &found, question, now).await {
         Ok(text) | Err(text) => text,
     }
-}
-
-async fn asked(bot: &Bot, payload: &Payload, reference: &str, question: &str, now: u64) -> Result<String, String> {
-    let Found { request, stored } = votes::find(bot, reference).await?;
-    let user = votes::user(bot, &payload.user.id, payload.user.team_id.as_deref()).await?;
-    let policy = bot.policies.get(&request.policy).await.map_err(|_| "the policy changed meanwhile; nothing was asked".to_owned())?;
-    let by = By::Slack { team: &bot.settings.team_id, user: &payload.user.id, email: user.profile.email.as_deref() };
-    let person = decide::who(by, &request, policy.roster()).map_err(|refusal| refusal.to_string())?;
-    let question: String = question.trim().chars().take(MAX_REASON).collect();
-    let told = bot.store.ask(&request.id, &format!("{person}: {question}")).await.map_err(|error| {
-        tracing::error!(request.id = %request.id, %error, "question could not be written");
-        "the question could not be written; try again".to_owned()
-    })?;
-    if !told || now >= request.expires_at {
-        return Err("too late: the request is closed already, or has been asked about too often".to_owned());
-    }
-    if let (Some(channel), Some(ts)) = (stored.card.channel, stored.card.ts) {
-        let text = format!("{} asks: {}", visible::line(&person), visible::text(&question).text);
-        let message = Message { text: visible::markup(&text), blocks: vec![card::plain(&text)] };
-        if let Err(error) = bot.slack.reply(&Posted { channel, ts }, &message).await {
-            tracing::warn!(request.id = %request.id, %error, "question could not be put into the thread");
-        }
-    }
-    Ok(format!("your question on request {} was put into the thread and before the waiting client", request.id))
 }
 
 /// The text with the link to the whole request.

@@ -103,6 +103,9 @@ pub struct UserInfo {
     /// From another workspace.
     #[serde(default)]
     pub is_stranger: bool,
+    /// Whether the person confirmed the address.
+    #[serde(default)]
+    pub is_email_confirmed: Option<bool>,
     /// The workspace that keeps the profile.
     #[serde(default)]
     pub team_id: Option<String>,
@@ -121,6 +124,11 @@ pub struct UserProfile {
 
 #[derive(Deserialize)]
 struct Nothing {}
+
+#[derive(Deserialize)]
+struct MembersAnswer {
+    users: Vec<String>,
+}
 
 #[derive(Deserialize)]
 struct UserAnswer {
@@ -215,6 +223,17 @@ impl Slack {
         let answer: Result<UserAnswer, _> =
             session.http_session_api.http_get("users.info", &vec![("user", Some(&user.to_owned()))], None).await;
         answer.map(|answer| answer.user).map_err(|error| plain("users.info", error))
+    }
+
+    /// `usergroups.users.list`: ids of the members of a user group that is not disabled.
+    ///
+    /// # Errors
+    /// When Slack does not say, for one because the group is unknown or disabled, or the app has no scope `usergroups:read`.
+    pub async fn usergroup_members(&self, id: &str) -> Result<Vec<String>, SlackError> {
+        let session = self.client.open_session(&self.token);
+        let query = vec![("usergroup", Some(id.to_owned())), ("include_disabled", Some("false".to_owned()))];
+        let answer: Result<MembersAnswer, _> = session.http_session_api.http_get("usergroups.users.list", &query, None).await;
+        answer.map(|answer| answer.users).map_err(|error| plain("usergroups.users.list", error))
     }
 
     /// Answers the presser, through the press's own URL or else by `chat.postEphemeral`.

@@ -4,16 +4,20 @@
 //! ([`crate::decide`]), nor how somebody says what they wish (a press in Slack, [`crate::interactions`]; a form of the bot's own page,
 //! [`crate::web`]).
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_approval::item::{Closed, Status, voter_names};
 use countersign_approval::{Request, RequestId, Template, UnverifiedRequest, Verdict, break_glass, template};
+use countersign_policy::{Policy, Roster};
 
 use crate::bot::Bot;
 use crate::card;
-use crate::decide::{self, By, Press, Refusal, SignIn, Standing};
+use crate::decide::{self, By, Press, Refusal, SignIn, Standing, Usergroup};
 use crate::slack::UserInfo;
 use crate::store::{Appended, Stored, Vote};
+use crate::web;
 
 /// How long Slack may take to say who pressed: the press must be acknowledged within three seconds.
 const USER_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -115,28 +119,20 @@ pub(crate) async fn vote(bot: &Bot, presser: Presser<'_>, found: &Found, wish: W
         tracing::error!(request.id = %request.id, %error, "something that is no template was to be approved as one");
         return Err("this is no template that can be approved; nothing was decided".to_owned());
     }
-    let profile;
-    let by = match presser {
-        Presser::Slack { id, team } => {
-            profile = user(bot, id, team).await?.profile;
-            By::Slack { team: &bot.settings.team_id, user: id, email: profile.email.as_deref() }
-        }
-        Presser::SignedIn(sign_in) => By::SignIn(sign_in),
-    };
+    let policy = policy(bot, request).await?;
+    let asker = asker(bot, presser, request, policy.roster()).await?;
+    let by = asker.by();
     let (verdict, reason, all, step_up) = match wish {
         Wish::Approve { all, sign_in } => (Verdict::Approve, None, all, sign_in),
         Wish::Deny(reason) => (Verdict::Deny, Some(reason), false, None),
     };
     let runs = if all { request.runs.max(1) } else { 1 };
-    let policy = bot.policies.get(&request.policy).await.map_err(|error| {
-        tracing::warn!(request.id = %request.id, %error, "no roster for this request");
-        "the policy this request was made under is not in force any more; nothing was decided, it must be asked for again".to_owned()
-    })?;
     let standing = Standing { request, status: stored.status, tokens: &stored.tokens, now };
     let decision = match decide::decide(&Press { verdict, reason, runs, step_up, by }, &standing, policy.roster(), bot.signer.public()) {
         Ok(decision) => decision,
         Err(Refusal::NeedsStepUp) => return Ok(Voted::NeedsSignIn),
-        Err(refusal) => return Err(refusal.to_string()),
+        Err(Refusal::NeedsProof(_)) if verdict == Verdict::Approve && bot.step_up.is_some() => return Ok(Voted::NeedsSignIn),
+        Err(refusal) => return Err(asker.told(bot, &refusal, request)),
     };
     let token = bot.signer.sign(&decision).await.map_err(|error| {
         tracing::error!(request.id = %request.id, %error, "decision could not be signed");
@@ -178,6 +174,89 @@ pub(crate) async fn vote(bot: &Bot, presser: Presser<'_>, found: &Found, wish: W
     }))
 }
 
+/// The policy a request was made under, if it is in force.
+pub(crate) async fn policy(bot: &Bot, request: &Request) -> Result<Arc<Policy>, String> {
+    bot.policies.get(&request.policy).await.map_err(|error| {
+        tracing::warn!(request.id = %request.id, %error, "no roster for this request");
+        "the policy this request was made under is not in force any more; nothing was decided, it must be asked for again".to_owned()
+    })
+}
+
+/// Whoever wishes something, with all that Slack or the identity provider says of them.
+#[derive(Debug)]
+pub(crate) enum Asker<'a> {
+    /// A Slack account.
+    Slack {
+        team: &'a str,
+        id: &'a str,
+        email: Option<String>,
+        usergroups: Vec<Usergroup>,
+        /// Of which user groups Slack did not say who is in them, and why.
+        silent: Vec<String>,
+    },
+    /// Whoever signed in.
+    SignedIn(&'a SignIn),
+}
+
+/// Asks Slack what there is to ask, all at once.
+pub(crate) async fn asker<'a>(bot: &'a Bot, presser: Presser<'a>, request: &Request, roster: &Roster) -> Result<Asker<'a>, String> {
+    let (id, account_team) = match presser {
+        Presser::SignedIn(sign_in) => return Ok(Asker::SignedIn(sign_in)),
+        Presser::Slack { id, team } => (id, team),
+    };
+    let team = bot.settings.team_id.as_str();
+    // Whoever is listed for this needs no user group.
+    let listed = roster.by_slack(team, id).is_some_and(|person| person.in_any(&request.reviewers));
+    let named = if listed { BTreeSet::new() } else { decide::usergroups(team, request, roster) };
+    let groups = futures_util::future::join_all(named.iter().map(|group| async {
+        let answer = tokio::time::timeout(USER_TIMEOUT, bot.members.find(&bot.slack, &bot.clock, group, id)).await;
+        (*group, answer)
+    }));
+    let (info, groups) = tokio::join!(user(bot, id, account_team), groups);
+    let email = info?.profile.email;
+    let (mut usergroups, mut silent) = (Vec::new(), Vec::new());
+    for (group, answer) in groups {
+        match answer {
+            Ok(Ok(found)) => usergroups.extend(found),
+            Ok(Err(error)) => {
+                tracing::error!(slack.usergroup = %group, %error, "Slack does not say who is in a user group of the policy");
+                silent.push(format!("{group} ({})", error.code().unwrap_or("no answer")));
+            }
+            Err(_) => silent.push(format!("{group} (no answer in time)")),
+        }
+    }
+    Ok(Asker::Slack { team, id, email, usergroups, silent })
+}
+
+impl Asker<'_> {
+    /// As the rules know them.
+    pub(crate) fn by(&self) -> By<'_> {
+        match self {
+            Self::Slack { team, id, email, usergroups, .. } => By::Slack { team, user: id, email: email.as_deref(), usergroups },
+            Self::SignedIn(sign_in) => By::SignIn(sign_in),
+        }
+    }
+
+    /// Why not, with what they may do about it.
+    pub(crate) fn told(&self, bot: &Bot, refusal: &Refusal, request: &Request) -> String {
+        let page = match (refusal, web::address(bot, &request.id)) {
+            (Refusal::NeedsProof(_), Some(page)) => format!("; sign in at {page}"),
+            _ => String::new(),
+        };
+        match self {
+            Self::Slack { silent, .. }
+                if !silent.is_empty() && matches!(refusal, Refusal::NotInRoster | Refusal::NotInGroup(_) | Refusal::NeedsProof(_)) =>
+            {
+                format!(
+                    "Slack did not say who is in user group {}, so nobody counts as a member; nothing was decided, try again{page}",
+                    silent.join(", ")
+                )
+            }
+            _ => format!("{refusal}{page}"),
+        }
+    }
+}
+
 /// Who pressed in Slack, as Slack knows them now. Bots, guests and strangers never decide.
 pub(crate) async fn user(bot: &Bot, id: &str, team: Option<&str>) -> Result<UserInfo, String> {
     if team.is_some_and(|team| team != bot.settings.team_id) {
@@ -194,8 +273,9 @@ pub(crate) async fn user(bot: &Bot, id: &str, team: Option<&str>) -> Result<User
     if info.deleted || info.is_bot || info.is_restricted || info.is_ultra_restricted || info.is_stranger {
         return Err("bots, guests and deactivated accounts cannot decide".to_owned());
     }
-    // Another workspace's administrators write what they like into its profiles: nobody is found by an address from there.
-    if info.team_id.as_ref().is_some_and(|team| *team != bot.settings.team_id) {
+    // Another workspace's administrators write what they like into its profiles: nobody is found by an address from there. Nor by one that
+    // nobody confirmed.
+    if info.team_id.as_ref() != Some(&bot.settings.team_id) || info.is_email_confirmed == Some(false) {
         info.profile.email = None;
     }
     Ok(info)

@@ -27,6 +27,7 @@ use crate::bot::Bot;
 use crate::card;
 use crate::decide::{self, By, Press, Refusal, SignIn, Standing};
 use crate::html::{escape, page};
+use crate::questions;
 use crate::router;
 use crate::step_up::{Purpose, TICKET_LIFE, Ticket, send_to_provider};
 use crate::votes::{self, Found, Presser, Voted, Wish};
@@ -78,11 +79,13 @@ pub(crate) async fn opened(bot: &Bot, sign_in: SignIn, back: Option<&RequestId>,
         tracing::error!(%error, "no roster");
         "the policy cannot be read, so nobody can be let in; try again".to_owned()
     })?;
-    if !decide::is_known(By::SignIn(&sign_in), policy.roster()) {
+    if !decide::is_known(&sign_in, policy.roster()) {
         tracing::warn!(oidc.subject = %sign_in.step_up.subject, "somebody outside of the roster signed in");
         return Err(Refusal::NotInRoster.to_string());
     }
     tracing::info!(oidc.subject = %sign_in.step_up.subject, "somebody opened the bot's pages");
+    // A browser keeps no more than some groups: those that matter.
+    let sign_in = SignIn { groups: decide::groups_that_matter(&sign_in, policy.roster()), ..sign_in };
     let sealed = Session::begin(sign_in, now).sealed(&bot.seals);
     // A browser would drop a longer one without a word.
     if sealed.len() > 3_500 {
@@ -226,6 +229,8 @@ struct Filled {
     what: What,
     #[serde(default)]
     reason: String,
+    #[serde(default)]
+    question: String,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -234,6 +239,7 @@ enum What {
     Approve,
     ApproveRuns,
     Deny,
+    Ask,
 }
 
 /// Takes a form. Only what the page offered this session, for the request as it was shown, once.
@@ -266,6 +272,9 @@ async fn decided(bot: &Bot, id: &str, headers: &HeaderMap, filled: &Filled) -> R
     if filled.what == What::Deny && filled.reason.trim().chars().count() < 3 {
         return Err("say in a few words why; nothing was decided, go back and write it".to_owned());
     }
+    if filled.what == What::Ask && filled.question.trim().chars().count() < 3 {
+        return Err("ask in a few words; nothing was asked, go back and write it".to_owned());
+    }
     match bot.store.take_once(&format!("form:{number}"), now.saturating_add(FORM_MEMORY)).await {
         Ok(true) => {}
         Ok(false) => return Err("this form was used already; open the request again".to_owned()),
@@ -274,18 +283,20 @@ async fn decided(bot: &Bot, id: &str, headers: &HeaderMap, filled: &Filled) -> R
             return Err("the approval store does not answer; nothing was decided, try again".to_owned());
         }
     }
+    let done = |text: &str| {
+        let links = format!("<a href=\"/requests/{id}\">The request</a> · <a href=\"/requests\">All requests</a>");
+        format!("<p>{}</p><p>{links}</p>", escape(text))
+    };
+    if filled.what == What::Ask {
+        let text = questions::ask(bot, Presser::SignedIn(&sign_in), &found, &filled.question, now).await?;
+        return Ok(page(bot, StatusCode::OK, "Asked", &done(&text)).await);
+    }
     let wish = match filled.what {
         What::Deny => Wish::Deny(&filled.reason),
         what => Wish::Approve { all: what == What::ApproveRuns, sign_in: None },
     };
     match votes::vote(bot, Presser::SignedIn(&sign_in), &found, wish, now).await {
-        Ok(Voted::Done(text)) => {
-            let body = format!(
-                "<p>{}</p><p><a href=\"/requests/{id}\">The request</a> · <a href=\"/requests\">All requests</a></p>",
-                escape(&text)
-            );
-            Ok(page(bot, StatusCode::OK, "Done", &body).await)
-        }
+        Ok(Voted::Done(text)) => Ok(page(bot, StatusCode::OK, "Done", &done(&text)).await),
         // The top tier: the same once more with a sign-in for this very decision.
         Ok(Voted::NeedsSignIn) => {
             let purpose = Purpose::Page {

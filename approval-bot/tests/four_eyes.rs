@@ -1,6 +1,8 @@
 //! I6 at the bot: ways in which a requester might come to press as somebody else.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::collections::BTreeSet;
+
 use countersign_approval::item::Status;
 use countersign_approval::v1::{Requester, StepUp, Verdict};
 use countersign_approval::verify::quorum;
@@ -65,6 +67,7 @@ fn request(subject: &str, email: Option<&str>) -> Request {
         step_up: false,
         facts: Vec::new(),
         session: "0190f3c2-7b1e-7000-8000-000000000001".to_owned(),
+        sources: Vec::new(),
     };
     request.digest = request.compute_digest().unwrap();
     request
@@ -72,8 +75,13 @@ fn request(subject: &str, email: Option<&str>) -> Request {
 
 fn pressed(request: &Request, user: &str, profile: Option<&str>) -> Result<Decision, Refusal> {
     let policy = Policy::parse(POLICY).unwrap();
-    let press =
-        Press { verdict: Verdict::Approve, reason: None, runs: 1, step_up: None, by: By::Slack { team: "T0BANK", user, email: profile } };
+    let press = Press {
+        verdict: Verdict::Approve,
+        reason: None,
+        runs: 1,
+        step_up: None,
+        by: By::Slack { team: "T0BANK", user, email: profile, usergroups: &[] },
+    };
     let standing = Standing { request, status: Status::Open, tokens: &[], now: NOW };
     decide(&press, &standing, policy.roster(), &VerifyingKeys::default())
 }
@@ -138,11 +146,17 @@ fn a_sign_in_must_be_the_pressers_own() {
     let signed_in = |subject: &str, email: Option<&str>| SignIn {
         step_up: StepUp { issuer: "https://issuer.example".to_owned(), subject: subject.to_owned(), at: NOW },
         email: email.map(str::to_owned),
+        groups: BTreeSet::new(),
     };
     let press = |user: &str, step_up: Option<&SignIn>, request: &Request| {
         let policy = Policy::parse(POLICY).unwrap();
-        let press =
-            Press { verdict: Verdict::Approve, reason: None, runs: 1, step_up, by: By::Slack { team: "T0BANK", user, email: None } };
+        let press = Press {
+            verdict: Verdict::Approve,
+            reason: None,
+            runs: 1,
+            step_up,
+            by: By::Slack { team: "T0BANK", user, email: None, usergroups: &[] },
+        };
         let standing = Standing { request, status: Status::Open, tokens: &[], now: NOW };
         decide(&press, &standing, policy.roster(), &VerifyingKeys::default())
     };
@@ -169,7 +183,7 @@ fn runs_are_bounded_by_the_request() {
     let mut several = request("ci", None);
     several.runs = 5;
     for (runs, fits) in [(0, false), (1, true), (5, true), (6, false)] {
-        let by = By::Slack { team: "T0BANK", user: "U0DANA", email: None };
+        let by = By::Slack { team: "T0BANK", user: "U0DANA", email: None, usergroups: &[] };
         let press = Press { verdict: Verdict::Approve, reason: None, runs, step_up: None, by };
         let standing = Standing { request: &several, status: Status::Open, tokens: &[], now: NOW };
         let decided = decide(&press, &standing, policy.roster(), &VerifyingKeys::default());
@@ -179,7 +193,7 @@ fn runs_are_bounded_by_the_request() {
 
 fn signed_in(subject: &str, email: Option<&str>) -> SignIn {
     let step_up = StepUp { issuer: "https://issuer.example".to_owned(), subject: subject.to_owned(), at: NOW };
-    SignIn { step_up, email: email.map(str::to_owned) }
+    SignIn { step_up, email: email.map(str::to_owned), groups: BTreeSet::new() }
 }
 
 /// On the bot's own page: who somebody is, the provider and the roster say together, and never one of them alone.
@@ -213,6 +227,7 @@ fn a_sign_in_on_the_page_is_one_person_of_the_roster() {
     let elsewhere = SignIn {
         step_up: StepUp { issuer: "https://evil.example".to_owned(), ..signed_in("dana-sso", None).step_up },
         email: Some("dana@bank.example".to_owned()),
+        groups: BTreeSet::new(),
     };
     assert_eq!(decided(&ci, &elsewhere, &[]).err(), Some(Refusal::NotInRoster));
     // Without links and without Slack: by the address the provider vouches for.

@@ -50,8 +50,8 @@ pub enum TokenError {
     /// The signature is not over these bytes by that key.
     #[error("signature does not verify")]
     Signature,
-    /// Signed, but not the claims of a version 1 decision.
-    #[error("claims are not a version 1 decision")]
+    /// Signed, but not the claims of a decision of a known version.
+    #[error("claims are not a version 1 or 2 decision")]
     Claims,
     /// A signature from a signing service that cannot be read.
     #[error("signature is not DER as the signing service should give it")]
@@ -114,6 +114,11 @@ impl<'a> UnverifiedDecision<'a> {
         key.verify(signing_input.as_bytes(), &signature).map_err(|_| TokenError::Signature)?;
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| TokenError::Claims)?;
         let decision: Decision = serde_json::from_slice(&claims).map_err(|_| TokenError::Claims)?;
-        if decision.version == 1 { Ok(decision) } else { Err(TokenError::Claims) }
+        let known = match decision.version {
+            1 => decision.snapshot.is_none(),
+            2 => decision.snapshot.is_some(),
+            _ => false,
+        };
+        if known { Ok(decision) } else { Err(TokenError::Claims) }
     }
 }

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod request;
 pub mod template;
 pub mod v1;
+pub mod v2;
 pub mod verify;
 
 pub use digest::{Parameter, StatementDigest};

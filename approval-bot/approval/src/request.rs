@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use crate::v1::RequestParameter;
+use crate::v2::ReviewerSource;
 use crate::{Expectation, Parameter, Request, RequestId, StatementDigest};
 
 /// The largest request anyone parses: DynamoDB's item limit is 400 KB, of which decisions and card need a share.
@@ -66,10 +67,10 @@ pub enum RequestError {
         found: usize,
     },
     /// Not the JSON of a request.
-    #[error("request is not version 1 JSON: {0}")]
+    #[error("request is not version 1 or 2 JSON: {0}")]
     Json(#[from] serde_json::Error),
     /// Another version.
-    #[error("request has version {0}, expected 1")]
+    #[error("request has version {0}, expected 1, or 2 where it has sources")]
     Version(u8),
     /// The same request has exactly one form.
     #[error("request is not in canonical form")]
@@ -80,6 +81,12 @@ pub enum RequestError {
     /// The digest is of something else than the statement and parameters beside it.
     #[error("digest does not match statement and parameters")]
     Digest,
+}
+
+/// The version a request with these sources has.
+#[must_use]
+pub const fn version(sources: &[ReviewerSource]) -> u8 {
+    if sources.is_empty() { 1 } else { 2 }
 }
 
 impl Request {
@@ -134,6 +141,7 @@ impl Request {
             rule: self.rule.clone(),
             expires_at: self.expires_at,
             reviewers: self.reviewers.clone(),
+            sources: self.sources.clone(),
             quorum: self.quorum,
             runs: self.runs,
             step_up: self.step_up,
@@ -165,7 +173,7 @@ impl Request {
             (Some(Some(shown)), Some(Some(now))) => shown >= now / 2,
             _ => false,
         };
-        found.version == 1
+        found.version == self.version
             && life(found).is_some()
             && life(found) == life(self)
             && found.created_at <= now.saturating_add(crate::verify::MAX_CLOCK_SKEW)
@@ -214,7 +222,7 @@ impl<'a> UnverifiedRequest<'a> {
             return Err(RequestError::TooLong { found: self.0.len() });
         }
         let request: Request = serde_json::from_slice(self.0)?;
-        if request.version != 1 {
+        if request.version != version(&request.sources) {
             return Err(RequestError::Version(request.version));
         }
         if request.to_bytes()? != self.0 {

@@ -9,11 +9,14 @@ mod bounds;
 mod days;
 mod shape;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::bounds::{Bounds, Characters};
 
 use self::shape::Shape;
+use crate::v2::ReviewerSource;
 use crate::verify::{self, GrantError, RequesterIdentity};
 use crate::{Decision, Parameter, Request, RequestError, StatementDigest, UnverifiedRequest, VerifyingKeys};
 
@@ -193,6 +196,8 @@ pub struct Statement<'a> {
 pub struct Terms<'a> {
     /// Groups that may decide.
     pub reviewers: &'a [String],
+    /// Where members of them are found beside those the policy lists.
+    pub sources: &'a [ReviewerSource],
     /// Distinct reviewers.
     pub quorum: u32,
     /// Whether an approval takes a sign-in.
@@ -268,6 +273,10 @@ impl VerifiedTemplate {
             if sorted(&self.request.reviewers) != sorted(terms.reviewers) {
                 return Err(Mismatch("other reviewers decide on such statements"));
             }
+            let by = |list: &[ReviewerSource]| list.iter().cloned().collect::<BTreeSet<_>>();
+            if by(&self.request.sources) != by(terms.sources) {
+                return Err(Mismatch("who those reviewers are is found another way now"));
+            }
             if self.request.quorum.max(1) < terms.quorum {
                 return Err(Mismatch("such statements need more reviewers"));
             }
@@ -279,9 +288,12 @@ impl VerifiedTemplate {
         let own = |decision: &Decision| {
             let signed_in = decision.step_up.as_ref();
             statement.requester.is(&decision.reviewer)
+                || decision.snapshot.iter().any(|snapshot| statement.requester.has_any(&snapshot.addresses))
                 || signed_in.is_some_and(|by| by.issuer == statement.requester.issuer && by.subject == statement.requester.subject)
         };
-        if self.decisions.iter().any(own) {
+        let expected = self.request.expectation();
+        let mixed_up = |decision: &Decision| verify::is_member(&expected, &statement.requester, decision).is_err();
+        if self.decisions.iter().any(|decision| own(decision) || mixed_up(decision)) {
             return Err(Mismatch("the requester approved it"));
         }
         let shape = Shape::parse(&self.request.statement, parameters.len()).map_err(Mismatch)?;

@@ -1,10 +1,11 @@
-//! Version 1 of the persisted types. Never changes; a change is `v2`.
+//! Version 1 of the persisted types. Never changes; what came later is in [`crate::v2`], in fields that version 1 does not have at all.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::StatementDigest;
+use crate::v2::{ReviewerSource, Snapshot};
 
 /// Identifies one approval request: a UUID in its usual text form, lower case.
 ///
@@ -105,7 +106,7 @@ pub struct RequestParameter {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// Always 1.
+    /// 1, or 2 where there are `sources`.
     pub version: u8,
     /// Id.
     pub id: RequestId,
@@ -143,6 +144,9 @@ pub struct Request {
     pub facts: Vec<(String, String)>,
     /// Recording session the statement belongs to.
     pub session: String,
+    /// Version 2: where members of `reviewers` are found beside those the policy lists. Not there in version 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<ReviewerSource>,
 }
 
 /// What a reviewer decided.
@@ -159,7 +163,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reviewer {
-    /// Stable id of the person: the roster's own name for them.
+    /// Stable id of the person: the roster's own name for them, or in version 2 the e-mail address of whom it does not list.
     pub person: String,
     /// Slack team and user id, `T…/U…`.
     pub slack: String,
@@ -187,7 +191,7 @@ pub struct StepUp {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
-    /// Always 1.
+    /// The request's.
     pub version: u8,
     /// Request decided on.
     pub request: RequestId,
@@ -222,4 +226,7 @@ pub struct Decision {
     pub reason: Option<String>,
     /// Seconds since the epoch.
     pub decided_at: u64,
+    /// Version 2: by what the reviewer is in a group that may decide. Not there in version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
 }

@@ -4,10 +4,14 @@
 //! where two tokens that share a person, a Slack account, an e-mail address or an identity link are one person.
 
 use crate::jws::{TokenError, UnverifiedDecision};
+use crate::v1::{Reviewer, StepUp};
+use crate::v2::{Membership, ReviewerSource, Snapshot, Source};
 use crate::{Decision, RequestId, StatementDigest, Verdict, VerifyingKeys};
 
 /// How far a decision's time may lie ahead of the proxy's clock, in seconds.
 pub const MAX_CLOCK_SKEW: u64 = 300;
+/// How old may be what a decision says of membership, in seconds: the sign-in that opened the bot's own page, and the clocks' difference.
+pub const MAX_MEMBERSHIP_AGE: u64 = 1_200;
 /// How many tokens of one request anyone looks at.
 pub const MAX_TOKENS: usize = 200;
 
@@ -38,6 +42,8 @@ pub struct Expectation {
     pub expires_at: u64,
     /// Roster groups, one of which each reviewer must be in.
     pub reviewers: Vec<String>,
+    /// Where members of them are found beside those the policy lists.
+    pub sources: Vec<ReviewerSource>,
     /// Distinct people needed.
     pub quorum: u32,
     /// Most runs an approval may be for.
@@ -119,6 +125,9 @@ pub enum RejectionReason {
     /// The reviewer is in none of the groups the rule names.
     #[error("reviewer is in none of the groups that may decide")]
     NotAReviewer,
+    /// By what the reviewer is said to be in a group is not what the policy names for it, not of that time, or not told apart from the requester.
+    #[error("reviewer's membership does not hold: {0}")]
+    Membership(&'static str),
     /// There are more tokens than anyone looks at.
     #[error("more than {MAX_TOKENS} decisions")]
     TooMany,
@@ -206,6 +215,7 @@ fn one(expected: &Expectation, token: &str, keys: &VerifyingKeys, now: u64) -> R
         ("policy", decision.policy == expected.policy),
         ("rule", decision.rule == expected.rule),
         ("expiry", decision.expires_at == expected.expires_at),
+        ("version", decision.version == crate::request::version(&expected.sources)),
     ];
     for (what, holds) in bindings {
         if !holds {
@@ -220,12 +230,13 @@ fn one(expected: &Expectation, token: &str, keys: &VerifyingKeys, now: u64) -> R
         subject: &expected.requester_subject,
         email: expected.requester_email.as_deref(),
     };
-    if requester.is(&decision.reviewer) {
+    if requester.is(&decision.reviewer) || decision.snapshot.iter().any(|snapshot| requester.has_any(&snapshot.addresses)) {
         return Err(RejectionReason::SelfApproval);
     }
     if !decision.reviewer.groups.iter().any(|group| expected.reviewers.contains(group)) {
         return Err(RejectionReason::NotAReviewer);
     }
+    is_member(expected, &requester, &decision)?;
     if decision.verdict == Verdict::Approve {
         if decision.runs == 0 || decision.runs > expected.runs.max(1) {
             return Err(RejectionReason::Runs(decision.runs));
@@ -239,6 +250,58 @@ fn one(expected: &Expectation, token: &str, keys: &VerifyingKeys, now: u64) -> R
         }
     }
     Ok(decision)
+}
+
+/// Whether some membership of the snapshot, where there is one, is this reviewer's and one the policy names for this rule.
+pub(crate) fn is_member(expected: &Expectation, requester: &RequesterIdentity<'_>, decision: &Decision) -> Result<(), RejectionReason> {
+    let Some(snapshot) = &decision.snapshot else { return Ok(()) };
+    let mut why = "there is none";
+    for membership in &snapshot.memberships {
+        match fits(expected, requester, decision, snapshot, membership) {
+            Ok(()) => return Ok(()),
+            Err(reason) => why = reason,
+        }
+    }
+    Err(RejectionReason::Membership(why))
+}
+
+fn fits(
+    expected: &Expectation,
+    requester: &RequesterIdentity<'_>,
+    decision: &Decision,
+    snapshot: &Snapshot,
+    membership: &Membership,
+) -> Result<(), &'static str> {
+    let reviewer = &decision.reviewer;
+    if !expected.reviewers.contains(&membership.group) || !reviewer.groups.contains(&membership.group) {
+        return Err("of another group");
+    }
+    let age = decision.decided_at.checked_sub(membership.resolved_at);
+    if age.is_none_or(|age| age > MAX_MEMBERSHIP_AGE) {
+        return Err("not of the time of the decision");
+    }
+    if membership.by == Source::Listed {
+        return Ok(());
+    }
+    let named = expected.sources.iter().find(|named| named.group == membership.group && named.by == membership.by);
+    let named = named.ok_or("the policy does not name this source for the group")?;
+    // INVARIANT: four eyes. Who is listed nowhere is known by an address, and by nothing else that others know, too.
+    if snapshot.addresses.is_empty() {
+        return Err("nobody the policy does not list counts without an e-mail address");
+    }
+    let proved = match &membership.by {
+        Source::Listed => true,
+        Source::SlackUsergroup { team, .. } => reviewer.slack.split_once('/').is_some_and(|(own, _)| own == team),
+        Source::IdentityProviderGroup { issuer, .. } => decision.step_up.as_ref().is_some_and(|step_up| step_up.issuer == *issuer),
+    };
+    if !proved {
+        return Err("the account is not of where the group is");
+    }
+    if requester.tells_apart(named, decision.step_up.as_ref()) {
+        Ok(())
+    } else {
+        Err("the reviewer cannot be told apart from the requester")
+    }
 }
 
 /// Every way the requester may be known.
@@ -255,13 +318,30 @@ pub struct RequesterIdentity<'a> {
 impl RequesterIdentity<'_> {
     /// Whether this reviewer is the requester: by identity link, by e-mail, or by a subject that is the person's own name or address.
     #[must_use]
-    pub fn is(&self, reviewer: &crate::v1::Reviewer) -> bool {
+    pub fn is(&self, reviewer: &Reviewer) -> bool {
         let link = format!("{}|{}", self.issuer, self.subject);
         let address = reviewer.email.as_deref();
         reviewer.subjects.contains(&link)
             || same_address(&reviewer.person, self.subject)
             || address
                 .is_some_and(|address| same_address(address, self.subject) || self.email.is_some_and(|own| same_address(address, own)))
+    }
+}
+
+impl RequesterIdentity<'_> {
+    /// Whether one of these addresses is the requester's, be it as e-mail address or as subject.
+    #[must_use]
+    pub fn has_any(&self, addresses: &[String]) -> bool {
+        addresses.iter().any(|address| same_address(address, self.subject) || self.email.is_some_and(|own| same_address(address, own)))
+    }
+
+    /// Whether somebody the policy does not list, known by address, can be told apart from the requester at all: who asks has an address,
+    /// too, or is a machine, or both signed in at the same place, where subjects are compared.
+    #[must_use]
+    pub fn tells_apart(&self, source: &ReviewerSource, step_up: Option<&StepUp>) -> bool {
+        self.email.is_some()
+            || source.machine_issuers.iter().any(|issuer| issuer == self.issuer)
+            || step_up.is_some_and(|step_up| step_up.issuer == self.issuer)
     }
 }
 
@@ -274,7 +354,7 @@ fn distinct_people(mut approvals: Vec<Decision>) -> Vec<Decision> {
     approvals.sort_by(|a, b| (a.decided_at, &a.reviewer).cmp(&(b.decided_at, &b.reviewer)));
     let mut people: Vec<(Vec<String>, Decision)> = Vec::new();
     for decision in approvals {
-        let mut names = identities(&decision);
+        let mut names = names_of(&decision);
         let (same, others): (Vec<_>, Vec<_>) = people.into_iter().partition(|(known, _)| known.iter().any(|name| names.contains(name)));
         people = others;
         // The earliest decision speaks for the person; the list is sorted by time.
@@ -297,11 +377,19 @@ fn is_before(a: &Decision, b: &Decision) -> bool {
     (a.decided_at, &a.reviewer) <= (b.decided_at, &b.reviewer)
 }
 
-fn identities(decision: &Decision) -> Vec<String> {
-    let reviewer = &decision.reviewer;
+/// Every name a decision's reviewer is known by.
+#[must_use]
+pub fn names_of(decision: &Decision) -> Vec<String> {
+    names(&decision.reviewer, decision.snapshot.as_ref(), decision.step_up.as_ref())
+}
+
+/// Every name a reviewer is known by. Two who share one are one person.
+#[must_use]
+pub fn names(reviewer: &Reviewer, snapshot: Option<&Snapshot>, step_up: Option<&StepUp>) -> Vec<String> {
     let mut names = vec![format!("person:{}", reviewer.person), format!("slack:{}", reviewer.slack)];
-    names.extend(reviewer.email.iter().map(|address| format!("email:{}", address.trim().to_lowercase())));
+    let addresses = reviewer.email.iter().chain(snapshot.iter().flat_map(|snapshot| &snapshot.addresses));
+    names.extend(addresses.map(|address| format!("email:{}", address.trim().to_lowercase())));
     names.extend(reviewer.subjects.iter().map(|subject| format!("subject:{subject}")));
-    names.extend(decision.step_up.iter().map(|step_up| format!("subject:{}|{}", step_up.issuer, step_up.subject)));
+    names.extend(step_up.iter().map(|step_up| format!("subject:{}|{}", step_up.issuer, step_up.subject)));
     names
 }

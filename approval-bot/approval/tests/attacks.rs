@@ -52,6 +52,7 @@ fn expected(quorum: u32) -> Expectation {
         rule: "ci-deletes".to_owned(),
         expires_at: NOW + 900,
         reviewers: vec!["dba".to_owned(), "oncall".to_owned()],
+        sources: Vec::new(),
         quorum,
         shown: "5a".repeat(32),
         runs: 1,

@@ -78,6 +78,7 @@ fn request(template: &Template, statement: &str) -> Request {
         step_up: false,
         facts: template.facts(),
         session: String::new(),
+        sources: Vec::new(),
     }
 }
 
@@ -297,7 +298,7 @@ fn other_principals_databases_rules_times_and_terms_are_not_covered() {
     for statement in changed {
         assert!(template.covers(&statement, None).is_err(), "{statement:?}");
     }
-    let terms = Terms { reviewers: &["dba".to_owned()], quorum: 1, step_up: false };
+    let terms = Terms { reviewers: &["dba".to_owned()], sources: &[], quorum: 1, step_up: false };
     template.covers(&fits, Some(&terms)).unwrap();
     let stricter = [
         Terms { quorum: 2, ..terms },

@@ -1,5 +1,6 @@
 //! The identity provider, as far as a sign-in needs it: discovery, the authorization request, the code's exchange, the ID token's checks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ const MAX_LOGIN_AGE: u64 = 300;
 const LEEWAY: u64 = 60;
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 1 << 20;
+/// More groups than anybody is in, and the longest name of one.
+const MAX_GROUPS: usize = 1_000;
+const MAX_NAME: usize = 500;
 
 /// An OpenID provider and the bot's registration there.
 #[derive(Debug, Clone)]
@@ -31,6 +35,8 @@ pub struct Provider {
     client_id: String,
     client_secret: Option<Secret>,
     redirect_uri: String,
+    scope: String,
+    groups_claim: Vec<String>,
     http: reqwest::Client,
     origins: Arc<OnceCell<String>>,
 }
@@ -90,7 +96,17 @@ impl Provider {
             http = http.no_proxy();
         }
         let http = http.build().map_err(|error| StepUpError::Provider(error.to_string()))?;
-        Ok(Self { issuer: issuer.to_owned(), client_id: client_id.to_owned(), client_secret, redirect_uri, http, origins: Arc::default() })
+        let (issuer, client_id) = (issuer.to_owned(), client_id.to_owned());
+        let (scope, groups_claim) = ("openid email".to_owned(), vec!["groups".to_owned()]);
+        Ok(Self { issuer, client_id, client_secret, redirect_uri, scope, groups_claim, http, origins: Arc::default() })
+    }
+
+    /// The same, asking for these scopes and reading the groups from this claim.
+    #[must_use]
+    pub fn asking(mut self, scope: &str, groups_claim: &[String]) -> Self {
+        scope.clone_into(&mut self.scope);
+        self.groups_claim = groups_claim.to_vec();
+        self
     }
 
     /// The issuer.
@@ -125,7 +141,7 @@ impl Provider {
             .append_pair("response_type", "code")
             .append_pair("client_id", &self.client_id)
             .append_pair("redirect_uri", &self.redirect_uri)
-            .append_pair("scope", "openid email")
+            .append_pair("scope", &self.scope)
             .append_pair("state", state)
             .append_pair("nonce", nonce)
             .append_pair("code_challenge", &URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes())))
@@ -180,9 +196,12 @@ impl Provider {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.leeway = LEEWAY;
         validation.validate_nbf = true;
-        let claims = jsonwebtoken::decode::<Claims>(token, &key, &validation)
+        let all = jsonwebtoken::decode::<serde_json::Value>(token, &key, &validation)
             .map_err(|_| StepUpError::Token("signature, issuer, audience or lifetime of the ID token do not hold"))?
             .claims;
+        let groups = groups(&all, &self.groups_claim);
+        let claims: Claims =
+            serde_json::from_value(all).map_err(|_| StepUpError::Token("the ID token's claims are not what they should be"))?;
         let own_nonce = claims.nonce.as_deref().unwrap_or_default();
         if !bool::from(subtle::ConstantTimeEq::ct_eq(own_nonce.as_bytes(), nonce.as_bytes())) {
             return Err(StepUpError::Token("the ID token is of another sign-in"));
@@ -195,7 +214,8 @@ impl Provider {
             return Err(StepUpError::Token("the sign-in is not fresh"));
         }
         let verified = claims.email_verified == serde_json::Value::Bool(true);
-        Ok(SignIn { step_up: StepUp { issuer: self.issuer.clone(), subject: claims.sub, at }, email: claims.email.filter(|_| verified) })
+        let email = claims.email.filter(|_| verified).filter(|email| is_name(email));
+        Ok(SignIn { step_up: StepUp { issuer: self.issuer.clone(), subject: claims.sub, at }, email, groups })
     }
 
     async fn discover(&self) -> Result<Discovery, StepUpError> {
@@ -217,6 +237,27 @@ impl Provider {
         }
         serde_json::from_slice(&bytes).map_err(|_| StepUpError::Provider("its answer is not what it should be".to_owned()))
     }
+}
+
+/// The groups in a claim: a list of names, or one. Of a list with anything else in it nothing is believed.
+fn groups(claims: &serde_json::Value, path: &[String]) -> BTreeSet<String> {
+    let found = path.iter().try_fold(claims, |within, name| within.as_object()?.get(name));
+    let name = |value: &serde_json::Value| value.as_str().filter(|name| is_name(name)).map(str::to_owned);
+    let read = match found {
+        None | Some(serde_json::Value::Null) => Some(BTreeSet::new()),
+        Some(serde_json::Value::Array(members)) if members.len() > MAX_GROUPS => None,
+        Some(serde_json::Value::Array(members)) => members.iter().map(name).collect(),
+        Some(one) => name(one).map(|one| BTreeSet::from([one])),
+    };
+    read.unwrap_or_else(|| {
+        tracing::warn!(oidc.claim = %path.join("."), "the claim with the groups is no list of names, so whoever signed in is in none");
+        BTreeSet::new()
+    })
+}
+
+/// A text that may name somebody or something: short, nothing around it, no control characters in it.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME && text.trim() == text && !text.chars().any(char::is_control)
 }
 
 /// HTTPS, or this machine.

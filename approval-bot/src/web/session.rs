@@ -1,6 +1,8 @@
 //! Who is at the page, and whose form it is: a sealed cookie of some minutes, and a number in each form that is good once, for that session
 //! and for the request as it was shown. Nothing is kept; no I/O.
 
+use std::collections::BTreeSet;
+
 use axum::http::{HeaderMap, header};
 use countersign_approval::v1::StepUp;
 use serde::{Deserialize, Serialize};
@@ -27,18 +29,24 @@ pub(super) struct Session {
 struct Who {
     step_up: StepUp,
     email: Option<String>,
+    groups: BTreeSet<String>,
 }
 
 impl Session {
     /// Begins now.
     pub(super) fn begin(sign_in: SignIn, now: u64) -> Self {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        Self { id, sign_in: Who { step_up: sign_in.step_up, email: sign_in.email }, until: now.saturating_add(SESSION_LIFE) }
+        Self {
+            id,
+            sign_in: Who { step_up: sign_in.step_up, email: sign_in.email, groups: sign_in.groups },
+            until: now.saturating_add(SESSION_LIFE),
+        }
     }
 
     /// The sign-in.
     pub(super) fn sign_in(&self) -> SignIn {
-        SignIn { step_up: self.sign_in.step_up.clone(), email: self.sign_in.email.clone() }
+        let Who { step_up, email, groups } = self.sign_in.clone();
+        SignIn { step_up, email, groups }
     }
 
     /// As the cookie's value.
@@ -82,6 +90,8 @@ pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use std::collections::BTreeSet;
+
     use axum::http::{HeaderMap, header};
     use countersign_approval::v1::StepUp;
 
@@ -91,7 +101,7 @@ mod tests {
 
     fn session(subject: &str) -> Session {
         let step_up = StepUp { issuer: "https://issuer.example".to_owned(), subject: subject.to_owned(), at: 1_000 };
-        Session::begin(SignIn { step_up, email: None }, 1_000)
+        Session::begin(SignIn { step_up, email: None, groups: BTreeSet::new() }, 1_000)
     }
 
     fn found(cookies: &[String], now: u64) -> Option<Session> {

@@ -94,6 +94,10 @@ fn forms(view: &View<'_>, offer: &Offer, reference: &str, token: &str) -> String
          <button class=deny name=what value=deny>{}</button>",
         card::deny_label(request)
     )));
+    html.push_str(&form(&format!(
+        "<label>Question, shown to the requester and in Slack<textarea name=question required minlength=3 maxlength={MAX_REASON}></textarea>\
+         </label><button class=plain name=what value=ask>Ask</button>"
+    )));
     html
 }
 

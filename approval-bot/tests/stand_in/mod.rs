@@ -262,6 +262,7 @@ pub(crate) fn request(statement: &str, quorum: u32) -> Request {
         step_up: false,
         facts: vec![("kind".to_owned(), "write".to_owned())],
         session: "0190f3c2-7b1e-7000-8000-000000000001".to_owned(),
+        sources: Vec::new(),
     };
     request.digest = request.compute_digest().unwrap();
     request

@@ -228,6 +228,7 @@ fn strictest(known: Verdict, new: Verdict, first: bool) -> (Verdict, bool) {
                     Verdict::Hold(HoldTerms {
                         reason,
                         reviewers: a.reviewers,
+                        sources: a.sources,
                         quorum: a.quorum.max(b.quorum),
                         expiry: a.expiry.min(b.expiry),
                         on_hold: if a.on_hold == b.on_hold { a.on_hold } else { OnHold::Return },
@@ -338,6 +339,7 @@ fn terms(hold: &Hold, why: &str) -> HoldTerms {
     HoldTerms {
         reason,
         reviewers: hold.reviewers.clone(),
+        sources: hold.sources.clone(),
         quorum: hold.quorum,
         expiry: if hold.expiry.is_zero() { Duration::from_secs(60) } else { hold.expiry },
         on_hold: hold.on_hold,

@@ -7,6 +7,7 @@ use countersign_masking::{CopyLayout, CopyMasker, RowMasker};
 use pg_query::Node;
 use serde::{Deserialize, Serialize};
 
+use crate::roster::GroupSource;
 use crate::rule::{BreakGlassTerms, OnHold};
 use crate::state::SearchPath;
 use crate::state::changes::Change;
@@ -224,6 +225,9 @@ pub struct HoldTerms {
     pub reason: String,
     /// Roster groups of which the reviewers must be members.
     pub reviewers: Vec<String>,
+    /// Where members of those are found beside the people listed.
+    #[serde(default)]
+    pub sources: Vec<GroupSource>,
     /// How many distinct reviewers must approve.
     pub quorum: u32,
     /// How long the request stays open.

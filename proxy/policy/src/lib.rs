@@ -41,7 +41,7 @@ pub use document::{Policy, PolicyDigest, PolicyError};
 pub use facts::{StatementFacts, StatementKind};
 pub use fingerprint::fingerprint;
 pub use principal::Principal;
-pub use roster::{Person, Roster};
+pub use roster::{GroupBy, GroupSource, Person, Roster};
 
 #[cfg(feature = "judge")]
 pub use catalog::Catalog;

@@ -1,6 +1,10 @@
-//! The roster of reviewers: who they are, how Slack and the identity provider know them, which groups they are in.
+//! The roster of reviewers: who they are, how Slack and the identity provider know them, which groups they are in, and where members of
+//! groups are found whom the policy does not list.
 
 use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// One reviewer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,17 +43,72 @@ impl Person {
     }
 }
 
+/// Where members of a reviewer group are found beside those the policy lists.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GroupSource {
+    /// The reviewer group.
+    pub group: String,
+    /// Where.
+    pub by: GroupBy,
+    /// Issuers whose principals are never people.
+    pub machine_issuers: BTreeSet<String>,
+}
+
+/// Who knows the members of a reviewer group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupBy {
+    /// Slack.
+    SlackUsergroup {
+        /// Workspace, `T…`.
+        team: String,
+        /// User group, `S…`.
+        id: String,
+    },
+    /// An identity provider, in the tokens of whoever signs in.
+    IdentityProviderGroup {
+        /// `iss`
+        issuer: String,
+        /// The value in the claim.
+        group: String,
+    },
+}
+
+impl fmt::Display for GroupSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.by {
+            GroupBy::SlackUsergroup { team, id } => write!(f, "{} by Slack user group {team}/{id}", self.group),
+            GroupBy::IdentityProviderGroup { issuer, group } => write!(f, "{} by group {group} of {issuer}", self.group),
+        }
+    }
+}
+
 /// All reviewers of a policy version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Roster {
     people: Vec<Person>,
+    sources: Vec<GroupSource>,
 }
 
 impl Roster {
-    /// A roster of these people.
+    /// A roster of these people, and of those who are found by these sources.
     #[must_use]
-    pub const fn new(people: Vec<Person>) -> Self {
-        Self { people }
+    pub const fn new(people: Vec<Person>, sources: Vec<GroupSource>) -> Self {
+        Self { people, sources }
+    }
+
+    /// Where members of groups are found beside those listed, in the document's order.
+    #[must_use]
+    pub fn sources(&self) -> &[GroupSource] {
+        &self.sources
+    }
+
+    /// The sources of these groups, sorted.
+    #[must_use]
+    pub fn sources_of(&self, groups: &[String]) -> Vec<GroupSource> {
+        let mut found: Vec<GroupSource> = self.sources.iter().filter(|source| groups.contains(&source.group)).cloned().collect();
+        found.sort();
+        found
     }
 
     /// Everyone, in the document's order.

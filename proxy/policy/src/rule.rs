@@ -8,6 +8,7 @@ use countersign_masking::detect::Detectors;
 use crate::StatementKind;
 use crate::pattern::{ColumnPattern, Glob, NamePattern};
 use crate::principal::Principal;
+use crate::roster::GroupSource;
 
 /// One rule. The first whose conditions all hold decides for a statement.
 #[derive(Debug, Clone)]
@@ -100,6 +101,8 @@ pub enum Action {
 pub struct Hold {
     /// Roster groups.
     pub reviewers: Vec<String>,
+    /// Where members of those are found beside the people listed.
+    pub sources: Vec<GroupSource>,
     /// Distinct reviewers that must approve.
     pub quorum: u32,
     /// How long a request stays open.
@@ -127,6 +130,9 @@ pub struct BreakGlassTerms {
     pub groups: Vec<String>,
     /// Roster groups that review it.
     pub reviewers: Vec<String>,
+    /// Where members of those are found beside the people listed.
+    #[serde(default)]
+    pub sources: Vec<GroupSource>,
     /// How long that may take.
     pub review_within: Duration,
 }

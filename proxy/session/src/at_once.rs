@@ -16,6 +16,7 @@ use crate::errors;
 use crate::hold::{Held, What};
 use crate::permit::Permit;
 use crate::session::{Intake, Session};
+use crate::sources::reviewer_sources;
 
 impl Session {
     /// The template that covers what is held, if one does.
@@ -52,7 +53,12 @@ impl Session {
             groups: &groups,
             now: self.now_us / 1_000_000,
         };
-        let terms = Terms { reviewers: &held.terms.reviewers, quorum: held.terms.quorum, step_up: held.terms.step_up };
+        let terms = Terms {
+            reviewers: &held.terms.reviewers,
+            sources: &reviewer_sources(&held.terms.sources),
+            quorum: held.terms.quorum,
+            step_up: held.terms.step_up,
+        };
         self.templates.find(&statement, &terms)
     }
 

@@ -28,8 +28,10 @@ mod pipeline;
 mod rows;
 mod server;
 mod session;
+mod sources;
 mod texts;
 
 pub use effect::{BreakGlass, Effect, End, HoldRequest};
 pub use outbox::Outbox;
 pub use session::{Holding, Limits, Session, Setup};
+pub use sources::reviewer_sources;

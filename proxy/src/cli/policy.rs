@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use countersign_policy::catalog::{CatalogBuilder, QUERIES, Snapshot};
 use countersign_policy::judge::STACK_BYTES;
-use countersign_policy::{Catalog, JudgeRequest, Judgement, Policy, Principal, SessionState, foresee_masks, judge};
+use countersign_policy::{Catalog, GroupSource, JudgeRequest, Judgement, Policy, Principal, SessionState, foresee_masks, judge};
 use serde::Deserialize;
 
 mod explain;
@@ -152,11 +152,12 @@ fn command(command: PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Check { file } => {
             let policy = load_policy(&file)?;
             println!(
-                "{}: valid, {}, {}, {}, sha256 {}",
+                "{}: valid, {}, {}, {}{}, sha256 {}",
                 file.display(),
                 counted(policy.rules().len(), "rule"),
                 counted(policy.masks().len(), "mask"),
                 counted(policy.roster().people().len(), "reviewer"),
+                elsewhere(policy.roster().sources()),
                 policy.digest()
             );
             Ok(ExitCode::SUCCESS)
@@ -170,6 +171,12 @@ fn command(command: PolicyCommand) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Groups whose members the document does not list.
+fn elsewhere(sources: &[GroupSource]) -> String {
+    let said: Vec<String> = sources.iter().map(ToString::to_string).collect();
+    if said.is_empty() { String::new() } else { format!(" and {}", said.join(", ")) }
 }
 
 fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
+use countersign_approval::request::version;
 use countersign_approval::template::{Bounds, LONGEST_LIFE, RULE};
 use countersign_approval::v1::Requester;
 use countersign_approval::{GrantError, Request, RequestId, StatementDigest, Template, TemplateError, VerifiedTemplate};
 use countersign_policy::rule::{Action, Hold};
 use countersign_policy::{Policy, Principal};
+use countersign_session::reviewer_sources;
 use serde::Deserialize;
 
 use crate::approvals::{Clock, Desk};
@@ -123,7 +125,7 @@ async fn signed(desk: &Desk, config: &Config, request: &Request, body: &str) -> 
 
 fn request(config: &Config, policy: &Policy, source: &Source, principal: Principal, now: u64) -> anyhow::Result<Request> {
     let rule = policy.rules().iter().find(|rule| rule.name == source.rule);
-    let Some(Action::Hold(Hold { reviewers, quorum, expiry, step_up, .. })) = rule.map(|rule| &rule.action) else {
+    let Some(Action::Hold(Hold { reviewers, sources, quorum, expiry, step_up, .. })) = rule.map(|rule| &rule.action) else {
         bail!("the policy in force has no rule `{}` that holds statements", source.rule);
     };
     let days = source.valid_days.unwrap_or(VALID_DAYS);
@@ -140,8 +142,9 @@ fn request(config: &Config, policy: &Policy, source: &Source, principal: Princip
         parameters: source.parameters.clone(),
     };
     template.check(&source.statement)?;
+    let sources = reviewer_sources(sources);
     Ok(Request {
-        version: 1,
+        version: version(&sources),
         id: RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes()),
         environment: config.environment.clone(),
         created_at: now,
@@ -166,6 +169,7 @@ fn request(config: &Config, policy: &Policy, source: &Source, principal: Princip
         step_up: *step_up,
         facts: template.facts(),
         session: String::new(),
+        sources,
     })
 }
 

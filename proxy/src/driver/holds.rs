@@ -6,11 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use countersign_approval::break_glass;
-use countersign_approval::request::{estimate_fact, transaction_fact};
+use countersign_approval::request::{estimate_fact, transaction_fact, version};
 use countersign_approval::v1::{RequestParameter, Requester};
 use countersign_approval::{Request, RequestId};
 use countersign_policy::{Principal, StatementFacts};
-use countersign_session::HoldRequest;
+use countersign_session::{HoldRequest, reviewer_sources};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::oneshot;
@@ -72,6 +72,8 @@ async fn place(who: Who, hold: HoldRequest, approvals: Approvals, catalog: &Cata
             request.rule = break_glass::RULE.to_owned();
             request.expires_at = now.saturating_add(broken.terms.review_within.as_secs());
             request.reviewers.clone_from(&broken.terms.reviewers);
+            request.sources = reviewer_sources(&broken.terms.sources);
+            request.version = version(&request.sources);
             (request.quorum, request.runs, request.step_up) = (1, 1, false);
             approvals.place_for_review(request).await.map_err(|error| error.to_string())?
         }
@@ -105,8 +107,9 @@ fn request(id: RequestId, who: &Who, hold: &HoldRequest, estimate: Option<u64>, 
             value: parameter.value.as_ref().map(|value| STANDARD.encode(value)),
         })
         .collect();
+    let sources = reviewer_sources(&hold.terms.sources);
     Ok(Request {
-        version: 1,
+        version: version(&sources),
         id,
         environment: who.environment.clone(),
         created_at: now,
@@ -131,6 +134,7 @@ fn request(id: RequestId, who: &Who, hold: &HoldRequest, estimate: Option<u64>, 
         step_up: hold.terms.step_up,
         facts: facts(&hold.facts, estimate, hold.in_transaction.then_some(hold.transaction_age)),
         session: who.session.clone(),
+        sources,
     })
 }
 

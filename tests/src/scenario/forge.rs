@@ -50,6 +50,7 @@ pub fn approval(request: &Request, person: &str, slack: &str) -> Result<Decision
         step_up: None,
         reason: None,
         decided_at: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+        snapshot: None,
     })
 }
 

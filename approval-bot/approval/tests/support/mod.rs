@@ -31,6 +31,7 @@ pub(crate) fn approval(expected: Expectation, person: &str, decided_at: u64) -> 
         step_up: None,
         reason: None,
         decided_at,
+        snapshot: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_approval::v2::Source;
 use countersign_approval::{Decision, UnverifiedRequest, Verdict as Said};
 use countersign_recording::Event;
 use countersign_recording::v1::event::Verdict;
@@ -45,6 +46,8 @@ pub struct Held {
     pub approved_by: Vec<String>,
     /// Who denied.
     pub denied_by: Vec<String>,
+    /// Of each of them, by what they are in a group that may decide.
+    pub members_by: Vec<(String, String)>,
     /// Text of the statement.
     pub text: String,
     /// SHA-256 of text and values, as the reviewers' signatures have it.
@@ -206,6 +209,13 @@ impl Collection {
                         held.events.push(raw.number);
                         for decision in decisions.iter().filter_map(|token| said(token)) {
                             let person = decision.reviewer.person.clone();
+                            let listed = || format!("{}: {}", decision.reviewer.groups.join(" or "), Source::Listed);
+                            match &decision.snapshot {
+                                None => held.members_by.push((person.clone(), listed())),
+                                Some(snapshot) => {
+                                    held.members_by.extend(snapshot.memberships.iter().map(|by| (person.clone(), by.to_string())));
+                                }
+                            }
                             match decision.verdict {
                                 Said::Approve => held.approved_by.push(person),
                                 Said::Deny => held.denied_by.push(person),

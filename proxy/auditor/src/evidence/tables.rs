@@ -1,6 +1,6 @@
 //! The files of a package that are tables: CSV for spreadsheets, JSON for programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -233,11 +233,16 @@ fn roster(evidence: &Evidence) -> Vec<u8> {
             entry.3 = entry.3.clone().max(held.decided.clone());
         }
     }
+    let by = |person: &str| {
+        let all = evidence.collection.held.iter().flat_map(|held| &held.members_by);
+        let by: BTreeSet<&str> = all.filter(|(known, _)| known == person).map(|(_, by)| by.as_str()).collect();
+        by.into_iter().collect::<Vec<_>>().join("; ")
+    };
     csv(
-        ["reviewer", "approved", "denied", "first decision", "last decision"],
-        people
-            .into_iter()
-            .map(|(person, (approved, denied, first, last))| [person.to_owned(), approved.to_string(), denied.to_string(), first, last]),
+        ["reviewer", "approved", "denied", "first decision", "last decision", "may decide by"],
+        people.into_iter().map(|(person, (approved, denied, first, last))| {
+            [person.to_owned(), approved.to_string(), denied.to_string(), first, last, by(person)]
+        }),
     )
 }
 

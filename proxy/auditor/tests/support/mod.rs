@@ -88,6 +88,7 @@ pub(crate) fn request() -> Request {
         step_up: false,
         facts: Vec::new(),
         session: id(1).to_string(),
+        sources: Vec::new(),
     }
 }
 
@@ -116,6 +117,7 @@ pub(crate) fn approval(request: &Request) -> Decision {
         step_up: None,
         reason: None,
         decided_at: request.created_at + 1,
+        snapshot: None,
     }
 }
 

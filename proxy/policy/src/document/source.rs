@@ -25,6 +25,9 @@ pub struct Document {
     /// The roster.
     #[serde(default)]
     pub reviewers: Vec<Reviewer>,
+    /// Groups of reviewers whose members Slack or an identity provider knows.
+    #[serde(default)]
+    pub reviewer_groups: Vec<ReviewerGroup>,
     /// The rules: the first that matches decides.
     #[serde(default)]
     pub rules: Vec<Rule>,
@@ -162,6 +165,37 @@ pub struct Reviewer {
     /// Reviewer groups.
     #[schemars(with = "Vec<String>")]
     pub groups: Spanned<Vec<String>>,
+}
+
+/// A group of reviewers whose members are found at decision time, beside those whose entries name it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewerGroup {
+    /// Name, as rules and reviewers use it.
+    #[schemars(with = "String")]
+    pub name: Spanned<String>,
+    /// `TEAM/USERGROUP` in Slack: `T…/S…`.
+    #[schemars(with = "Option<String>")]
+    pub slack_usergroup: Option<Spanned<String>>,
+    /// A group in the tokens of the identity provider reviewers sign in at.
+    pub identity_provider_group: Option<IdentityProviderGroup>,
+    /// Issuers whose principals are never people (of CI jobs, for one). Requests of other principals without an e-mail address are not for
+    /// members found by Slack: nobody could tell them apart.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub machine_issuers: Vec<Spanned<String>>,
+}
+
+/// A group of an identity provider.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityProviderGroup {
+    /// `iss`, to the letter.
+    #[schemars(with = "String")]
+    pub issuer: Spanned<String>,
+    /// The value in the claim with the groups.
+    #[schemars(with = "String")]
+    pub group: Spanned<String>,
 }
 
 /// A rule.

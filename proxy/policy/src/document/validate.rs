@@ -9,9 +9,10 @@ use toml::Spanned;
 use super::{Policy, PolicyDigest, PolicyError, source};
 use crate::StatementKind;
 use crate::pattern::{Glob, NamePattern};
-use crate::roster::{Person, Roster};
+use crate::roster::{GroupSource, Person, Roster};
 use crate::rule::{Action, BreakGlass, BreakGlassTerms, Hold, Route, Rule, Settings, SignedTemplate, TrustedFunction, What, When, Who};
 
+mod groups;
 mod masks;
 
 const DEFAULT_STATEMENT_BYTES: usize = 2 << 20;
@@ -53,7 +54,7 @@ pub(super) fn policy(text: &str, digest: PolicyDigest, document: source::Documen
     if *document.version.get_ref() != 1 {
         return Err(check.fault(&document.version, "unknown document version", Some("this program reads `version = 1`")));
     }
-    let roster = check.roster(&document.reviewers)?;
+    let roster = check.roster(&document.reviewers, check.sources(&document.reviewer_groups)?)?;
     let mut names = HashSet::new();
     let mut rules = Vec::with_capacity(document.rules.len());
     for rule in document.rules {
@@ -106,7 +107,7 @@ impl Check<'_> {
         Ok(Settings { max_statement_bytes, max_statements })
     }
 
-    fn roster(&self, reviewers: &[source::Reviewer]) -> Result<Roster, PolicyError> {
+    fn roster(&self, reviewers: &[source::Reviewer], sources: Vec<GroupSource>) -> Result<Roster, PolicyError> {
         let (mut names, mut slacks, mut links, mut emails) = (HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new());
         let mut people = Vec::with_capacity(reviewers.len());
         for reviewer in reviewers {
@@ -171,7 +172,7 @@ impl Check<'_> {
                 groups: reviewer.groups.get_ref().iter().cloned().collect(),
             });
         }
-        Ok(Roster::new(people))
+        Ok(Roster::new(people, sources))
     }
 
     fn rule(&self, rule: source::Rule, roster: &Roster) -> Result<Rule, PolicyError> {
@@ -286,11 +287,13 @@ impl Check<'_> {
         let reviewers = self.reviewers(&hold.reviewers, roster)?;
         let quorum = hold.quorum.as_ref().map_or(1, |quorum| *quorum.get_ref());
         let members = roster.members(&reviewers).count();
+        let sources = roster.sources_of(&reviewers);
         if let Some(written) = &hold.quorum {
             if quorum == 0 {
                 return Err(self.fault(written, "a quorum of 0 approves itself", Some("use at least 1")));
             }
-            if usize::try_from(quorum).is_ok_and(|quorum| quorum > members) {
+            // How many Slack or an identity provider knows, nobody can say now.
+            if sources.is_empty() && usize::try_from(quorum).is_ok_and(|quorum| quorum > members) {
                 return Err(self.fault(
                     written,
                     format!("a quorum of {quorum} can never be met: these groups have {members} members"),
@@ -329,6 +332,7 @@ impl Check<'_> {
         Ok(Hold {
             break_glass,
             reviewers,
+            sources,
             quorum,
             expiry,
             reason: hold.reason.unwrap_or_default(),
@@ -342,12 +346,13 @@ impl Check<'_> {
 
     /// Groups of the roster, at least one.
     fn reviewers(&self, written: &Spanned<Vec<Spanned<String>>>, roster: &Roster) -> Result<Vec<String>, PolicyError> {
-        let known: BTreeSet<&String> = roster.people().iter().flat_map(|person| &person.groups).collect();
+        let listed = roster.people().iter().flat_map(|person| &person.groups);
+        let known: BTreeSet<&String> = listed.chain(roster.sources().iter().map(|source| &source.group)).collect();
         let mut reviewers = Vec::new();
         for group in written.get_ref() {
             if !known.contains(group.get_ref()) {
                 let hint = if known.is_empty() {
-                    "add a [[reviewers]] entry whose `groups` name it".to_owned()
+                    "add a [[reviewers]] entry whose `groups` name it, or a [[reviewer_groups]] entry".to_owned()
                 } else {
                     format!("groups in the roster: {}", known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "))
                 };
@@ -395,7 +400,10 @@ impl Check<'_> {
             remind: Some(review_within / 2),
             escalate: None,
         };
-        Ok(BreakGlass { terms: BreakGlassTerms { groups: groups.clone(), reviewers, review_within }, route })
+        Ok(BreakGlass {
+            terms: BreakGlassTerms { groups: groups.clone(), sources: roster.sources_of(&reviewers), reviewers, review_within },
+            route,
+        })
     }
 
     fn templates(&self, written: Vec<source::Template>) -> Result<Vec<SignedTemplate>, PolicyError> {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use countersign_policy::{ForeseenColumn, Judgement, Principal, Verdict};
+use countersign_policy::{ForeseenColumn, GroupSource, Judgement, Principal, Verdict};
 use serde::Serialize;
 
 /// All of an explanation.
@@ -63,6 +63,9 @@ impl Explanation<'_> {
                     terms.reviewers.join(" or "),
                     time(terms.expiry)
                 )?;
+                for source in &terms.sources {
+                    writeln!(out, "           members of {source}, asked for when they decide")?;
+                }
                 writeln!(out, "           reason shown to reviewers: {}", terms.reason)?;
             }
         }
@@ -125,7 +128,7 @@ impl Explanation<'_> {
 enum Terms<'a> {
     None,
     Deny(&'a countersign_policy::Denial),
-    Hold { reason: &'a str, reviewers: &'a [String], quorum: u32, expiry_seconds: u64 },
+    Hold { reason: &'a str, reviewers: &'a [String], sources: &'a [GroupSource], quorum: u32, expiry_seconds: u64 },
 }
 
 impl<'a> Terms<'a> {
@@ -136,6 +139,7 @@ impl<'a> Terms<'a> {
             Verdict::Hold(terms) => Self::Hold {
                 reason: &terms.reason,
                 reviewers: &terms.reviewers,
+                sources: &terms.sources,
                 quorum: terms.quorum,
                 expiry_seconds: terms.expiry.as_secs(),
             },
