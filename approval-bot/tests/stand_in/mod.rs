@@ -82,6 +82,10 @@ pub(crate) struct Told {
     pub(crate) calls: Vec<(String, Value)>,
     pub(crate) refuse_with: Option<&'static str>,
     pub(crate) rate_limit_once: bool,
+    /// What `users.info` says of a user beside what it says of everybody.
+    pub(crate) users: std::collections::HashMap<&'static str, Value>,
+    /// Members of user groups, or why Slack does not say.
+    pub(crate) usergroups: std::collections::HashMap<&'static str, Result<Vec<&'static str>, &'static str>>,
     /// Slack says who somebody is only once this is closed.
     pub(crate) gate: Option<Arc<tokio::sync::Semaphore>>,
 }
@@ -308,10 +312,20 @@ async fn call(
         let guest = user == "U0GUEST";
         let team = if user == "U0FOREIGN" { "T0EVIL" } else { TEAM };
         let profile = if matches!(user.as_str(), "U0NIA" | "U0FOREIGN") { json!({"email": "Nia@bank.example"}) } else { json!({}) };
-        return axum::Json(
-            json!({"ok": true, "user": {"id": user, "team_id": team, "is_restricted": guest, "is_bot": false, "profile": profile}}),
-        )
-        .into_response();
+        let mut info = json!({"id": user, "team_id": team, "is_restricted": guest, "is_bot": false, "profile": profile});
+        if let Some(Value::Object(more)) = told.users.get(user.as_str()) {
+            info.as_object_mut().unwrap().extend(more.clone());
+        }
+        return axum::Json(json!({"ok": true, "user": info})).into_response();
+    }
+    if method == "usergroups.users.list" {
+        let group = query["usergroup"].clone();
+        told.calls.push((method, json!({"usergroup": group})));
+        return match told.usergroups.get(group.as_str()) {
+            Some(Ok(members)) => axum::Json(json!({"ok": true, "users": members})).into_response(),
+            Some(Err(code)) => refuse(code),
+            None => refuse("no_such_subteam"),
+        };
     }
     let body: Value = serde_json::from_str(&body).unwrap();
     let blocks = body.get("blocks").or_else(|| body.pointer("/view/blocks")).and_then(Value::as_array).cloned().unwrap_or_default();
