@@ -2,6 +2,8 @@
 //! behaves as public ones do, and a browser's part played by an HTTP client with its cookies.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "step_up/groups.rs"]
+mod groups;
 #[expect(dead_code, reason = "shared with tests that use the rest")]
 #[path = "../../approval-bot/tests/stand_in/mod.rs"]
 mod stand_in;

@@ -26,17 +26,17 @@ fn forms(page: &Page) -> Vec<Vec<(String, String)>> {
 }
 
 /// The form that decides, as the page gives it.
-fn form(page: &Page) -> Vec<(String, String)> {
+pub(super) fn form(page: &Page) -> Vec<(String, String)> {
     forms(page).into_iter().find(|form| form.iter().any(|(name, _)| name == "token")).unwrap()
 }
 
-fn with(form: &[(String, String)], more: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(super) fn with(form: &[(String, String)], more: &[(&str, &str)]) -> Vec<(String, String)> {
     let kept = form.iter().filter(|(name, _)| !more.iter().any(|(changed, _)| changed == name)).cloned();
     kept.chain(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))).collect()
 }
 
 impl Bank {
-    fn page(&self, request: &Request) -> String {
+    pub(super) fn page(&self, request: &Request) -> String {
         format!("{}/requests/{}", self.url, request.id)
     }
 
@@ -48,7 +48,7 @@ impl Bank {
     }
 
     /// A browser in which somebody signed in for the pages.
-    async fn at_the_page(&self, login: &str) -> Browser {
+    pub(super) async fn at_the_page(&self, login: &str) -> Browser {
         let mut browser = Browser::new();
         let page = browser.post(&format!("{}/requests/sign-in", self.url), &[]).await;
         assert_eq!(page.status, 303, "{}", page.text);
@@ -64,7 +64,7 @@ impl Bank {
 }
 
 /// Slack says nothing at all from here on.
-fn slack_is_down(bank: &Bank) {
+pub(super) fn slack_is_down(bank: &Bank) {
     bank.world.told.lock().unwrap().refuse_with = Some("internal_error");
 }
 
