@@ -40,6 +40,18 @@ who = { groups = ["ci"] }
 what = { kinds = ["read", "write"], relations = ["public.counted"] }
 action = "hold"
 hold = { reviewers = ["dba-oncall"], expiry = "15m", reason = "rows are counted", estimate = true }
+
+[[reviewer_groups]]
+name = "clerks"
+slack_usergroup = "T0BANK/S0CLERKS"
+identity_provider_group = { issuer = "@ISSUER@", group = "clerks" }
+
+[[rules]]
+name = "scenario-clerks"
+who = { groups = ["ci"] }
+what = { kinds = ["write"], relations = ["public.shelf"] }
+action = "hold"
+hold = { reviewers = ["clerks"], quorum = 2, expiry = "15m", reason = "the shelf is the clerks'" }
 "#;
 
 const TABLES: &str = "
@@ -52,6 +64,9 @@ const TABLES: &str = "
     create table if not exists public.counted (id integer primary key, note text not null);
     insert into public.counted select n, 'entry ' || n from generate_series(1, 5000) as n;
     analyze public.counted;
+    create table if not exists public.shelf (id integer primary key, note text not null);
+    insert into public.shelf select n, 'book ' || n from generate_series(1, 50) as n;
+    alter table public.shelf owner to countersign_svc;
     create table if not exists public.kills (marker text primary key, note text not null);
     alter table public.kills owner to countersign_svc;
     alter table public.short_lived owner to countersign_svc;

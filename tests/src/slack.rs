@@ -47,6 +47,17 @@ pub struct User {
     pub bot: bool,
 }
 
+/// A user group of the workspace.
+#[derive(Debug, Clone, Serialize)]
+pub struct Usergroup {
+    /// `S…`
+    pub id: String,
+    /// Ids of its members, whoever they are.
+    pub users: Vec<String>,
+    /// Disabled by its managers.
+    pub disabled: bool,
+}
+
 /// Slack misbehaving, for as many calls as said.
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -134,6 +145,9 @@ struct Inner {
     triggers: BTreeMap<String, Trigger>,
     responses: BTreeMap<String, String>,
     faults: Vec<Fault>,
+    usergroups: Vec<Usergroup>,
+    /// Scopes of the bot's token.
+    scopes: Vec<String>,
     calls: Vec<String>,
     refusals: Vec<String>,
     interactions: Option<(String, reqwest::Client)>,
@@ -170,7 +184,7 @@ impl Slack {
             token: format!("xoxb-{}", crate::cluster::random_password()),
             secret: hex::encode(crate::cluster::random_password()),
             users: Arc::new(workspace()),
-            inner: Arc::new(Mutex::new(Inner { serial: 1, ..Inner::default() })),
+            inner: Arc::new(Mutex::new(Inner { serial: 1, usergroups: usergroups(), scopes: scopes(), ..Inner::default() })),
             http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?,
         };
         let router = Router::new()
@@ -253,6 +267,18 @@ impl Slack {
     /// Forgets all faults.
     pub fn clear_faults(&self) {
         self.shared.lock().faults.clear();
+    }
+
+    /// Puts a user group in the place of the one with its id.
+    pub fn set_usergroup(&self, group: Usergroup) {
+        let mut inner = self.shared.lock();
+        inner.usergroups.retain(|known| known.id != group.id);
+        inner.usergroups.push(group);
+    }
+
+    /// From now on the bot's token has these scopes alone.
+    pub fn set_scopes(&self, scopes: &[&str]) {
+        self.shared.lock().scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
     }
 
     /// Signs interactions with a clock this far off.
@@ -344,6 +370,17 @@ fn workspace() -> Vec<User> {
         User { guest: true, ..user("U0GUEST", "guest", "Gil Guest") },
         User { bot: true, ..user(BOT_USER, "countersign", "Countersign") },
     ]
+}
+
+/// User groups: people of no roster, one of another, and some who must never decide.
+fn usergroups() -> Vec<Usergroup> {
+    let members = ["U0MALLORY", "U0LEE", "U0CI", "U0GUEST", BOT_USER];
+    vec![Usergroup { id: "S0CLERKS".to_owned(), users: members.map(str::to_owned).to_vec(), disabled: false }]
+}
+
+/// What the documentation asks for.
+fn scopes() -> Vec<String> {
+    ["chat:write", "users:read", "users:read.email", "usergroups:read"].map(str::to_owned).to_vec()
 }
 
 async fn cards(State(shared): State<Shared>) -> axum::Json<Vec<Card>> {

@@ -339,10 +339,11 @@ fn write_policy(options: &StackOptions, dir: &Path, issuer: &str) -> Result<Path
         }
         None => POLICY.to_owned(),
     };
-    let mut text = text.replace("@ISSUER@", issuer);
+    let mut text = text;
     if let Some(first) = &options.first_rules {
         text = text.replacen("[[rules]]", &format!("{first}\n[[rules]]"), 1);
     }
+    let text = text.replace("@ISSUER@", issuer);
     let file = dir.join("policy.toml");
     std::fs::write(&file, text)?;
     Ok(file)

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use countersign_approval::StatementDigest;
+use countersign_approval::v2::{Membership, Snapshot, Source};
 use countersign_e2e::client::{full_text, sqlstate};
 use countersign_e2e::pki;
-use countersign_e2e::scenario::{core, count, forge, hold, hold_on, on_shared, wait_for_card_text, wait_for_count};
+use countersign_e2e::scenario::{core, count, forge, hold, hold_on, on_shared, recordings_sealed, wait_for_card_text, wait_for_count};
 use countersign_e2e::slack::{Press, Signing};
 use countersign_e2e::stack::Stack;
 
@@ -209,6 +210,72 @@ fn a_quorum_of_two_takes_two_people() -> Result<()> {
         let outcome = pending.press(stack, "approve", "U0LEE", None).await;
         ensure!(outcome.ok, "{outcome:?}");
         ensure!(pending.ended().await?.1? == 1, "one row");
+        Ok(())
+    })
+}
+
+/// Reviewers whom the policy does not list, by a user group of Slack's: found at the press, counted once, and proved to the auditor.
+#[test]
+fn members_of_a_slack_user_group_decide() -> Result<()> {
+    on_shared(|stack| async move {
+        let approvals = stack.approvals()?;
+        let pending = hold(stack, "ci", "delete from shelf where id = 1").await?;
+        wait_for_card_text(stack, &pending.request, "clerks (Slack user group T0BANK/S0CLERKS").await?;
+        // The requester's own account and the guest are in the user group; dana is not, though she is listed for other rules.
+        for user in ["U0CI", "U0GUEST", "U0DANA"] {
+            let _ = pending.press(stack, "approve", user, None).await;
+        }
+        ensure!(forge::tokens(approvals, &pending.request)?.is_empty(), "somebody decided who may not");
+        ensure!(pending.press(stack, "approve", "U0MALLORY", None).await.ok, "a member's press");
+        let _ = pending.press(stack, "approve", "U0MALLORY", None).await;
+        pending.must_wait().await?;
+
+        // Signed with the bot's own key, but by groups this rule's policy does not name: the gateway opens nothing.
+        let request = forge::read_request(approvals, &pending.request)?;
+        let mut claims = forge::approval(&request, "erin@bank.example", "T0BANK/U0ERIN")?;
+        claims.version = 2;
+        claims.reviewer.groups = vec!["clerks".to_owned()];
+        let membership = |group: &str, by: Source| Membership {
+            group: group.to_owned(),
+            by,
+            resolved_at: claims.decided_at,
+            members: Some(1),
+            digest: Some("0".repeat(64)),
+        };
+        let slack = |team: &str, id: &str| Source::SlackUsergroup { team: team.to_owned(), id: id.to_owned() };
+        for by in [
+            membership("clerks", slack("T0BANK", "S0EVIL")),
+            membership("clerks", slack("T0EVIL", "S0CLERKS")),
+            membership("dba-oncall", slack("T0BANK", "S0CLERKS")),
+            membership("clerks", Source::IdentityProviderGroup { issuer: "https://evil.example".to_owned(), group: "clerks".to_owned() }),
+            // The right group of the provider's, without the sign-in that shows it.
+            membership("clerks", Source::IdentityProviderGroup { issuer: stack.issuer.url().to_owned(), group: "clerks".to_owned() }),
+        ] {
+            let mut forged = claims.clone();
+            forged.snapshot = Some(Snapshot { memberships: vec![by], addresses: vec!["erin@bank.example".to_owned()] });
+            forge::plant(approvals, &pending.request, &forge::sign(&forged, &stack.decision_key.pem, &stack.decision_key.id)?)?;
+        }
+        let old = forge::approval(&request, "dana", "T0BANK/U0DANA")?;
+        forge::plant(approvals, &pending.request, &forge::sign(&old, &stack.decision_key.pem, &stack.decision_key.id)?)?;
+        pending.must_wait().await?;
+        ensure!(count(stack, "select count(*) from shelf where id = 1").await? == 1, "a forged decision opened the hold");
+
+        // Lee is listed for other rules, and a member here: as lee.
+        ensure!(pending.press(stack, "approve", "U0LEE", None).await.ok, "a member's press");
+        let id = pending.request.clone();
+        ensure!(pending.ended().await?.1? == 1, "one row");
+        wait_for_card_text(stack, &id, "mallory@bank.example (Slack user group T0BANK/S0CLERKS) approved").await?;
+
+        recordings_sealed(stack).await?;
+        let folder = stack.dir().join("evidence-of-clerks").display().to_string();
+        let key = stack.recording_key.private.display().to_string();
+        let order = ["--since", "2020-01-01", "--until", "2100-01-01", "--out", &folder, "--signing-key", &key, "--samples", "0"];
+        let made = stack.audit().run("evidence", &order).await?;
+        ensure!(made.status == 0, "{}", made.stderr);
+        let roster = std::fs::read_to_string(std::path::Path::new(&folder).join("roster.csv"))?;
+        let mallory = roster.lines().find(|line| line.starts_with("mallory@bank.example,")).context("no line for mallory")?;
+        ensure!(mallory.contains("clerks: Slack user group T0BANK/S0CLERKS (5 members, sha256 "), "{roster}");
+        ensure!(roster.lines().any(|line| line.starts_with("lee,") && line.contains("T0BANK/S0CLERKS")), "{roster}");
         Ok(())
     })
 }

@@ -1,5 +1,5 @@
 //! The policy document: presets parse, faults are named with their place and a hint.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use countersign_policy::Policy;
 

@@ -42,6 +42,11 @@ pub(super) async fn call(
         Some(token) if token != shared.token => return refuse(&shared, &method, "invalid_auth", Vec::new()),
         Some(_) => {}
     }
+    if let Some(needed) = missing_scope(&shared, &method) {
+        let provided = shared.lock().scopes.join(",");
+        shared.lock().refusals.push(format!("{method}: missing_scope, needed {needed}"));
+        return Json(json!({"ok": false, "error": "missing_scope", "needed": needed, "provided": provided})).into_response();
+    }
     match dispatch(&shared, &method, &Value::Object(arguments)) {
         Ok(mut answer) => {
             if let Some(answer) = answer.as_object_mut() {
@@ -51,6 +56,18 @@ pub(super) async fn call(
         }
         Err(Refusal { error, messages }) => refuse(&shared, &method, error, messages),
     }
+}
+
+/// The scope a method needs that the token does not have.
+fn missing_scope(shared: &Shared, method: &str) -> Option<&'static str> {
+    let needed = match method {
+        "chat.postMessage" | "chat.postEphemeral" | "chat.update" | "chat.delete" => "chat:write",
+        "users.info" => "users:read",
+        "users.lookupByEmail" => "users:read.email",
+        "usergroups.list" | "usergroups.users.list" => "usergroups:read",
+        _ => return None,
+    };
+    (!shared.lock().scopes.iter().any(|scope| scope == needed)).then_some(needed)
 }
 
 struct Refusal {
@@ -144,12 +161,20 @@ fn dispatch(shared: &Shared, method: &str, arguments: &Value) -> Result<Value, R
         "views.open" => open_view(shared, arguments),
         "users.info" => {
             let user = shared.user(argument("user").ok_or("user_not_found")?).ok_or("user_not_found")?;
-            Ok(json!({"user": user_object(user)}))
+            Ok(json!({"user": user_object(shared, user)}))
+        }
+        "usergroups.users.list" => {
+            let id = argument("usergroup").ok_or("invalid_arguments")?;
+            let with_disabled = matches!(argument("include_disabled"), Some("true" | "1"));
+            let inner = shared.lock();
+            let group =
+                inner.usergroups.iter().find(|group| group.id == id && (with_disabled || !group.disabled)).ok_or("no_such_subteam")?;
+            Ok(json!({"users": group.users}))
         }
         "users.lookupByEmail" => {
             let email = argument("email").ok_or("users_not_found")?;
             let user = shared.users.iter().find(|user| user.email.eq_ignore_ascii_case(email)).ok_or("users_not_found")?;
-            Ok(json!({"user": user_object(user)}))
+            Ok(json!({"user": user_object(shared, user)}))
         }
         "conversations.open" => {
             let users = argument("users").ok_or("no_users")?;
@@ -160,13 +185,21 @@ fn dispatch(shared: &Shared, method: &str, arguments: &Value) -> Result<Value, R
     }
 }
 
-fn user_object(user: &User) -> Value {
-    json!({
+fn user_object(shared: &Shared, user: &User) -> Value {
+    let mut object = json!({
         "id": user.id, "team_id": TEAM, "name": user.name, "real_name": user.real_name, "deleted": false,
         "is_admin": false, "is_owner": false, "is_primary_owner": false, "is_bot": user.bot, "is_app_user": false,
         "is_restricted": user.guest, "is_ultra_restricted": false, "tz": "Etc/UTC", "tz_label": "UTC", "tz_offset": 0, "updated": 1_760_000_000,
-        "profile": {"real_name": user.real_name, "display_name": user.name, "email": user.email, "team": TEAM},
-    })
+        "is_email_confirmed": true, "profile": {"real_name": user.real_name, "display_name": user.name, "team": TEAM},
+    });
+    // Profiles have the address only for those with the scope; bots have none.
+    if shared.lock().scopes.iter().any(|scope| scope == "users:read.email")
+        && !user.bot
+        && let Some(profile) = object.get_mut("profile").and_then(Value::as_object_mut)
+    {
+        profile.insert("email".to_owned(), json!(user.email));
+    }
+    object
 }
 
 /// Checks what both posting and updating take: text, blocks.

@@ -145,3 +145,31 @@ async fn the_page_shows_cards_and_follows_updates() -> Result<()> {
     ensure!(fragment("U0LEE").await?.contains("you may not") && !fragment("U0DANA").await?.contains("you may not"));
     Ok(())
 }
+
+#[tokio::test]
+async fn user_groups_are_told_as_slack_tells_them() -> Result<()> {
+    let slack = Slack::start().await?;
+    let get = async |method: &str, query: &str| -> Result<Value> {
+        let request = reqwest::Client::new().get(format!("{}/{method}?{query}", slack.api_url())).bearer_auth(slack.token());
+        Ok(request.send().await?.json().await?)
+    };
+    let members = get("usergroups.users.list", "usergroup=S0CLERKS").await?;
+    ensure!(members.pointer("/users/0").and_then(Value::as_str) == Some("U0MALLORY"), "{members}");
+    slack.set_usergroup(Usergroup { id: "S0OLD".to_owned(), users: vec!["U0LEE".to_owned()], disabled: true });
+    for (query, error) in [
+        ("usergroup=S0OLD", Some("no_such_subteam")),
+        ("usergroup=S0OLD&include_disabled=false", Some("no_such_subteam")),
+        ("usergroup=S0OLD&include_disabled=true", None),
+        ("usergroup=S0NONE", Some("no_such_subteam")),
+        ("", Some("invalid_arguments")),
+    ] {
+        let answer = get("usergroups.users.list", query).await?;
+        ensure!(answer.get("error").and_then(Value::as_str) == error, "{query}: {answer}");
+    }
+    slack.set_scopes(&["chat:write", "users:read"]);
+    let answer = get("usergroups.users.list", "usergroup=S0CLERKS").await?;
+    ensure!(answer.get("error").is_some_and(|error| error == "missing_scope") && answer.get("needed").is_some(), "{answer}");
+    let user = get("users.info", "user=U0LEE").await?;
+    ensure!(user.pointer("/user/profile/email").is_none(), "an address without the scope: {user}");
+    Ok(())
+}
