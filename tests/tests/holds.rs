@@ -273,9 +273,9 @@ fn members_of_a_slack_user_group_decide() -> Result<()> {
         let made = stack.audit().run("evidence", &order).await?;
         ensure!(made.status == 0, "{}", made.stderr);
         let roster = std::fs::read_to_string(std::path::Path::new(&folder).join("roster.csv"))?;
-        let mallory = roster.lines().find(|line| line.starts_with("mallory@bank.example,")).context("no line for mallory")?;
+        let mallory = roster.lines().find(|line| line.contains("mallory@bank.example")).with_context(|| roster.clone())?;
         ensure!(mallory.contains("clerks: Slack user group T0BANK/S0CLERKS (5 members, sha256 "), "{roster}");
-        ensure!(roster.lines().any(|line| line.starts_with("lee,") && line.contains("T0BANK/S0CLERKS")), "{roster}");
+        ensure!(roster.lines().any(|line| line.contains("lee") && line.contains("T0BANK/S0CLERKS")), "{roster}");
         Ok(())
     })
 }
