@@ -13,7 +13,9 @@ def sha256(data):
 
 
 def unbase64(text):
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    check(base64.urlsafe_b64encode(data).decode().rstrip("=") == text, "not the base64url that was written")
+    return data
 
 
 def check(fits, what):
