@@ -95,6 +95,12 @@ pub(crate) async fn opened(bot: &Bot, sign_in: SignIn, back: Option<&RequestId>,
     Ok(with_cookie(bot, &sealed, session::SESSION_LIFE, &place))
 }
 
+/// The cookie that a sign-in leaves in the browser, `name=value`. Whoever has the bot's own key can make one, and nobody else.
+#[must_use]
+pub fn cookie_of(bot: &Bot, sign_in: SignIn) -> String {
+    format!("{}={}", cookie_name(bot), Session::begin(sign_in, bot.clock.now()).sealed(&bot.seals))
+}
+
 fn with_cookie(bot: &Bot, value: &str, age: u64, place: &str) -> Response {
     let secure = if is_secure(bot) { "; Secure" } else { "" };
     let cookie = format!("{}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}", cookie_name(bot));

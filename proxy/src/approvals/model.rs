@@ -1,11 +1,12 @@
 //! The whole of an approval as a state machine under chance: two proxies and two bots whose clocks differ, over one table whose lines lose
-//! questions and answers and die between any two steps, with redelivered stream records and presses, clients that leave and come back, and
-//! an attacker who rewrites the table. The code that runs is the real one on both sides; only the table, the bucket and Slack are in memory.
+//! questions and answers and die between any two steps, with redelivered stream records and presses, decisions on the bot's own pages beside
+//! those in Slack, clients that leave and come back, and an attacker who rewrites the table. The code that runs is the real one on both sides; only the table, the bucket and Slack are in memory.
 //!
 //! Invariants: **I2** what runs was pressed for, as shown, by as many people as it takes; **I6** never by the one who asked; each grant runs
 //! at most as often as it says; a denial that was taken keeps its request from running; and what is healthy again works.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod page;
 #[expect(dead_code, reason = "shared with tests that use the rest")]
 #[path = "../../../approval-bot/tests/stand_in/mod.rs"]
 mod stand_in;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use countersign_approval::item::Status;
 use countersign_approval::{Request, RequestId, UnverifiedRequest, VerifyingKeys};
 use countersign_bot::card::action::{APPROVE, APPROVE_RUNS, REASON};
+use countersign_bot::step_up::Provider;
 use countersign_bot::{Bot, cards, clock::Clock as BotClock};
 use proptest::prelude::*;
 use serde_json::json;
@@ -26,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use super::marks::Marks;
 use super::{Approvals, Clock, HoldEvent, Settings};
+use page::{AT_THE_PAGE, PROVIDER, policy};
 use stand_in::World;
 use table::{Content, Line, request_of};
 
@@ -47,6 +50,8 @@ enum Step {
     Deliver { bot: usize, which: usize },
     /// Somebody presses what a card shows now.
     Press { bot: usize, which: usize, who: usize, what: u8 },
+    /// Somebody decides on the bot's own page, as it shows the request now; perhaps the form comes twice.
+    Page { bot: usize, which: usize, who: usize, approve: bool, again: bool },
     /// Slack's request comes again, byte for byte.
     Replay { bot: usize },
     /// Time passes.
@@ -67,7 +72,11 @@ fn step(attacks: bool) -> impl Strategy<Value = Step> {
         1 => (0..6usize).prop_map(|which| Step::Leave { which }),
         1 => (0..6usize).prop_map(|which| Step::Cancel { which }),
         3 => (0..2usize, 0..6usize).prop_map(|(bot, which)| Step::Deliver { bot, which }),
-        8 => (0..2usize, 0..6usize, 0..PEOPLE.len(), 0..7u8).prop_map(|(bot, which, who, what)| Step::Press { bot, which, who, what }),
+        11 => prop_oneof![
+            8 => (0..2usize, 0..6usize, 0..PEOPLE.len(), 0..7u8).prop_map(|(bot, which, who, what)| Step::Press { bot, which, who, what }),
+            3 => (0..2usize, 0..6usize, 0..AT_THE_PAGE.len(), prop::bool::weighted(0.85), any::<bool>())
+                .prop_map(|(bot, which, who, approve, again)| Step::Page { bot, which, who, approve, again }),
+        ],
         1 => (0..2usize).prop_map(|bot| Step::Replay { bot }),
         1 => prop_oneof![Just(5u64), Just(200), Just(500)].prop_map(|seconds| Step::Wait { seconds }),
         4 => Just(Step::Run),
@@ -117,7 +126,10 @@ struct Simulation {
 
 impl Simulation {
     async fn new(seed: u64) -> Self {
-        let world = World::new().await;
+        let mut world = World::new().await;
+        // Dana signs in for the pages where the roster links her as well.
+        std::fs::write(world.folder.path().join("policy.toml"), policy()).unwrap();
+        world.bot.step_up = Some(Provider::new(PROVIDER, "bot", None, "http://bot.example/step-up/callback".to_owned()).unwrap());
         let (content, time) = (Arc::new(Mutex::new(Content::default())), Arc::new(AtomicU64::new(START)));
         let mut keys = VerifyingKeys::default();
         keys.add_pem(&std::fs::read_to_string(&world.public_key).unwrap()).unwrap();
@@ -177,6 +189,7 @@ impl Simulation {
     fn request(&mut self, proxy: usize, statement: u8, requester: u8, quorum: u32, runs: u32) -> Request {
         let mut request =
             stand_in::request(["delete from accounts where id = $1", "update accounts set note = $1"][usize::from(statement)], quorum);
+        request.policy = countersign_policy::Policy::parse(&policy()).unwrap().digest().to_hex();
         request.id = RequestId::from_bytes([self.next; 16]);
         self.next += 1;
         request.created_at = self.time.load(Ordering::SeqCst) + [0, 40][proxy];
@@ -362,6 +375,11 @@ impl Simulation {
                     self.press(bot, &id, who, what).await;
                 }
             }
+            Step::Page { bot, which, who, approve, again } => {
+                if let Some(id) = self.id(which) {
+                    self.page(bot, &id, who, approve, again).await;
+                }
+            }
             Step::Replay { bot } => {
                 if let Some((body, time)) = self.last.clone() {
                     self.send(bot, &body, time).await;
@@ -483,6 +501,42 @@ proptest! {
     fn i2_i6_hold_whatever_is_written_to_the_table(seed: u64, steps in prop::collection::vec(step(true), 1..40)) {
         in_runtime(seed, steps)?;
     }
+}
+
+/// The pages of the model decide as those of the bot do, together with Slack: erin here and dana there are two people, and erin twice is one.
+#[tokio::test]
+async fn the_models_pages_decide() {
+    let mut simulation = Simulation::new(1).await;
+    for line in &simulation.lines {
+        line.heal();
+    }
+    let request = simulation.request(0, 0, 0, 2, 1);
+    let id = request.id.clone();
+    simulation.ask(0, request);
+    // A browser of the model gives up soon; on a slow machine it comes again.
+    let tokens = |simulation: &Simulation| simulation.content.lock().unwrap().items.get(&id).map_or(0, |item| item.tokens.len());
+    let voted = async |simulation: &mut Simulation, wanted: usize, who: usize| {
+        for _ in 0..200 {
+            simulation.page(0, &id, who, true, true).await;
+            if tokens(simulation) >= wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("the page takes no decision");
+    };
+    voted(&mut simulation, 1, 1).await;
+    simulation.page(1, &id, 1, true, true).await;
+    simulation.press(1, &id, 1, 2).await;
+    for nobody in [2, 3] {
+        simulation.page(0, &id, nobody, true, true).await;
+    }
+    assert_eq!(tokens(&simulation), 1, "one person, one decision, and none of who may not");
+    voted(&mut simulation, 2, 0).await;
+    let client = simulation.clients.remove(0);
+    tokio::time::timeout(Duration::from_secs(30), client.task).await.unwrap().unwrap();
+    simulation.check().unwrap();
+    assert_eq!(simulation.truth.lock().unwrap().executions.len(), 1);
 }
 
 /// The model can see what it is there to see: with the second write of a grant's use taken away, an attacker runs it twice.
