@@ -79,6 +79,10 @@ pub(super) struct Engine {
     sessions: HashMap<u64, Session>,
     /// Sessions with something for the journal.
     dirty: BTreeSet<u64>,
+    /// Whether somebody may wait for something in it. Nobody does for the completion of a command: what it did was durable before.
+    hurried: bool,
+    /// Since when there is something in it that nobody waits for.
+    lingering: Option<Instant>,
     /// Entries that nobody waits for.
     idle_entries: Vec<JournalEntry>,
     idle_since: Option<Instant>,
@@ -134,6 +138,8 @@ impl Engine {
             hurry,
             sessions: HashMap::new(),
             dirty: BTreeSet::new(),
+            hurried: false,
+            lingering: None,
             idle_entries: Vec::new(),
             idle_since: None,
             journal_number: 0,
@@ -245,11 +251,17 @@ impl Engine {
             self.lost = self.lost.saturating_add(u64::try_from(events.len()).unwrap_or(u64::MAX));
             let lost = session.lose(events, bytes);
             self.dirty.insert(key);
+            self.hurried = true;
             self.encoded(key, lost);
             return;
         }
         self.waiting = self.waiting.saturating_add(bytes);
         let bulk = usize::try_from(bytes).unwrap_or(usize::MAX) > tuning.bulk_bytes;
+        if self.config.gated() && events.iter().all(|(_, event)| matches!(event, Event::Completion { .. })) {
+            self.lingering.get_or_insert_with(Instant::now);
+        } else {
+            self.hurried = true;
+        }
         let taken = session.take(events, bytes, bulk, tuning.segment_bytes, &self.key);
         self.dirty.insert(key);
         if self.poisoned || self.stalled.iter().any(|put| matches!(put, Put::Journal(_)) || *put == Put::Segment(key)) {
@@ -427,6 +439,13 @@ impl Engine {
             // Last of all, so that a journal with an end has no holes.
             return self.in_flight.is_empty().then_some(earliest);
         }
+        if let (false, Some(since)) = (self.hurried, self.lingering)
+            && !self.stopping
+            && self.dirty.iter().any(|key| self.wants_journal(*key))
+        {
+            // The session's next statement takes it along, most of the time: an object less, and nobody waits for the end of its interval.
+            return Some(earliest.max(since + self.config.tuning.flush_interval));
+        }
         if self.dirty.iter().any(|key| self.wants_journal(*key)) || (self.stopping && self.sessions.is_empty() && self.idle_since.is_some())
         {
             return Some(earliest);
@@ -466,6 +485,9 @@ impl Engine {
             empty = false;
         }
         self.idle_since = None;
+        self.lingering = None;
+        // What is left over waits for its turn no longer than it must.
+        self.hurried = !self.dirty.is_empty();
         if self.end.is_some() {
             writer.push(&JournalEntry::End);
             self.ended = true;

@@ -212,6 +212,19 @@ async fn sessions_of_every_size_are_sealed_and_verify() {
     }
 }
 
+/// Nobody waits for it, so it makes no object of its own where something else comes; but it is stored when nothing does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_completion_of_a_command_is_stored_without_anything_after_it() {
+    let store = Arc::new(FaultyStore::default());
+    let recorder = recorder(&store, config(Durability::Strict)).await;
+    let mut session = recorder.open(Uuid::now_v7());
+    let completion = || Event::Completion { statement: 1, tag: "UPDATE 1".into(), duration_us: 1 };
+    assert_eq!(say(&mut session, vec![start(Uuid::now_v7())]).await, Ok(1));
+    assert_eq!(say(&mut session, vec![completion()]).await, Ok(2));
+    assert_eq!(say(&mut session, vec![completion(), completion()]).await, Ok(4));
+    assert_eq!(say(&mut session, vec![completion(), rows(10)]).await, Ok(6));
+}
+
 /// One put for all: what waits while the store is busy goes together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn puts_do_not_grow_with_sessions() {
