@@ -84,3 +84,20 @@ fn the_requester_cannot_approve() -> Result<()> {
         Ok(())
     })
 }
+
+/// Version 2 of requests and decisions through table, stream, Lambda and KMS: reviewers whom the policy does not list.
+#[test]
+fn members_of_a_slack_user_group_decide() -> Result<()> {
+    on_localstack(|stack| async move {
+        let pending = hold(stack, "ci", "delete from shelf where id = 21").await?;
+        // The requester's own account, and a guest, are in the user group as well.
+        for user in ["U0CI", "U0GUEST", "U0MALLORY", "U0MALLORY"] {
+            let _ = pending.press(stack, "approve", user, None).await;
+        }
+        pending.must_wait().await?;
+        let outcome = pending.press(stack, "approve", "U0LEE", None).await;
+        ensure!(outcome.ok, "{outcome:?}");
+        ensure!(pending.ended().await?.1? == 1, "one row");
+        Ok(())
+    })
+}
