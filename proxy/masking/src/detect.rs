@@ -1,14 +1,14 @@
 //! Finding personal data by its pattern, in text nobody declared to hold any.
 //!
-//! A net under the column masks, never the permission: what no detector finds may still be personal. One pass over the bytes, each
-//! looked up in a table of classes; only a byte that can begin a pattern is looked at further, and never by more than
-//! [`LONGEST`] bytes, so that time is linear in the length. Before that pass a cheaper one counts digits and looks for an `@`: most values
-//! have too few of either to hold anything. A policy's own patterns are regular expressions of bounded length, for the same reason.
+//! A net under the column masks, never the permission: what no detector finds may still be personal. One pass over the bytes, eight at a time
+//! ([`starts`]); only a byte that can begin a pattern is looked at further, and never by more than [`LONGEST`] bytes, so that time is linear in
+//! the length. A policy's own patterns are regular expressions of bounded length, for the same reason.
 
 mod names;
 mod numbers;
 mod own;
 mod redact;
+mod starts;
 mod words;
 
 use std::ops::Range;
@@ -18,6 +18,7 @@ use bytes::BytesMut;
 
 pub use own::{InvalidPattern, Pattern};
 pub(crate) use redact::Form;
+use starts::Starts;
 
 /// No pattern looks further than this from where it begins.
 pub const LONGEST: usize = 320;
@@ -182,14 +183,14 @@ impl Detectors {
     #[must_use]
     pub fn scan(&self, value: &[u8]) -> Vec<Found> {
         let mut found = Vec::new();
-        self.each(value, |hit| {
+        let backslash = self.each(value, |hit| {
             found.push(hit);
             true
         });
         if let Some(own) = &self.own {
             own.join(value, &mut found);
         }
-        if value.contains(&b'\\') {
+        if backslash {
             found.extend(words::hexadecimal(value).filter_map(|(range, bytes)| {
                 let kind = self.first_in_hexadecimal(&bytes)?;
                 Some(Found { kind, range })
@@ -216,12 +217,12 @@ impl Detectors {
     #[must_use]
     pub fn finds(&self, value: &[u8]) -> bool {
         let mut any = false;
-        self.each(value, |_| {
+        let backslash = self.each(value, |_| {
             any = true;
             false
         });
         any || self.own.as_ref().is_some_and(|own| own.is_match(value))
-            || (value.contains(&b'\\') && words::hexadecimal(value).any(|(_, bytes)| self.first_in_hexadecimal(&bytes).is_some()))
+            || (backslash && words::hexadecimal(value).any(|(_, bytes)| self.first_in_hexadecimal(&bytes).is_some()))
     }
 
     /// Appends the value to `out` with what was found hidden, and says how much that was. Length and layout stay, as do the last four
@@ -270,50 +271,31 @@ impl Detectors {
         }
     }
 
-    /// Hands out what the built-in detectors find until `hit` says that it is enough.
-    fn each(&self, value: &[u8], mut hit: impl FnMut(Found) -> bool) {
-        if !self.may_hold(value) {
-            return;
-        }
+    /// Hands out what the built-in detectors find until `hit` says that it is enough. Gives whether there is a backslash in the value, as far
+    /// as it was looked at.
+    fn each(&self, value: &[u8], mut hit: impl FnMut(Found) -> bool) -> bool {
         // Where the next pattern may begin at the earliest.
         let mut free = 0;
-        let mut at = 0;
-        while let Some(byte) = value.get(at) {
-            let class = class(*byte);
-            let range = match class {
-                Class::Plain => {
-                    at = at.saturating_add(1);
-                    continue;
-                }
-                // Numbers and IBANs begin where a word does, so the rest of one is passed over.
-                Class::Letter => None,
-                Class::Digit if begins_number(value, at) => {
-                    self.first(&[Kind::Ssn, Kind::Card, Kind::Phone, Kind::Routing, Kind::Account], value, at)
-                }
-                Class::Digit => None,
-                Class::Sign => self.first(&[Kind::Phone], value, at),
-                Class::Upper => self.first(&[Kind::Iban], value, at),
-                Class::At => self.wants(Kind::Email).then(|| words::address(value, at, free)).flatten().map(|range| (Kind::Email, range)),
+        let mut starts = Starts::of(value);
+        for at in starts.by_ref() {
+            if at < free {
+                continue;
+            }
+            let found = match value.get(at) {
+                Some(b'0'..=b'9') if begins_number(value, at) => self.first(numbers::kinds_at(value, at), value, at),
+                Some(b'+' | b'(') => self.first(&[Kind::Phone], value, at),
+                Some(b'A'..=b'Z') => self.first(&[Kind::Iban], value, at),
+                Some(b'@') if self.wants(Kind::Email) => words::address(value, at, free).map(|range| (Kind::Email, range)),
+                _ => None,
             };
-            match range {
-                Some((kind, range)) => {
-                    at = range.end;
-                    free = range.end;
-                    if !hit(Found { kind, range }) {
-                        return;
-                    }
+            if let Some((kind, range)) = found {
+                free = range.end;
+                if !hit(Found { kind, range }) {
+                    break;
                 }
-                None if matches!(class, Class::Letter | Class::Digit | Class::Upper) => at = end_of_word(value, at),
-                None => at = at.saturating_add(1),
             }
         }
-    }
-
-    /// The cheap look: two passes without branches, which compilers turn into vector instructions.
-    fn may_hold(&self, value: &[u8]) -> bool {
-        let digits = || value.iter().map(|byte| usize::from(byte.is_ascii_digit())).sum::<usize>();
-        (self.kinds & !Kind::Email.bit() != 0 && value.len() >= FEWEST_DIGITS && digits() >= FEWEST_DIGITS)
-            || (self.wants(Kind::Email) && value.contains(&b'@'))
+        starts.saw_backslash()
     }
 
     /// The first of some kinds that matches here.
@@ -342,35 +324,8 @@ fn is_sure(hit: &Found, value: &[u8]) -> bool {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Plain,
-    Letter,
-    Digit,
-    Upper,
-    Sign,
-    At,
-}
-
-const fn class(byte: u8) -> Class {
-    match byte {
-        b'0'..=b'9' => Class::Digit,
-        b'A'..=b'Z' => Class::Upper,
-        b'a'..=b'z' | b'_' => Class::Letter,
-        b'+' | b'(' => Class::Sign,
-        b'@' => Class::At,
-        _ => Class::Plain,
-    }
-}
-
-fn is_word(byte: u8) -> bool {
+const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-/// The first byte after a word.
-fn end_of_word(value: &[u8], at: usize) -> usize {
-    let rest = value.get(at..).unwrap_or_default();
-    at.saturating_add(rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len()))
 }
 
 /// A number does not begin inside a word, a longer number or a UUID.

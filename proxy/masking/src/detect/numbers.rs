@@ -1,11 +1,33 @@
 //! Patterns of digits. Each gives the end of a match that begins at `at`.
 
-use super::ends_number;
+use super::{Kind, ends_number, is_word};
 
 /// The first byte after a run of digits.
 pub(super) fn end_of_digits(value: &[u8], at: usize) -> usize {
     let digits = value.get(at..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count();
     at.saturating_add(digits)
+}
+
+/// The kinds of number that can begin at `at`, most certain first: how many digits follow and what comes after them leaves few.
+pub(super) fn kinds_at(value: &[u8], at: usize) -> &'static [Kind] {
+    let end = end_of_digits(value, at);
+    let grouped = match value.get(end) {
+        Some(next) if is_word(*next) => return &[],
+        Some(next) => matches!(next, b'-' | b' ' | b'.') || !next.is_ascii(),
+        None => false,
+    };
+    match (end.saturating_sub(at), grouped) {
+        (1, true) => &[Kind::Phone],
+        (3, true) => &[Kind::Ssn, Kind::Phone],
+        (4, true) => &[Kind::Card],
+        (9, _) => &[Kind::Ssn, Kind::Routing, Kind::Account],
+        (6..=8, _) => &[Kind::Account],
+        (10..=12, _) => &[Kind::Phone, Kind::Account],
+        (13..=15, _) => &[Kind::Card, Kind::Phone, Kind::Account],
+        (16..=17, _) => &[Kind::Card, Kind::Account],
+        (18..=19, _) => &[Kind::Card],
+        _ => &[],
+    }
 }
 
 /// Separators beyond ASCII that stand where a hyphen or a space would: hyphens, dashes, the minus sign, spaces that do not break.
@@ -126,7 +148,11 @@ fn announced(value: &[u8], at: usize, words: &[&[u8]]) -> bool {
         .rposition(|byte| byte.is_ascii_digit() || matches!(byte, b'\n' | b'\r' | b';' | 0))
         .map_or(0, |cut| cut.saturating_add(1));
     let before = before.get(start..).unwrap_or_default();
-    words.iter().any(|word| before.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word)))
+    // All the words begin with one of few letters.
+    before.iter().enumerate().filter(|(_, byte)| matches!(**byte | 0x20, b'a' | b'k' | b's')).any(|(index, _)| {
+        let rest = before.get(index..).unwrap_or_default();
+        words.iter().any(|word| rest.get(..word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word)))
+    })
 }
 
 /// Six to seventeen digits that something before them says are an account's.
