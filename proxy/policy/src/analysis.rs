@@ -346,6 +346,13 @@ impl<'a> Walk<'a> {
         self.raise(StatementKind::Unknown, note);
     }
 
+    /// A name without a schema is looked up: what it means hangs on the search path.
+    fn by_path(&mut self, what: &str, name: &str) {
+        if self.state.path_unknown {
+            self.unknown(|| format!("what {what}{name} means depends on a search path that is not known"));
+        }
+    }
+
     fn unresolved(&mut self, note: impl FnOnce() -> String) {
         self.stale = true;
         self.unknown(note);

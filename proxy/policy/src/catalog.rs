@@ -83,8 +83,10 @@ pub(crate) struct Relation {
     pub(crate) view: OnceLock<Option<ViewFacts>>,
     /// Expressions evaluated when rows are read: row security policies.
     pub(crate) read_expressions: Vec<String>,
-    /// Expressions evaluated when rows are written: policies, defaults, checks, indexes, partition keys.
+    /// Expressions evaluated when rows are written: policies, defaults (those of domains, too), checks, indexes, partition keys.
     pub(crate) write_expressions: Vec<String>,
+    /// Definitions of the triggers that have a condition.
+    pub(crate) conditional_triggers: Vec<String>,
     /// Those of `write_expressions` that planning a statement over the relation looks at: checks, indexes, partition keys.
     pub(crate) planned_expressions: Vec<String>,
     /// What these amount to, found out once: on reading, on writing, on planning.
@@ -97,7 +99,8 @@ impl Relation {
     }
 
     pub(crate) fn is_system(&self) -> bool {
-        self.oid < FIRST_USER_OID && (self.schema == "pg_catalog" || self.schema == "information_schema")
+        // A view of the server's that was made anew over something of users has a definition.
+        self.oid < FIRST_USER_OID && self.definition.is_none() && (self.schema == "pg_catalog" || self.schema == "information_schema")
     }
 }
 

@@ -1,6 +1,6 @@
 //! Function calls and type names.
 
-use pg_query::protobuf::{FuncCall, TypeName, WindowDef};
+use pg_query::protobuf::{FuncCall, SortBy, TypeName, WindowDef};
 use pg_query::{Node, NodeEnum};
 
 use super::{Interest, Lineage, Scope, Walk, path_effect, strings};
@@ -86,16 +86,32 @@ impl<'a> Walk<'a> {
         self.sorts = true;
         match &node.node {
             Some(NodeEnum::SortBy(sort)) => {
-                match strings(&sort.use_op).as_deref() {
-                    Some([name]) => self.operator_named(name),
-                    Some([schema, name]) => {
-                        self.operators.insert((Some((*schema).to_owned()), (*name).to_owned()));
-                    }
-                    _ => {}
-                }
+                self.sort_operator(sort);
                 self.optional(sort.node.as_deref(), scope)
             }
             _ => self.expression(node, scope),
+        }
+    }
+
+    /// `ORDER BY … USING operator`: it stands for a whole operator class, of which each function may be another's.
+    pub(super) fn sort_operator(&mut self, sort: &SortBy) {
+        let names = strings(&sort.use_op).unwrap_or_default();
+        let (schema, name) = match names.as_slice() {
+            [] => return,
+            [name] => (None, *name),
+            [schema, name] => (Some(*schema), *name),
+            _ => return self.unknown(|| "an operator with too many parts".to_owned()),
+        };
+        match schema {
+            None => self.operator_named(name),
+            Some(schema) => {
+                self.operators.insert((Some(schema.to_owned()), name.to_owned()));
+            }
+        }
+        let visible = |other: &str| schema.map_or_else(|| self.paths.iter().any(|path| path.contains(&other)), |schema| schema == other);
+        if self.catalog.operators_named(name).iter().any(|operator| visible(&operator.schema)) {
+            self.opaque = true;
+            self.raise(StatementKind::Procedural, || format!("sorts by the operator {name}, which is one of users"));
         }
     }
 
@@ -111,6 +127,9 @@ impl<'a> Walk<'a> {
             }
         };
         self.function_changed(name);
+        if schema.is_none() {
+            self.by_path("function ", name);
+        }
         let mut result = arguments.clone().derived();
         if builtin::converts(name) {
             // Turning a value of a user's type into JSON runs that type's cast; so may putting it together with text.
@@ -229,6 +248,7 @@ impl<'a> Walk<'a> {
         let name = truncate(name);
         self.computes = true;
         self.function_changed(name);
+        self.by_path("function ", name);
         let callable: Vec<u32> = self
             .catalog
             .functions_named(name)
@@ -321,6 +341,9 @@ impl<'a> Walk<'a> {
     /// Whether a type is known; what using it runs is taken account of.
     fn is_known_type(&mut self, schema: Option<&str>, name: &str) -> bool {
         self.looked_up = true;
+        if schema.is_none() {
+            self.by_path("type ", name);
+        }
         if self.state.changes.is_type_uncertain(name) {
             self.changed(name);
         }

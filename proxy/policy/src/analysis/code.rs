@@ -19,6 +19,11 @@ pub(crate) struct CodeFacts {
     calls: Vec<u32>,
     operators: Vec<(Option<String>, String)>,
     types: Vec<u32>,
+    /// Types of users whose values are made, whatever is calculated with them.
+    checked: Vec<u32>,
+    computes: bool,
+    sorts: bool,
+    has_cast: bool,
     functions: Vec<String>,
     /// Immutable functions called with nothing but constants.
     constant_calls: Vec<u32>,
@@ -28,13 +33,14 @@ impl<'a> Walk<'a> {
     /// What runs with a relation's rows when they are read or written.
     pub(super) fn runs(&mut self, relation: &'a Relation, writes: bool) {
         let expressions = if writes { &relation.write_expressions } else { &relation.read_expressions };
-        if expressions.is_empty() || self.shallow {
+        let triggers: &[String] = if writes { &relation.conditional_triggers } else { &[] };
+        if (expressions.is_empty() && triggers.is_empty()) || self.shallow {
             return;
         }
         let [reading, writing, _] = &relation.code;
         let slot = if writes { writing } else { reading };
         if slot.get().is_none() {
-            let _ = slot.set(relation_code(self.catalog, relation, expressions, self.level));
+            let _ = slot.set(relation_code(self.catalog, relation, expressions, triggers, self.level));
         }
         self.take_code(slot.get().and_then(Option::as_ref), || format!("{}.{}", relation.schema, relation.name));
     }
@@ -60,7 +66,7 @@ impl<'a> Walk<'a> {
         }
         let [_, _, slot] = &relation.code;
         if slot.get().is_none() {
-            let _ = slot.set(relation_code(self.catalog, relation, &relation.planned_expressions, self.level));
+            let _ = slot.set(relation_code(self.catalog, relation, &relation.planned_expressions, &[], self.level));
         }
         slot.get()
     }
@@ -97,6 +103,10 @@ impl<'a> Walk<'a> {
         for oid in &facts.types {
             self.know_type(*oid, 0);
         }
+        self.checked.extend(facts.checked.iter().copied());
+        self.computes |= facts.computes;
+        self.sorts |= facts.sorts;
+        self.has_cast |= facts.has_cast;
         for oid in &facts.reads {
             if let Some(relation) = self.catalog.relation(*oid) {
                 let kind = self.kind;
@@ -107,31 +117,40 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn relation_code(catalog: &Catalog, relation: &Relation, expressions: &[String], level: usize) -> Option<CodeFacts> {
-    let text = format!("SELECT {}", expressions.join(", "));
-    code(catalog, &text, level, |walk, node| {
-        let Some(pg_query::NodeEnum::SelectStmt(select)) = &node.node else { return };
+fn relation_code(catalog: &Catalog, relation: &Relation, expressions: &[String], triggers: &[String], level: usize) -> Option<CodeFacts> {
+    let expressions = (!expressions.is_empty()).then(|| format!("SELECT {}", expressions.join(", ")));
+    let texts: Vec<&str> = expressions.iter().chain(triggers).map(String::as_str).collect();
+    code(catalog, &texts.join("; "), level, |walk, node| {
         let Some(relation) = walk.catalog.relation(relation.oid) else { return };
-        let range = Range { alias: relation.name.clone(), schema: None, source: Source::Relation(relation, Vec::new()) };
-        let scope = Scope { ranges: vec![range], hidden: Vec::new(), parent: None, merged: false };
+        let range = |alias: &str| Range { alias: alias.to_owned(), schema: None, source: Source::Relation(relation, Vec::new()) };
+        let scope = |ranges| Scope { ranges, hidden: Vec::new(), parent: None, merged: false };
         walk.use_columns(relation);
-        let _ = walk.targets(&select.target_list, &scope);
+        match &node.node {
+            Some(pg_query::NodeEnum::SelectStmt(select)) => {
+                let _ = walk.targets(&select.target_list, &scope(vec![range(&relation.name)]));
+            }
+            Some(pg_query::NodeEnum::CreateTrigStmt(trigger)) => {
+                let _ = walk.optional(trigger.when_clause.as_deref(), &scope(vec![range("old"), range("new")]));
+            }
+            _ => walk.unknown(|| "what runs with a row is of a kind that is not on the list".to_owned()),
+        }
     })
 }
 
-fn code(catalog: &Catalog, text: &str, level: usize, look: impl FnOnce(&mut Walk<'_>, &pg_query::Node)) -> Option<CodeFacts> {
+fn code(catalog: &Catalog, text: &str, level: usize, look: impl Fn(&mut Walk<'_>, &pg_query::Node)) -> Option<CodeFacts> {
     if level >= super::MOST_LEVELS {
         return None;
     }
     let statements = grammar::parse(text, MOST_BYTES).ok()?;
-    let [statement] = statements.as_slice() else { return None };
     let state = SessionState::default();
     let mut walk = Walk::new(catalog, &state, Interest::All);
     walk.depth = super::MOST_DEPTH / 2;
     walk.shallow = true;
     walk.level = level + 1;
     walk.kind = StatementKind::Read;
-    look(&mut walk, statement.stmt.as_deref()?);
+    for statement in &statements {
+        look(&mut walk, statement.stmt.as_deref()?);
+    }
     Some(CodeFacts {
         kind: walk.kind,
         notes: walk.notes,
@@ -139,6 +158,10 @@ fn code(catalog: &Catalog, text: &str, level: usize, look: impl FnOnce(&mut Walk
         calls: walk.calls.into_iter().collect(),
         operators: walk.operators.into_iter().collect(),
         types: walk.types.into_iter().collect(),
+        checked: walk.checked.into_iter().collect(),
+        computes: walk.computes,
+        sorts: walk.sorts,
+        has_cast: walk.has_cast,
         functions: walk.called_names.into_iter().collect(),
         constant_calls: walk.constant_calls.into_iter().collect(),
     })

@@ -191,6 +191,7 @@ impl<'a> Walk<'a> {
 
     pub(super) fn operator_named(&mut self, name: &str) {
         self.looked_up = true;
+        self.by_path("operator ", name);
         if !self.catalog.operators_named(name).is_empty() {
             self.operators.insert((None, name.to_owned()));
         }

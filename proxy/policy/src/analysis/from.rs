@@ -82,8 +82,12 @@ impl<'a> Walk<'a> {
             let _ = self.deeper(|walk| walk.range_of(right, scope));
         }
         let how = "a protected column decides a join";
-        if join.is_natural {
+        if join.is_natural || !join.using_clause.is_empty() {
+            // Which calls what `a.column = b.column` would.
+            self.computes = true;
             self.operator_named("=");
+        }
+        if join.is_natural {
             scope.merged = true;
             let (left, right) = (scope.ranges.get(before..middle).unwrap_or_default(), scope.ranges.get(middle..).unwrap_or_default());
             let shared: Vec<Lineage> = left
@@ -101,7 +105,6 @@ impl<'a> Walk<'a> {
             }
         }
         if !join.using_clause.is_empty() {
-            self.operator_named("=");
             scope.merged = true;
             for name in strings(&join.using_clause).unwrap_or_default() {
                 let lineages: Vec<Lineage> =

@@ -170,6 +170,7 @@ impl<'a> Walk<'a> {
     fn json_word(&mut self, names: &[&str]) {
         for name in names {
             self.function_changed(name);
+            self.by_path("function ", name);
             let visible: Vec<u32> = self
                 .catalog
                 .functions_named(name)

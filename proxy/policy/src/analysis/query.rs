@@ -211,7 +211,10 @@ impl<'a> Walk<'a> {
         self.sorts |= !select.sort_clause.is_empty();
         for node in &select.sort_clause {
             let output = match &node.node {
-                Some(NodeEnum::SortBy(sort)) => sort.node.as_deref().and_then(|node| output(node, items)),
+                Some(NodeEnum::SortBy(sort)) => {
+                    self.sort_operator(sort);
+                    sort.node.as_deref().and_then(|node| output(node, items))
+                }
                 _ => None,
             };
             let lineage = match output {

@@ -18,9 +18,7 @@ impl<'a> Walk<'a> {
         let found = self.candidates(range);
         self.looked_up = true;
         if schema.is_empty() {
-            if self.state.path_unknown {
-                self.unknown(|| format!("what {name} means depends on a search path that is not known"));
-            }
+            self.by_path("", name);
             if self.state.temporary {
                 self.opaque = true;
             }

@@ -193,6 +193,8 @@ impl<'a> Walk<'a> {
             self.calls.extend(inner.calls);
             self.operators.extend(inner.operators);
             self.types.extend(inner.types);
+            // Literals are made values of their types before anything is planned.
+            self.checked.extend(inner.checked);
             self.notes.extend(inner.notes);
             self.executes.extend(inner.executes);
             self.has_cast |= inner.has_cast;

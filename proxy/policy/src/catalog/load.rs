@@ -140,6 +140,7 @@ pub(super) fn row(catalog: &mut Catalog, query: usize, values: &[Option<&str>]) 
             if let (Some(relation), Some(text)) = (catalog.relations.get_mut(&row.parse(0)?), text) {
                 match when {
                     "r" => relation.read_expressions.push(text),
+                    "g" => relation.conditional_triggers.push(text),
                     "p" => {
                         relation.planned_expressions.push(text.clone());
                         relation.write_expressions.push(text);
@@ -196,6 +197,7 @@ fn relation(catalog: &mut Catalog, row: &Row<'_>) -> Result<(), CatalogError> {
         view: OnceLock::new(),
         read_expressions: Vec::new(),
         write_expressions: Vec::new(),
+        conditional_triggers: Vec::new(),
         planned_expressions: Vec::new(),
         code: [OnceLock::new(), OnceLock::new(), OnceLock::new()],
     };

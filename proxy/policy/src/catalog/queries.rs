@@ -75,7 +75,9 @@ pub const QUERIES: &[CatalogQuery] = &[
                 AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass WHERE r.ev_class = c.oid))) \
               THEN NULL ELSE pg_catalog.pg_get_viewdef(c.oid) END FROM pg_catalog.pg_class c \
               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('v','m') \
-              AND n.nspname NOT IN ('pg_catalog','information_schema') AND n.nspname !~ '^pg_(toast|temp|toast_temp)' ORDER BY c.oid",
+              AND (n.nspname NOT IN ('pg_catalog','information_schema') OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r \
+                JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid \
+                AND d.refobjid >= 16384 WHERE r.ev_class = c.oid)) AND n.nspname !~ '^pg_(toast|temp|toast_temp)' ORDER BY c.oid",
     },
     CatalogQuery {
         name: "rules",
@@ -90,6 +92,12 @@ pub const QUERIES: &[CatalogQuery] = &[
     CatalogQuery {
         name: "code",
         sql: "SELECT tgrelid::text, 'w', tgfoid::text FROM pg_catalog.pg_trigger WHERE NOT tgisinternal \
+              UNION SELECT t.tgrelid::text, 'w', d.refobjid::text FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_depend d \
+                ON d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND d.objid = t.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+                WHERE NOT t.tgisinternal AND t.tgqual IS NOT NULL \
+              UNION SELECT a.attrelid::text, 'w', d.refobjid::text FROM pg_catalog.pg_type t JOIN pg_catalog.pg_depend d \
+                ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+                JOIN pg_catalog.pg_attribute a ON a.atttypid = t.oid AND a.attnum > 0 AND NOT a.attisdropped WHERE t.typdefaultbin IS NOT NULL \
               UNION SELECT p.polrelid::text, 'r', d.refobjid::text FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_depend d \
                 ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND d.objid = p.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
               UNION SELECT a.adrelid::text, 'w', d.refobjid::text FROM pg_catalog.pg_attrdef a JOIN pg_catalog.pg_depend d \
@@ -146,6 +154,10 @@ pub const QUERIES: &[CatalogQuery] = &[
                 JOIN pg_catalog.pg_class c ON c.oid = p.polrelid WHERE c.relrowsecurity AND p.polwithcheck IS NOT NULL \
               UNION ALL SELECT a.adrelid::text, 'w', pg_catalog.pg_get_expr(a.adbin, a.adrelid) FROM pg_catalog.pg_attrdef a \
                 WHERE a.adrelid >= 16384 \
+              UNION ALL SELECT a.attrelid::text, 'w', pg_catalog.pg_get_expr(t.typdefaultbin, 0) FROM pg_catalog.pg_type t \
+                JOIN pg_catalog.pg_attribute a ON a.atttypid = t.oid AND a.attnum > 0 AND NOT a.attisdropped WHERE t.typdefaultbin IS NOT NULL \
+              UNION ALL SELECT g.tgrelid::text, 'g', pg_catalog.pg_get_triggerdef(g.oid) FROM pg_catalog.pg_trigger g \
+                WHERE g.tgqual IS NOT NULL AND NOT g.tgisinternal \
               UNION ALL SELECT k.conrelid::text, 'p', pg_catalog.pg_get_expr(k.conbin, k.conrelid) FROM pg_catalog.pg_constraint k \
                 WHERE k.conrelid >= 16384 AND k.contype = 'c' \
               UNION ALL SELECT i.indrelid::text, 'p', pg_catalog.pg_get_expr(i.indexprs, i.indrelid) FROM pg_catalog.pg_index i \

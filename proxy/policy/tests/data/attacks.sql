@@ -144,3 +144,22 @@ grant all on all tables in schema public, evil, scratch to svc;
 grant all on all sequences in schema public to svc;
 grant usage, create on schema public, evil, scratch to svc;
 insert into accounts select g, 1 + g % 3, 100 * g from generate_series(1, 10) g on conflict do nothing;
+-- What runs though no statement names it: defaults of domains, conditions of triggers, what compares the values of a range.
+create domain scratch.filled as text default wipe_text('x');
+create domain scratch.filled_by_server as oid default lo_create(0);
+create table with_filled(id int, f scratch.filled);
+create table with_filled_by_server(id int, f scratch.filled_by_server);
+create view v_filled as select id from with_filled;
+create table with_condition(id int, b text);
+create trigger t before update on with_condition for each row when (wipe_bool(new.b)) execute function suppress_redundant_updates_trigger();
+create table with_server_condition(id int, b text);
+create trigger t before update on with_server_condition for each row when (nextval('acct_seq') > 0 and old.b is distinct from new.b) execute function suppress_redundant_updates_trigger();
+create table with_harmless_condition(id int, b text);
+create trigger t before update on with_harmless_condition for each row when (old.* is distinct from new.*) execute function suppress_redundant_updates_trigger();
+create table with_span(id int, s scratch.int_range);
+create table with_span_check(id int, b text check (b::scratch.int_range is not null));
+-- The server's own view, made anew over something of users.
+create or replace view information_schema.information_schema_catalog_name as select cast(wipe_text(current_database()) as information_schema.sql_identifier) as catalog_name;
+-- An operator that calls nothing of users itself, in a class that does.
+create operator scratch.<<< (leftarg = int, rightarg = int, function = int4lt);
+create operator class int_sort for type int using btree as operator 1 scratch.<<<, operator 3 pg_catalog.=, function 1 int_compare(int, int);
