@@ -75,6 +75,19 @@ impl Treatment {
         }
     }
 
+    /// What a NULL is shown as, where it is not shown as NULL.
+    fn in_place_of_null(&self) -> Option<&[u8]> {
+        match self {
+            Self::Mask(masker) => masker.in_place_of_null(),
+            Self::Clear | Self::Scan(_) => None,
+        }
+    }
+
+    /// Whether what the column has in a row is not shown as it is.
+    fn hides(&self, value: Option<&[u8]>) -> bool {
+        value.map_or_else(|| self.in_place_of_null().is_some(), |value| self.changes(value))
+    }
+
     /// Appends what is shown of a value; `false`: NULL, and nothing was appended.
     pub(crate) fn apply(&self, value: &[u8], out: &mut BytesMut) -> bool {
         match self {
@@ -122,6 +135,7 @@ impl RowMasker {
             match (treatment, row.next()?) {
                 (Treatment::Mask(_), Some(_)) => return Ok(false),
                 (Treatment::Scan(scanner), Some(value)) if scanner.finds(value) => return Ok(false),
+                (treatment, None) if treatment.in_place_of_null().is_some() => return Ok(false),
                 _ => {}
             }
         }
@@ -143,7 +157,7 @@ impl RowMasker {
         result
     }
 
-    /// How many non-null values were changed in each column so far.
+    /// How many values were changed in each column so far.
     #[must_use]
     pub fn counts(&self) -> &[u64] {
         &self.masked
@@ -162,7 +176,7 @@ impl RowMasker {
         for (treatment, masked) in self.treatments.iter().zip(&mut self.masked) {
             let before = row.position;
             let value = row.next()?;
-            if let Some(value) = value.filter(|value| treatment.changes(value)) {
+            if treatment.hides(value) {
                 out.extend_from_slice(body.get(clear_from..before).unwrap_or_default());
                 clear_from = row.position;
                 put_value(treatment, value, out)?;
@@ -186,19 +200,25 @@ impl RowMasker {
             return;
         };
         for (treatment, masked) in self.treatments.iter().zip(&mut self.masked).take(done) {
-            if let Ok(Some(value)) = row.next()
-                && treatment.changes(value)
-            {
+            if row.next().is_ok_and(|value| treatment.hides(value)) {
                 *masked = masked.wrapping_sub(1);
             }
         }
     }
 }
 
-fn put_value(treatment: &Treatment, value: &[u8], out: &mut BytesMut) -> Result<(), MaskError> {
+fn put_value(treatment: &Treatment, value: Option<&[u8]>, out: &mut BytesMut) -> Result<(), MaskError> {
     let at = out.len();
     out.put_i32(-1);
-    if treatment.apply(value, out) {
+    let shown = match (value, treatment.in_place_of_null()) {
+        (Some(value), _) => treatment.apply(value, out),
+        (None, Some(value)) => {
+            out.extend_from_slice(value);
+            true
+        }
+        (None, None) => false,
+    };
+    if shown {
         let length = out.len().checked_sub(at.saturating_add(4)).and_then(|length| i32::try_from(length).ok());
         set_i32(out, at, length.ok_or(MaskError::Malformed("longer than a message can be"))?);
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How a value is hidden. Nulls stay null under every mask.
+/// How a value is hidden. Nulls stay null under every mask but [`Mask::Derived`].
 ///
 /// A mask that does not suit a column's type hides the whole value: it is then [`Mask::Full`], never the clear value. Where a
 /// type has no value that is known to be valid (enums, composites and other types outside `pg_catalog`), the result is NULL.
@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub enum Mask {
     /// The whole value: `****` for text, the type's zero value for others.
     Full,
+    /// The whole of a value made of masked ones: as [`Mask::Full`], and the same where it is NULL, since a statement can make a NULL say what
+    /// it was made of (`nullif(ssn, …)`). Not for a policy to name.
+    Derived,
     /// All but the last four characters of a text value, one `*` for each hidden one. Four or fewer show nothing.
     Last4,
     /// The first character and the domain of an e-mail address: `a***@example.com`.
@@ -46,7 +49,7 @@ impl Mask {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Full => "full",
+            Self::Full | Self::Derived => "full",
             Self::Last4 => "last4",
             Self::Email => "email",
             Self::Null => "null",

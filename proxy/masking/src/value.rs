@@ -26,6 +26,8 @@ pub struct ValueMasker {
     action: Action,
     /// The type's value for "masked in full"; `None` is NULL.
     zero: Option<Box<[u8]>>,
+    /// Whether a NULL is shown as that, too.
+    hides_null: bool,
     secret: Secret,
 }
 
@@ -51,7 +53,7 @@ impl ValueMasker {
         let textual = matches!(family, Family::Text | Family::Padded | Family::Name);
         let action = match mask {
             Mask::Null => Action::Null,
-            Mask::Full => Action::Zero,
+            Mask::Full | Mask::Derived => Action::Zero,
             Mask::Last4 if textual => Action::Last4 { padded: family == Family::Padded },
             Mask::Email if textual => Action::Email,
             Mask::Token if textual => Action::Token,
@@ -64,7 +66,14 @@ impl ValueMasker {
             Mask::Round { to } if number::suits(family, *to) => Action::Round { to: *to, family, binary },
             Mask::Last4 | Mask::Email | Mask::Token | Mask::Hash | Mask::Round { .. } => Action::Zero,
         };
-        Self { action, zero: types::zero(type_oid, binary).map(Vec::into_boxed_slice), secret: Secret::new(key) }
+        let zero = types::zero(type_oid, binary).map(Vec::into_boxed_slice);
+        Self { action, zero, hides_null: *mask == Mask::Derived, secret: Secret::new(key) }
+    }
+
+    /// What a NULL is shown as, where it is not shown as NULL.
+    #[must_use]
+    pub fn in_place_of_null(&self) -> Option<&[u8]> {
+        self.zero.as_deref().filter(|_| self.hides_null)
     }
 
     /// Appends the masked form of a value that is not NULL to `out`. `None` means NULL; nothing of `value` is then in `out`.

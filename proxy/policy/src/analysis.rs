@@ -91,9 +91,16 @@ struct Lineage {
     sources: Vec<ColumnId>,
     /// Something that cannot be seen through contributes.
     opaque: bool,
+    /// What a function returned that nobody vouches for contributes: it may be any column.
+    returned: bool,
 }
 
 impl Lineage {
+    /// Whether what is masked contributes, or may.
+    fn is_protected(&self) -> bool {
+        !self.sources.is_empty() || self.returned
+    }
+
     fn absorb(&mut self, other: &Self) {
         for source in &other.sources {
             if !self.sources.contains(source) {
@@ -101,6 +108,7 @@ impl Lineage {
             }
         }
         self.opaque |= other.opaque;
+        self.returned |= other.returned;
         self.direct = None;
     }
 
@@ -252,6 +260,8 @@ struct Walk<'a> {
     /// What the column `name` is where a setting is looked up by it.
     setting: Option<String>,
     exposed: Option<String>,
+    /// How the first expression that decides something does so, whatever it is made of.
+    decides: Option<&'static str>,
     copy_refused: Option<String>,
     copies: Vec<CopyOut>,
     /// Columns of which the query at hand says that each result is made of enough values.
@@ -317,6 +327,7 @@ impl<'a> Walk<'a> {
             called_names: BTreeSet::new(),
             setting: None,
             exposed: None,
+            decides: None,
             copy_refused: None,
             copies: Vec::new(),
             floor: Vec::new(),
@@ -358,9 +369,16 @@ impl<'a> Walk<'a> {
         self.unknown(note);
     }
 
-    fn expose(&mut self, lineage: &Lineage, how: &str) {
-        if !lineage.sources.is_empty() && matches!(self.interest, Interest::Protected(_)) && self.exposed.is_none() {
+    fn expose(&mut self, lineage: &Lineage, how: &'static str) {
+        let Interest::Protected(protection) = self.interest else { return };
+        self.decides = self.decides.or(Some(how));
+        if self.exposed.is_some() {
+            return;
+        }
+        if !lineage.sources.is_empty() {
             self.exposed = Some(how.to_owned());
+        } else if lineage.returned && protection.any() {
+            self.exposed = Some(returned(how));
         }
     }
 
@@ -375,6 +393,11 @@ impl<'a> Walk<'a> {
         self.depth -= 1;
         Some(result)
     }
+}
+
+/// What is said where the result of a function counts as a protected column.
+fn returned(how: &str) -> String {
+    format!("{how}: what a function returns that the policy does not name under trusted_functions counts as one")
 }
 
 /// The schemas that names are looked up in, for each path and each role that `$user` may stand for.

@@ -111,12 +111,12 @@ impl<'a> Protection<'a> {
             return Some(mask);
         }
         if self.is_generated_from_masked(relation, column) {
-            return Some(MaskKind::Full);
+            return Some(MaskKind::Derived);
         }
         if matches!(relation.kind, 'v' | 'm') && !relation.is_system() {
             let index = usize::try_from(number.checked_sub(1)?).ok()?;
             let Some(view) = relation_view(self.catalog, relation) else {
-                return Some(MaskKind::Full);
+                return Some(MaskKind::Derived);
             };
             let column = view.columns.get(index)?;
             if let Some(direct) = column.direct
@@ -125,7 +125,7 @@ impl<'a> Protection<'a> {
                 return self.look_up(direct, level + 1);
             }
             let derived = column.opaque || column.sources.iter().any(|source| self.look_up(*source, level + 1).is_some());
-            return derived.then_some(MaskKind::Full);
+            return derived.then_some(MaskKind::Derived);
         }
         None
     }
@@ -199,6 +199,7 @@ fn applies(mask: &Mask, principal: &Principal) -> bool {
 fn value_mask(kind: &MaskKind) -> ValueMask {
     match kind {
         MaskKind::Full => ValueMask::Full,
+        MaskKind::Derived => ValueMask::Derived,
         MaskKind::Last4 => ValueMask::Last4,
         MaskKind::Email => ValueMask::Email,
         MaskKind::Null => ValueMask::Null,
@@ -228,7 +229,7 @@ pub(crate) fn foresee(judgement: &Judgement, request: &JudgeRequest<'_>) -> Vec<
         });
         let mask = match output.origin.and_then(|column| protection.mask(column)) {
             Some(kind) => Some(value_mask(&kind).name().to_owned()),
-            None => output.tainted.then(|| ValueMask::Full.name().to_owned()),
+            None => output.tainted.then(|| ValueMask::Derived.name().to_owned()),
         };
         ForeseenColumn { name: output.name.clone(), source: found, mask }
     };
@@ -304,7 +305,7 @@ pub(crate) fn plan_copy(
         plans.push(match mask {
             Some((kind, source)) => {
                 // A value whose type is not known is NULL in every format, which a mask in full of an unknown type gives.
-                let type_oid = origin.column().filter(|_| kind != MaskKind::Full || column.direct).map_or(0, |(_, column)| column.type_oid);
+                let type_oid = origin.column().filter(|_| kind != MaskKind::Derived).map_or(0, |(_, column)| column.type_oid);
                 let mask = value_mask(&kind);
                 names.push(MaskedColumn { index, column: name(), source, mask: mask.name().to_owned() });
                 ColumnPlan::Mask(ColumnMask { mask, type_oid, binary })
@@ -344,7 +345,7 @@ fn copy_mask(column: &CopyColumn, origin: &Origin<'_>, protection: &Protection<'
     {
         return Some((kind, origin.text()));
     }
-    column.tainted.then(|| (MaskKind::Full, "derived".to_owned()))
+    column.tainted.then(|| (MaskKind::Derived, "derived".to_owned()))
 }
 
 /// What the analysis foresees of each column of a result with so many columns: `(tainted, direct)`, the worst of all statements
@@ -434,14 +435,14 @@ fn column_mask(
     touches: bool,
     protection: &Protection<'_>,
 ) -> Option<(MaskKind, String)> {
-    let derived = || Some((MaskKind::Full, "derived".to_owned()));
+    let derived = || Some((MaskKind::Derived, "derived".to_owned()));
     match origin {
         Origin::None => match expected {
             Some((true, _)) => derived(),
             None if touches => derived(),
             _ => None,
         },
-        Origin::Unknown(text) => Some((MaskKind::Full, text.clone())),
+        Origin::Unknown(text) => Some((MaskKind::Derived, text.clone())),
         Origin::System => None,
         Origin::Row(relation) => {
             if protection.touches(relation.oid) {

@@ -187,6 +187,8 @@ pub struct Mask {
 pub enum MaskKind {
     /// The whole value.
     Full,
+    /// The whole of what was made of masked values, NULL or not.
+    Derived,
     /// All but the last four characters.
     Last4,
     /// First character and domain of an e-mail address.

@@ -170,6 +170,7 @@ impl<'a> Walk<'a> {
             self.know_type(function.result, 0);
         }
         if called_user && !self.trusts_all(&visible) {
+            result.returned = true;
             result.opaque = true;
             self.opaque = true;
         }
@@ -198,6 +199,7 @@ impl<'a> Walk<'a> {
             return result;
         }
         if schema != Some("pg_catalog") && self.state.changes.is_function_uncertain(name) {
+            result.returned = true;
             result.opaque = true;
             return result;
         }
@@ -244,7 +246,7 @@ impl<'a> Walk<'a> {
     }
 
     /// `(value).name` where the value's type is not followed: every function it could call is called.
-    pub(super) fn attribute(&mut self, name: &str) {
+    pub(super) fn attribute(&mut self, name: &str, lineage: &mut Lineage) {
         let name = truncate(name);
         self.computes = true;
         self.function_changed(name);
@@ -256,6 +258,10 @@ impl<'a> Walk<'a> {
             .filter(|function| self.paths.iter().any(|path| path.contains(&function.schema.as_str())))
             .map(|function| function.oid)
             .collect();
+        if self.state.changes.is_function_uncertain(name) || (!callable.is_empty() && !self.trusts_all(&callable)) {
+            lineage.returned = true;
+            lineage.opaque = true;
+        }
         self.calls.extend(callable);
         if let Some((kind, why)) = builtin::harm(name) {
             self.builtin_calls.insert(name.to_owned());

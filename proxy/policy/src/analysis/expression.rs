@@ -40,7 +40,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A value that decides something: which rows, in which order, how many.
-    pub(super) fn condition(&mut self, node: Option<&Node>, scope: &Scope<'a, '_>, how: &str) {
+    pub(super) fn condition(&mut self, node: Option<&Node>, scope: &Scope<'a, '_>, how: &'static str) {
         if let Some(node) = node {
             let lineage = self.expression(node, scope);
             self.expose(&lineage, how);
@@ -255,7 +255,7 @@ impl<'a> Walk<'a> {
         let mut lineage = self.optional(indirection.arg.as_deref(), scope).derived();
         for part in &indirection.indirection {
             match &part.node {
-                Some(NodeEnum::String(field)) => self.attribute(&field.sval),
+                Some(NodeEnum::String(field)) => self.attribute(&field.sval, &mut lineage),
                 Some(NodeEnum::AIndices(_)) => {
                     let index = self.expression(part, scope);
                     lineage.absorb(&index);
@@ -318,19 +318,19 @@ impl<'a> Walk<'a> {
         if SYSTEM_COLUMNS.contains(&name) && matches!(range.source, Source::Relation(..)) {
             return Lineage::default();
         }
-        let whole = self.range_whole(range).derived();
+        let mut whole = self.range_whole(range).derived();
         match &range.source {
             Source::Items(items) if !items.complete => {
-                self.attribute(name);
+                self.attribute(name, &mut whole);
                 return whole;
             }
             Source::Function(..) => {
-                self.attribute(name);
+                self.attribute(name, &mut whole);
                 return whole;
             }
             Source::Relation(relation, _) if self.state.changes.is_extended(&relation.name) => {
-                self.attribute(name);
-                return Lineage::opaque();
+                self.attribute(name, &mut whole);
+                return Lineage { returned: whole.returned, ..Lineage::opaque() };
             }
             _ => {}
         }

@@ -16,6 +16,13 @@ impl<'a> Walk<'a> {
             }
         }
         self.hide_results();
+        if self.exposed.is_none()
+            && protection.any()
+            && let Some(how) = self.decides
+            && self.hides_deciding()
+        {
+            self.exposed = Some(super::returned(how));
+        }
         self.weigh_operators();
         self.weigh_support();
         self.weigh_casts();
@@ -190,6 +197,17 @@ impl<'a> Walk<'a> {
             }
         }
         functions
+    }
+
+    /// Whether such functions may stand behind an operator or cast that decides something. Those in C read no tables, as operators.
+    fn hides_deciding(&self) -> bool {
+        let mut functions = self.operator_functions();
+        functions.extend(self.cast_functions());
+        functions.retain(|oid| {
+            *oid >= FIRST_USER_OID
+                && self.catalog.function(*oid).is_none_or(|function| !matches!(function.language.as_str(), "c" | "internal"))
+        });
+        !functions.is_empty() && !self.trusts_all(&functions)
     }
 
     /// Whether functions that nobody vouches for may stand behind operators and casts: what they return may be anything.

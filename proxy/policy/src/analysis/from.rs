@@ -196,7 +196,9 @@ impl<'a> Walk<'a> {
             }
         }
         self.definitions(&function.coldeflist);
-        self.expose(&lineage, "a protected column decides how many rows there are");
+        // How many rows a function of users gives is its own: their values are what may be a column's.
+        let given = Lineage { returned: false, ..lineage.clone() };
+        self.expose(&given, "a protected column decides how many rows there are");
         let names = function.alias.as_ref().and_then(|alias| strings(&alias.colnames)).unwrap_or_default();
         let mut columns: Vec<Item> = names.into_iter().map(|name| Item { name: name.to_owned(), lineage: lineage.clone() }).collect();
         for definition in &function.coldeflist {

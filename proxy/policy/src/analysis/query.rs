@@ -177,8 +177,9 @@ impl<'a> Walk<'a> {
         };
         self.sorts |= !select.group_clause.is_empty() || !select.distinct_clause.is_empty();
         self.computes |= select.values_lists.len() > 1;
+        let mut parted = false;
         for node in &select.group_clause {
-            self.group(node, &scope, &items, "a protected column decides in GROUP BY");
+            parted |= self.group(node, &scope, &items, "a protected column decides in GROUP BY");
         }
         self.condition(select.having_clause.as_deref(), &scope, "a protected column decides in HAVING");
         for node in &select.window_clause {
@@ -189,14 +190,20 @@ impl<'a> Walk<'a> {
         }
         for node in &select.distinct_clause {
             if node.node.is_some() {
-                self.group(node, &scope, &items, "a protected column decides in DISTINCT");
+                // The rows come in the order of what they are told apart by, as after ORDER BY.
+                let lineage = self.grouped(node, &scope, &items);
+                self.expose(&lineage, "a protected column decides in DISTINCT ON");
             } else {
                 for item in &items.columns {
+                    parted |= item.lineage.is_protected();
                     if item.lineage.direct.is_none() {
                         self.expose(&item.lineage, "a value made of a protected column decides in DISTINCT");
                     }
                 }
             }
+        }
+        if parted {
+            self.weigh_order(select, &scope, &items);
         }
         if select.into_clause.is_some() {
             self.into(select.into_clause.as_deref(), &items, true);
@@ -230,20 +237,50 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// GROUP BY and DISTINCT ON: a protected column as it stands only sorts rows into groups; what is made of one decides.
-    fn group(&mut self, node: &Node, scope: &Scope<'a, '_>, items: &Items, how: &str) {
+    /// GROUP BY: a protected column as it stands only sorts rows into groups; what is made of one decides. Says whether one does either.
+    fn group(&mut self, node: &Node, scope: &Scope<'a, '_>, items: &Items, how: &'static str) -> bool {
         if let Some(NodeEnum::GroupingSet(set)) = &node.node {
-            for inner in &set.content {
-                let _ = self.deeper(|walk| walk.group(inner, scope, items, how));
-            }
-            return;
+            let parts = set.content.iter().map(|inner| self.deeper(|walk| walk.group(inner, scope, items, how)) == Some(true));
+            return parts.fold(false, |any, parts| any | parts);
         }
-        let lineage = match output(node, items) {
-            Some(lineage) => lineage,
-            None => self.expression(node, scope),
-        };
+        let lineage = self.grouped(node, scope, items);
         if lineage.direct.is_none() {
             self.expose(&lineage, how);
+        }
+        lineage.is_protected()
+    }
+
+    fn grouped(&mut self, node: &Node, scope: &Scope<'a, '_>, items: &Items) -> Lineage {
+        output(node, items).unwrap_or_else(|| self.expression(node, scope))
+    }
+
+    /// Groups made by a protected column may come in its order. What tells one from another beside it then tells that order: anything but what
+    /// is masked itself, counts and constants.
+    fn weigh_order(&mut self, select: &SelectStmt, scope: &Scope<'a, '_>, items: &Items) {
+        let one_by_one = items.complete && select.target_list.len() == items.columns.len();
+        for (index, item) in items.columns.iter().enumerate() {
+            let value = select.target_list.get(index).filter(|_| one_by_one).and_then(|target| match &target.node {
+                Some(NodeEnum::ResTarget(target)) => target.val.as_deref(),
+                _ => None,
+            });
+            if !item.lineage.is_protected() && !value.is_some_and(|value| self.tells_no_group(value, scope)) {
+                let lineage = items.all();
+                let lineage = if lineage.is_protected() { lineage } else { self.expressions(&select.group_clause, scope) };
+                self.expose(&lineage, "rows told apart by a protected column come in its order, and clear columns beside it say which they are");
+                return;
+            }
+        }
+    }
+
+    fn tells_no_group(&mut self, value: &Node, scope: &Scope<'a, '_>) -> bool {
+        match &value.node {
+            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)) => true,
+            Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(|value| self.tells_no_group(value, scope)),
+            Some(NodeEnum::FuncCall(call)) => {
+                let counts = matches!(strings(&call.funcname).as_deref(), Some(["count"] | ["pg_catalog", "count"]));
+                (counts && call.over.is_none()) || self.is_shown(call, scope)
+            }
+            _ => false,
         }
     }
 

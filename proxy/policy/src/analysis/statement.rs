@@ -206,6 +206,7 @@ impl<'a> Walk<'a> {
             self.stale |= inner.stale;
             self.opaque |= inner.opaque;
             self.exposed = self.exposed.take().or(inner.exposed);
+            self.decides = self.decides.or(inner.decides);
             let plain = matches!(
                 inner.kind,
                 StatementKind::Write | StatementKind::Ddl | StatementKind::Session | StatementKind::Transaction | StatementKind::Empty
