@@ -130,6 +130,10 @@ pub(crate) struct Function {
     pub(crate) defaults: usize,
     pub(crate) variadic: bool,
     pub(crate) result: u32,
+    /// Whether it is known by its library and symbol to calculate with its arguments and do nothing else.
+    pub(crate) reviewed: bool,
+    /// The functions that an aggregate is made of.
+    pub(crate) parts: Vec<u32>,
 }
 
 impl Function {
@@ -286,6 +290,11 @@ impl Catalog {
 
     pub(crate) fn function(&self, oid: u32) -> Option<&Function> {
         self.functions.get(&oid)
+    }
+
+    /// Whether a function is one of users: neither the server's nor one of an extension that has been read.
+    pub(crate) fn is_users(&self, oid: u32) -> bool {
+        oid >= FIRST_USER_OID && !self.functions.get(&oid).is_some_and(|function| function.reviewed)
     }
 
     /// User functions of that name, in every schema.

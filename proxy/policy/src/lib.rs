@@ -32,6 +32,8 @@ pub mod judge;
 #[cfg(feature = "judge")]
 mod masks;
 #[cfg(feature = "judge")]
+mod reviewed;
+#[cfg(feature = "judge")]
 mod second;
 #[cfg(feature = "judge")]
 pub mod state;

@@ -19,7 +19,7 @@ struct Case {
     steps: Vec<String>,
     #[serde(default)]
     types: Vec<u32>,
-    /// `classes` where the attack is over the catalog of `data/classes.sql`.
+    /// `classes` or `extensions` where the attack is over the catalog of that file.
     catalog: Option<String>,
     at_least: Option<StatementKind>,
     exactly: Option<StatementKind>,
@@ -29,11 +29,17 @@ fn check() -> Vec<String> {
     let policy = Policy::parse(POLICY).unwrap();
     let plain = Snapshot::from_json(include_str!("data/attacks.snapshot.json")).unwrap().build().unwrap();
     let classes = Snapshot::from_json(include_str!("data/classes.snapshot.json")).unwrap().build().unwrap();
+    let extensions = Snapshot::from_json(include_str!("data/extensions.snapshot.json")).unwrap().build().unwrap();
     let principal = Principal { issuer: "i".into(), subject: "s".into(), email: None, groups: BTreeSet::new(), claims: BTreeMap::new() };
     let mut failures = Vec::new();
     for line in include_str!("data/attacks.jsonl").lines() {
         let case: Case = serde_json::from_str(line).unwrap();
-        let catalog = if case.catalog.is_some() { &classes } else { &plain };
+        let catalog = match case.catalog.as_deref() {
+            None => &plain,
+            Some("classes") => &classes,
+            Some("extensions") => &extensions,
+            Some(other) => panic!("there is no catalog {other}"),
+        };
         let mut state = SessionState::new(&principal, "bank", &[]);
         let mut last = None;
         for sql in &case.steps {

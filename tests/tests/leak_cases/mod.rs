@@ -1,9 +1,11 @@
 //! What the leak suite asks: the database, the policy and the ways to a protected value.
 
 mod more;
+mod oracles;
 mod scripts;
 
 pub(crate) use more::{MORE, PIPELINES, SEQUENCES};
+pub(crate) use oracles::{ORACLES, TWIN};
 pub(crate) use scripts::{QUERIES, SCRIPTS};
 
 /// Values of protected columns. No statement of the suite has one of them in it.

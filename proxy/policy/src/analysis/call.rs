@@ -49,6 +49,10 @@ impl<'a> Walk<'a> {
         let count = call.args.len();
         let star = call.agg_star;
         let mut result = self.call_named(&names, count, &arguments);
+        if call.agg_within_group {
+            // `rank(…) WITHIN GROUP (ORDER BY …)` compares; over a window it numbers rows.
+            result.absorb(&arguments);
+        }
         match names.last() {
             Some(&"current_setting") => {
                 self.by_literal = true;
@@ -159,14 +163,17 @@ impl<'a> Walk<'a> {
         let mut called_user = false;
         for oid in &visible {
             let Some(function) = self.catalog.function(*oid) else { continue };
-            if function.oid < FIRST_USER_OID && function.schema == "information_schema" {
-                continue;
-            }
-            called_user = true;
-            self.calls.insert(*oid);
             if function.returns_set {
                 self.expose(arguments, "a protected column decides how many rows there are");
             }
+            if function.oid < FIRST_USER_OID && function.schema == "information_schema" {
+                continue;
+            }
+            if function.reviewed {
+                self.expose(arguments, "a protected column is handed to a function of an extension: whether it fails shows its value");
+            }
+            called_user = true;
+            self.calls.insert(*oid);
             self.know_type(function.result, 0);
         }
         if called_user && !self.trusts_all(&visible) {
@@ -235,14 +242,12 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn trusts_all(&self, functions: &[u32]) -> bool {
-        match self.interest {
+        functions.iter().filter(|oid| self.catalog.is_users(**oid)).all(|oid| match self.interest {
             Interest::All => false,
-            Interest::Protected(protection) => functions.iter().all(|oid| {
-                self.catalog.function(*oid).is_some_and(|function| {
-                    protection.policy().trusted_functions().iter().any(|trusted| trusted.name.matches(&function.schema, &function.name))
-                })
+            Interest::Protected(protection) => self.catalog.function(*oid).is_some_and(|function| {
+                protection.policy().trusted_functions().iter().any(|trusted| trusted.name.matches(&function.schema, &function.name))
             }),
-        }
+        })
     }
 
     /// `(value).name` where the value's type is not followed: every function it could call is called.

@@ -204,7 +204,7 @@ impl<'a> Walk<'a> {
         let mut functions = self.operator_functions();
         functions.extend(self.cast_functions());
         functions.retain(|oid| {
-            *oid >= FIRST_USER_OID
+            self.catalog.is_users(*oid)
                 && self.catalog.function(*oid).is_none_or(|function| !matches!(function.language.as_str(), "c" | "internal"))
         });
         !functions.is_empty() && !self.trusts_all(&functions)
@@ -214,7 +214,7 @@ impl<'a> Walk<'a> {
     pub(super) fn hides_results(&self) -> bool {
         let mut functions = self.operator_functions();
         functions.extend(self.cast_functions());
-        functions.retain(|oid| *oid >= FIRST_USER_OID);
+        functions.retain(|oid| self.catalog.is_users(*oid));
         !functions.is_empty() && !self.trusts_all(&functions)
     }
 
@@ -264,6 +264,9 @@ impl<'a> Walk<'a> {
             }
             let full = format!("{}.{}", function.schema, function.name);
             self.function_changed(&function.name);
+            if function.reviewed {
+                continue;
+            }
             match protection.policy().trusted_functions().iter().find(|trusted| trusted.name.matches(&function.schema, &function.name)) {
                 Some(trusted) => {
                     self.raise(trusted.kind, || format!("calls {full}, which the policy vouches for"));

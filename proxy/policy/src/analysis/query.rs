@@ -3,8 +3,9 @@
 use pg_query::protobuf::{SelectStmt, SetOperation, WithClause};
 use pg_query::{Node, NodeEnum};
 
-use super::{Cte, Item, Items, Lineage, MOST_QUERIES, Scope, Source, Walk, strings};
+use super::{Cte, Interest, Item, Items, Lineage, MOST_QUERIES, Scope, Source, Walk, strings};
 use crate::StatementKind;
+use crate::rule::MaskKind;
 
 impl<'a> Walk<'a> {
     /// A query or a data-modifying statement where a query may stand; its columns.
@@ -255,7 +256,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Groups made by a protected column may come in its order. What tells one from another beside it then tells that order: anything but what
-    /// is masked itself, counts and constants.
+    /// is masked in full, counts and constants.
     fn weigh_order(&mut self, select: &SelectStmt, scope: &Scope<'a, '_>, items: &Items) {
         let one_by_one = items.complete && select.target_list.len() == items.columns.len();
         for (index, item) in items.columns.iter().enumerate() {
@@ -263,13 +264,24 @@ impl<'a> Walk<'a> {
                 Some(NodeEnum::ResTarget(target)) => target.val.as_deref(),
                 _ => None,
             });
-            if !item.lineage.is_protected() && !value.is_some_and(|value| self.tells_no_group(value, scope)) {
+            let masked = item.lineage.is_protected() && !self.shows_some(&item.lineage);
+            if !masked && !value.is_some_and(|value| self.tells_no_group(value, scope)) {
                 let lineage = items.all();
                 let lineage = if lineage.is_protected() { lineage } else { self.expressions(&select.group_clause, scope) };
-                self.expose(&lineage, "rows told apart by a protected column come in its order, and clear columns beside it say which they are");
+                self.expose(
+                    &lineage,
+                    "rows told apart by a protected column come in its order, and clear columns beside it say which they are",
+                );
                 return;
             }
         }
+    }
+
+    /// Whether a mask leaves something by which values are told apart.
+    fn shows_some(&self, lineage: &Lineage) -> bool {
+        let Interest::Protected(protection) = self.interest else { return false };
+        let mask = lineage.direct.and_then(|column| protection.mask(column));
+        mask.is_some_and(|mask| !matches!(mask, MaskKind::Full | MaskKind::Derived | MaskKind::Null | MaskKind::Constant(_)))
     }
 
     fn tells_no_group(&mut self, value: &Node, scope: &Scope<'a, '_>) -> bool {

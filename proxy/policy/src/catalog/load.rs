@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use super::queries as q;
-use super::{Cast, Catalog, CatalogError, Column, Function, Operator, QUERIES, Relation, Type};
+use super::{Cast, Catalog, CatalogError, Column, FIRST_USER_OID, Function, Operator, QUERIES, Relation, Type};
+use crate::reviewed::is_reviewed;
 use crate::state::{SearchPath, parse_path};
 
 struct Row<'a> {
@@ -232,7 +233,14 @@ fn function(catalog: &mut Catalog, row: &Row<'_>) -> Result<(), CatalogError> {
         .split_ascii_whitespace()
         .map(|oid| oid.parse().map_err(|_| row.error("an argument type is not an oid")))
         .collect::<Result<Vec<u32>, _>>()?;
+    // A snapshot made before extensions were looked at says nothing of where a function comes from.
+    let source = |index: usize| row.values.get(index).copied().flatten();
+    let parts = source(15).unwrap_or_default().split_ascii_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>();
+    let mut parts = parts.map_err(|_| row.error("a part of an aggregate is not an oid"))?;
+    parts.retain(|part| *part != 0);
     let function = Function {
+        reviewed: is_reviewed(row.text(6)?, source(13), source(14)),
+        parts,
         oid: row.parse(0)?,
         schema: row.text(1)?.to_owned(),
         name: row.text(2)?.to_owned(),
@@ -250,7 +258,17 @@ fn function(catalog: &mut Catalog, row: &Row<'_>) -> Result<(), CatalogError> {
     Ok(())
 }
 
-pub(super) fn finish(catalog: Catalog) -> Result<Catalog, CatalogError> {
+pub(super) fn finish(mut catalog: Catalog) -> Result<Catalog, CatalogError> {
+    // An aggregate is what its parts are.
+    let made = |function: &Function| {
+        !function.parts.is_empty() && function.parts.iter().all(|part| !catalog.is_users(*part) && *part >= FIRST_USER_OID)
+    };
+    let aggregates: Vec<u32> = catalog.functions.values().filter(|function| made(function)).map(|function| function.oid).collect();
+    for oid in aggregates {
+        if let Some(function) = catalog.functions.get_mut(&oid) {
+            function.reviewed = true;
+        }
+    }
     if catalog.user.is_empty() {
         return Err(CatalogError { query: "defaults", message: "no row was loaded".to_owned() });
     }

@@ -119,8 +119,11 @@ pub const QUERIES: &[CatalogQuery] = &[
     CatalogQuery {
         name: "functions",
         sql: "SELECT p.oid::text, n.nspname::text, p.proname::text, p.prokind::text, p.provolatile::text, p.prosecdef::text, l.lanname::text, \
-              p.proretset::text, p.pronargs::text, p.pronargdefaults::text, (p.provariadic <> 0)::text, p.proargtypes::text, p.prorettype::text \
-              FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+              p.proretset::text, p.pronargs::text, p.pronargdefaults::text, (p.provariadic <> 0)::text, p.proargtypes::text, p.prorettype::text, \
+              p.probin::text, CASE WHEN p.prokind <> 'a' AND l.lanname IN ('c', 'internal') THEN p.prosrc END, \
+              pg_catalog.concat_ws(' ', a.aggtransfn::oid, a.aggfinalfn::oid, a.aggcombinefn::oid, a.aggserialfn::oid, a.aggdeserialfn::oid, \
+                a.aggmtransfn::oid, a.aggminvtransfn::oid, a.aggmfinalfn::oid) \
+              FROM pg_catalog.pg_proc p LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
               WHERE (n.nspname <> 'pg_catalog' OR p.oid >= 16384) AND n.nspname !~ '^pg_(toast_)?temp_' ORDER BY p.oid",
     },
     CatalogQuery {
