@@ -274,8 +274,8 @@ impl CatalogSource {
     /// Facts not older than configured.
     async fn fresh(&self) -> Result<Arc<Snapshot>, CatalogFailure> {
         if let Some(loaded) = self.inner.current.load_full() {
-            if loaded.at.elapsed() >= self.inner.max_age {
-                return self.refresh(loaded.snapshot.generation.saturating_add(1)).await;
+            if self.is_stale() || loaded.at.elapsed() >= self.inner.max_age {
+                return self.refresh(self.next_generation()).await;
             }
             return Ok(Arc::clone(&loaded.snapshot));
         }
@@ -401,8 +401,12 @@ async fn read_once(
 
 impl SideConnection {
     async fn open(dialer: &Dialer, database: &str) -> Result<Self, UpstreamError> {
-        let request =
-            LoginRequest { database: database.to_owned(), application_name: "countersign:catalog".to_owned(), settings: Vec::new() };
+        let request = LoginRequest {
+            database: database.to_owned(),
+            application_name: "countersign:catalog".to_owned(),
+            settings: Vec::new(),
+            asks_search_path: false,
+        };
         let login = dialer.login(&request).await?;
         let now = Instant::now();
         Ok(Self { frames: Frames::with_buffer(login.io, login.buffer), since: now, used: now })

@@ -282,6 +282,7 @@ async fn admit(greeted: &mut Greeted<TcpStream>, gateway: &Gateway, verified: Ve
         database: database.clone(),
         application_name: format!("countersign:{}", verified.principal.subject),
         settings: login_settings(&greeted.parameters.settings, gateway.policy.current().only_reads(&verified.principal, &database)),
+        asks_search_path: true,
     };
     let upstream = tokio::select! {
         login = entry.dialer.login(&request) => login.map_err(|error| {
@@ -371,6 +372,7 @@ fn assemble(
         database,
         upstream_user,
         parameters: upstream.parameters,
+        search_path: upstream.search_path,
         cancel: gateway.cancels.register(secret_bytes, upstream.cancel.process_id()),
         upstream_cancel: upstream.cancel,
         client_addr: peer.to_string(),

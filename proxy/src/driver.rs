@@ -97,6 +97,7 @@ impl Driver {
             database,
             upstream_user,
             parameters,
+            search_path,
             cancel,
             upstream_cancel,
             client_addr,
@@ -162,6 +163,7 @@ impl Driver {
                 ..holding
             },
             parameters,
+            search_path,
             cancel_key: (cancel.process_id(), cancel.secret().to_vec()),
             now_us: now_us(),
         });

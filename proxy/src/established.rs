@@ -73,6 +73,8 @@ pub struct Established {
     pub upstream_user: String,
     /// ParameterStatus values of the server's login, in its order.
     pub parameters: Vec<(String, String)>,
+    /// The search path of the server's login.
+    pub search_path: Option<String>,
     /// The gateway's own cancel key, and the bell it rings.
     pub cancel: CancelHandle,
     /// How to cancel what runs upstream.

@@ -38,8 +38,12 @@ pub(crate) async fn rows(source: &CatalogSource, text: &[u8], parameters: &[Para
 }
 
 async fn plan(source: &CatalogSource, text: &str, parameters: &[Parameter]) -> Result<String, UpstreamError> {
-    let request =
-        LoginRequest { database: source.database().to_owned(), application_name: "countersign:estimate".to_owned(), settings: Vec::new() };
+    let request = LoginRequest {
+        database: source.database().to_owned(),
+        application_name: "countersign:estimate".to_owned(),
+        settings: Vec::new(),
+        asks_search_path: false,
+    };
     let login = source.dialer().login(&request).await?;
     let mut frames = Frames::with_buffer(login.io, login.buffer);
     // Nothing of it outlives its time at the server, nor stands long in a queue for a lock.

@@ -269,6 +269,7 @@ async fn look_after_upstream(gateway: Arc<Gateway>, readiness: Readiness) {
                     database: "postgres".to_owned(),
                     application_name: "countersign:probe".to_owned(),
                     settings: Vec::new(),
+                    asks_search_path: false,
                 };
                 gateway.entry.dialer.login(&request).await.map(|_| ()).map_err(|error| error.to_string())
             }

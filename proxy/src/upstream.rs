@@ -59,6 +59,8 @@ pub struct LoginRequest {
     pub application_name: String,
     /// Further settings, judged already.
     pub settings: Vec<(String, String)>,
+    /// Whether the server is asked which search path the login has.
+    pub asks_search_path: bool,
 }
 
 /// A connection that is logged in and idle.
@@ -70,6 +72,8 @@ pub struct LoggedIn {
     pub buffer: BytesMut,
     /// ParameterStatus values, in order.
     pub parameters: Vec<(String, String)>,
+    /// The search path of the login, where it was asked for or reported.
+    pub search_path: Option<String>,
     /// The server's own key for cancelling.
     pub cancel: UpstreamCancel,
     /// TLS version, empty for plaintext.
@@ -179,9 +183,17 @@ impl Dialer {
         };
         let mut frames = Frames::new(io);
         let login = login::run(&mut frames, &self.inner.settings, request, password, binding).await?;
+        let mut search_path = login.parameters.iter().rfind(|(name, _)| name == "search_path").map(|(_, value)| value.clone());
+        if request.asks_search_path && search_path.is_none() {
+            let take = |row: &frames::Row<'_>| {
+                search_path = row.first().copied().flatten().map(str::to_owned);
+                Ok(())
+            };
+            frames.query("SHOW search_path", take).await?;
+        }
         let (io, buffer) = frames.into_parts();
         let cancel = UpstreamCancel { dialer: self.clone(), process_id: login.process_id, secret: login.secret };
-        Ok(LoggedIn { io, buffer, parameters: login.parameters, cancel, tls })
+        Ok(LoggedIn { io, buffer, parameters: login.parameters, search_path, cancel, tls })
     }
 
     /// Dials, with TLS where configured.

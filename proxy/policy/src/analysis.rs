@@ -16,6 +16,7 @@ use crate::{Catalog, StatementFacts, StatementKind};
 
 mod aggregate;
 mod alter;
+mod array;
 mod call;
 mod code;
 mod copy;
@@ -26,6 +27,7 @@ mod from;
 mod json;
 mod query;
 mod relation;
+mod restricts;
 mod session;
 mod statement;
 mod write;
@@ -245,6 +247,8 @@ struct Walk<'a> {
     by_literal: bool,
     /// Columns looked up so far.
     columns_seen: usize,
+    /// Where every column counts: those that were looked up.
+    seen: Vec<ColumnId>,
     /// In an expression of the catalog: immutable functions called with nothing but constants, which planning runs.
     constant_calls: BTreeSet<u32>,
     /// A name was looked up that the session's own changes may have given another meaning.
@@ -319,6 +323,7 @@ impl<'a> Walk<'a> {
             sorts: false,
             by_literal: false,
             columns_seen: 0,
+            seen: Vec::new(),
             constant_calls: BTreeSet::new(),
             looked_up: false,
             shallow: false,

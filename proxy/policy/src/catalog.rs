@@ -49,6 +49,8 @@ pub struct Catalog {
     temporary: HashSet<String>,
     /// The same when they are written.
     temporary_triggers: HashSet<String>,
+    /// Names of temporary types, of any session.
+    temporary_types: HashSet<String>,
 }
 
 /// A table, view, sequence or composite type.
@@ -351,6 +353,11 @@ impl Catalog {
     /// Whether some session has a temporary relation of that name that runs code when it is written.
     pub(crate) fn has_temporary_triggers(&self, name: &str) -> bool {
         self.temporary_triggers.contains(name)
+    }
+
+    /// Whether some session has a temporary type of that name.
+    pub(crate) fn has_temporary_type(&self, name: &str) -> bool {
+        self.temporary_types.contains(name)
     }
 
     /// Whether some session has a temporary relation of that name that runs code when it is read.

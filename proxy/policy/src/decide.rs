@@ -31,6 +31,9 @@ pub(crate) fn text(sql: &str, request: &JudgeRequest<'_>) -> Judgement {
             }
             analyses
         }
+        Err(Refusal::TooManyComments) => {
+            vec![unknown("it has more comments in a row, without a blank between them, than are read".to_owned(), protection.any())]
+        }
         Err(Refusal::TooLarge) => vec![unknown("the text is longer than is judged".to_owned(), protection.any())],
         Err(Refusal::Syntax(message)) => {
             let note = format!("PostgreSQL's grammar does not accept it: {message}");
@@ -119,7 +122,7 @@ fn settle(state: &mut crate::SessionState, effects: &[Effect]) {
         if let Effect::SearchPath { path: Some(path), lasts: Lasts::Session | Lasts::Transaction } = effect
             && !state.path_unknown
         {
-            state.paths = vec![path.clone()];
+            state.paths = vec![state.own_path(path)];
         }
     }
 }

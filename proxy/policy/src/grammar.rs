@@ -16,14 +16,30 @@ const TOO_DEEP: [&str; 2] = ["nested too deep", "stack depth limit"];
 pub(crate) enum Refusal {
     /// Longer than is judged.
     TooLarge,
+    /// Comments in a row without anything between them, of which reading takes the square of their number.
+    TooManyComments,
     /// The grammar says it is no SQL, or more than it can take.
     Syntax(String),
+}
+
+/// How many bytes PostgreSQL's scanner reads again at most where comments follow each other; a text like people's has none.
+const MOST_REREADS: usize = 1 << 22;
+
+/// About how many bytes the scanner reads more than once: at each beginning of a comment it takes all characters of operators that follow for one
+/// operator, finds the comment in it and gives them back.
+fn rereads(sql: &[u8]) -> usize {
+    let is_operator = |byte: &u8| b"~!@#^&|`?+-*/%<>=".contains(byte);
+    let runs = sql.split(|byte| !is_operator(byte)).filter(|run| run.len() > 2);
+    runs.map(|run| run.len().saturating_mul(run.windows(2).filter(|pair| *pair == b"/*").count())).fold(0, usize::saturating_add)
 }
 
 /// The statements of a text.
 pub(crate) fn parse(sql: &str, most_bytes: usize) -> Result<Vec<RawStmt>, Refusal> {
     if sql.len() > most_bytes {
         return Err(Refusal::TooLarge);
+    }
+    if rereads(sql.as_bytes()) > MOST_REREADS {
+        return Err(Refusal::TooManyComments);
     }
     let parsed = match pg_query::parse(sql, 0) {
         Err(pg_query::Error::Parse(message)) if TOO_DEEP.iter().any(|deep| message.contains(deep)) => match fold::chains(sql) {

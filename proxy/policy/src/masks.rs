@@ -104,8 +104,15 @@ impl<'a> Protection<'a> {
         if builtin::holds_values(&relation.name, &column.name) {
             return Some(MaskKind::Full);
         }
-        if let Some(mask) = self.named(relation, column) {
-            return mask;
+        let named = self.named(relation, column);
+        if let Some(mask) = named {
+            // What a view makes of protected columns is not what a pattern that was meant for tables knows how to mask.
+            return match mask {
+                Some(mask) if self.is_made(relation, column, level) && !self.is_named_exactly(relation, column) => {
+                    Some(if mask == MaskKind::Null { mask } else { MaskKind::Derived })
+                }
+                mask => mask,
+            };
         }
         if let Some(mask) = self.named_by_kin(relation, &column.name) {
             return Some(mask);
@@ -128,6 +135,31 @@ impl<'a> Protection<'a> {
             return derived.then_some(MaskKind::Derived);
         }
         None
+    }
+
+    /// Whether a view makes the column of protected ones, rather than showing one.
+    fn is_made(&self, relation: &Relation, column: &Column, level: usize) -> bool {
+        if !matches!(relation.kind, 'v' | 'm') || relation.is_system() {
+            return false;
+        }
+        let index = usize::try_from(column.number).ok().and_then(|number| number.checked_sub(1));
+        let Some(column) = relation_view(self.catalog, relation).zip(index).and_then(|(view, index)| view.columns.get(index)) else {
+            return true;
+        };
+        if let Some((oid, number)) = column.direct.filter(|_| !column.opaque) {
+            let shown = self.catalog.relation(oid);
+            return shown.is_some_and(|relation| {
+                let column = relation.columns.iter().find(|column| column.number == number);
+                level < MOST_LEVELS && column.is_some_and(|column| self.is_made(relation, column, level + 1))
+            });
+        }
+        column.opaque || column.sources.iter().any(|source| self.look_up(*source, level + 1).is_some())
+    }
+
+    /// Whether the mask that decides about a column names it and no other.
+    fn is_named_exactly(&self, relation: &Relation, column: &Column) -> bool {
+        let exact = |pattern: &ColumnPattern| pattern.is_literal() && pattern.is(&relation.schema, &relation.name, &column.name);
+        self.policy.masks().iter().any(|mask| mask.columns.iter().any(exact))
     }
 
     /// The mask of the column of that name in a parent or child.

@@ -108,6 +108,12 @@ impl ColumnPattern {
         }
     }
 
+    /// Whether it means one column only.
+    #[must_use]
+    pub fn is_literal(&self) -> bool {
+        self.relation.schema.is_literal() && self.relation.name.is_literal() && self.column.is_literal()
+    }
+
     /// Whether it means a column.
     #[must_use]
     pub fn is(&self, schema: &str, relation: &str, column: &str) -> bool {

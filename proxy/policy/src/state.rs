@@ -31,6 +31,11 @@ pub(crate) enum SearchPath {
 }
 
 impl SearchPath {
+    /// Whether the schema of temporary objects is listed.
+    pub(crate) fn names_temporary(&self) -> bool {
+        matches!(self, Self::Schemas(schemas) if schemas.iter().any(|schema| schema.starts_with("pg_temp")))
+    }
+
     /// Whether a schema is listed.
     pub(crate) fn names(&self, name: &str) -> bool {
         matches!(self, Self::Schemas(schemas) if schemas.iter().any(|schema| schema == name))
@@ -58,8 +63,8 @@ pub struct SessionState {
     names_lost: bool,
     in_transaction: bool,
     epoch: u64,
-    /// Paths right after login.
-    first_paths: Vec<SearchPath>,
+    /// The search path of the login, to which RESET goes back; `None`: what the catalog says is the default.
+    login_path: Option<SearchPath>,
 }
 
 impl Default for SessionState {
@@ -80,7 +85,7 @@ impl Default for SessionState {
             names_lost: false,
             in_transaction: false,
             epoch: 0,
-            first_paths: vec![SearchPath::Default],
+            login_path: None,
         }
     }
 }
@@ -112,8 +117,28 @@ impl SessionState {
         for (name, value) in parameters {
             state.parameter(name, value);
         }
-        state.first_paths.clone_from(&state.paths);
         state
+    }
+
+    /// The same where the server was asked for the search path of the login: the facts at hand may have another default by now.
+    #[must_use]
+    pub fn with_search_path(mut self, path: &str) -> Self {
+        match parse_path(path) {
+            Some(path) => {
+                self.paths = vec![path.clone()];
+                self.login_path = Some(path);
+            }
+            None => self.path_unknown = true,
+        }
+        self
+    }
+
+    /// What a path is in this session.
+    pub(crate) fn own_path(&self, path: &SearchPath) -> SearchPath {
+        match (path, &self.login_path) {
+            (SearchPath::Default, Some(login)) => login.clone(),
+            _ => path.clone(),
+        }
     }
 
     /// One judged text was forwarded (its effects on state may come true from here on).
@@ -131,11 +156,12 @@ impl SessionState {
             return;
         }
         let mut effects = judgement.trace.effects.iter().filter(|effect| !matches!(effect, Effect::Setting(..)));
-        if let (Some(Effect::SearchPath { path: Some(path), lasts: Lasts::Session }), None) = (effects.next(), effects.next())
-            && (self.paths.len() > 1 || self.paths.first() != Some(path))
-        {
-            self.paths = vec![path.clone()];
-            self.epoch += 1;
+        if let (Some(Effect::SearchPath { path: Some(path), lasts: Lasts::Session }), None) = (effects.next(), effects.next()) {
+            let path = self.own_path(path);
+            if self.paths.len() > 1 || self.paths.first() != Some(&path) {
+                self.paths = vec![path];
+                self.epoch += 1;
+            }
         }
     }
 
@@ -200,8 +226,9 @@ impl SessionState {
     /// Whether names mean to this session what they would mean to a new one: no other search path or role, nothing temporary, no code whose
     /// inside is not followed.
     #[must_use]
-    pub fn is_as_at_login(&self) -> bool {
-        self.paths == self.first_paths
+    pub fn is_as_at_login(&self, catalog: &crate::Catalog) -> bool {
+        let schemas = |path: &SearchPath| catalog.schemas_of(path, None) == catalog.schemas_of(&SearchPath::Default, None);
+        self.paths.iter().all(schemas)
             && !self.path_unknown
             && self.poisoned.is_none()
             && !self.temporary
@@ -233,13 +260,14 @@ impl SessionState {
                 self.path_unknown = true;
             }
             Effect::SearchPath { path: Some(path), .. } => {
-                if self.paths.contains(path) {
+                let path = self.own_path(path);
+                if self.paths.contains(&path) {
                     return;
                 }
                 if self.paths.len() >= MOST_PATHS {
                     self.path_unknown = true;
                 } else {
-                    self.paths.push(path.clone());
+                    self.paths.push(path);
                 }
             }
             Effect::Prepare(name, written) => {

@@ -1,6 +1,7 @@
 //! Attempts to pass for something milder, and harmless neighbours of each, over the catalog of `data/attacks.sql`.
 //!
-//! Every line of `data/attacks.jsonl` is a session: its texts are sent one after another, the last one is judged. `at-least` is the
+//! Every line of `data/attacks.jsonl` is a session: its texts are sent one after another, the last one is judged. `countersign:loaded` is no text:
+//! the facts were loaded anew. `at-least` is the
 //! mildest class that is not too mild, `exactly` that of a control.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -43,6 +44,10 @@ fn check() -> Vec<String> {
         let mut state = SessionState::new(&principal, "bank", &[]);
         let mut last = None;
         for sql in &case.steps {
+            if sql == "countersign:loaded" {
+                state.catalog_loaded();
+                continue;
+            }
             let (policy, principal) = (&policy, &principal);
             let request =
                 JudgeRequest { policy, principal, database: "bank", catalog, state: &state, parameter_types: &case.types, now: 0 };

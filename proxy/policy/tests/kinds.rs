@@ -264,7 +264,7 @@ fn protected_columns_do_not_decide() {
         ("select id from (select distinct ssn, id from customers) q", false),
         ("insert into accounts(id) select length(ssn) from f_customers()", false),
         ("insert into accounts(id) values (length(f_lie()))", false),
-        ("update accounts set owner = length(f_lie())", false),
+        ("update accounts set owner_id = length(f_lie())", false),
         ("select id from f_customers()", true),
         ("select id from f_customers() where ssn like '1%'", false),
         ("select id from accounts where f_lie() like '1%'", false),
@@ -274,6 +274,19 @@ fn protected_columns_do_not_decide() {
         ("copy (select id from accounts where f_lie() like '1%') to stdout", false),
         ("explain select id from accounts where f_lie() like '1%'", false),
         ("select f_lie()", true),
+        ("select array[string_to_array(ssn, '1'), array['a', 'b']] from customers", false),
+        ("select array_agg(string_to_array(ssn, '1')) from customers", false),
+        ("select array(select string_to_array(ssn, '1') from customers)", false),
+        ("select array[array['a']] || string_to_array(ssn, '1') from customers", false),
+        ("select array[ssn, name], array_agg(ssn), array(select ssn from customers) from customers group by ssn, name", true),
+        ("alter table customers rename column ssn to remark", false),
+        ("alter table customers rename to people", false),
+        ("alter table customers set schema scratch", false),
+        ("alter schema public rename to private", false),
+        ("alter table vip no inherit customers", false),
+        ("alter table customers alter column name type text using ssn", false),
+        ("alter table accounts rename to books", true),
+        ("cluster customers using customers_pkey", false),
         ("select information_schema._pg_expandarray(string_to_array(ssn, '1')) from customers", false),
         ("select ssn from customers intersect select '1'", false),
         ("insert into accounts(id) select length(ssn) from customers", false),
@@ -328,6 +341,85 @@ fn what_fails_or_branches_on_a_protected_column_is_refused() {
             let found = if let Verdict::Deny(denial) = &judgement.verdict { Some(denial.code.as_str()) } else { None };
             assert_eq!(found, code, "{sql}");
         }
+    });
+}
+
+#[test]
+fn a_condition_picks_rows_or_is_none() {
+    on_a_big_stack(|| {
+        let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());
+        let missing = |sql: &str| one(sql, &policy, &catalog, &SessionState::default()).statements.iter().any(|facts| facts.missing_where);
+        for condition in [
+            "true",
+            "1 = 1",
+            "id = id",
+            "not false",
+            "(select true)",
+            "exists (select 1)",
+            "'a' = 'a'",
+            "2 > 1",
+            "null is null",
+            "id = 1 or true",
+            "id = 1 or 1 = 1",
+            "true is true",
+            "random() >= 0",
+            "id is not null",
+            "id + 0 = id",
+            "not (1 = 2)",
+            "true and 'a' like 'a'",
+        ] {
+            assert!(missing(&format!("delete from accounts where {condition}")), "{condition}");
+            assert!(missing(&format!("update accounts set owner_id = 1 where {condition}")), "{condition}");
+            assert!(missing(&format!("merge into accounts using customers c on {condition} when matched then delete")), "{condition}");
+        }
+        for condition in [
+            "id = 1",
+            "id = $1",
+            "id in (1, 2)",
+            "true and id > 5",
+            "id = 1 or owner_id = 2",
+            "not id = 1",
+            "owner_id is null",
+            "id = owner_id",
+            "id between 1 and 2",
+            "id in (select id from customers)",
+            "exists (select from customers c where c.id = accounts.id)",
+            "abs(id) = 1",
+            "accounts.id = any($1)",
+        ] {
+            assert!(!missing(&format!("delete from accounts where {condition}")), "{condition}");
+        }
+        assert!(!missing("delete from accounts a using customers c where a.id = c.id"));
+        assert!(missing("delete from accounts a using customers c where c.id = 1"));
+        assert!(!missing("merge into accounts a using customers c on a.id = c.id when matched then delete"));
+        assert!(!missing("merge into accounts a using customers c on true when not matched then insert (id) values (1)"));
+        assert!(!missing("delete from accounts where current of c"));
+    });
+}
+
+#[test]
+fn sequences_and_large_objects_are_what_is_touched() {
+    on_a_big_stack(|| {
+        let policy = Policy::parse(
+            "version = 1\n[[rules]]\nname = \"own\"\nwhat = { kinds = [\"read\", \"write\"], relations = [\"public.*\"] }\naction = \"allow\"\n",
+        )
+        .unwrap();
+        let catalog = catalog();
+        for (sql, allowed) in [
+            ("select nextval('acct_seq')", true),
+            ("select setval('public.acct_seq'::regclass, 5)", true),
+            ("select nextval('elsewhere.acct_seq')", false),
+            ("select setval('scratch.acct_seq', 5)", false),
+            ("select nextval($1)", false),
+            ("select nextval('\"acct_seq\"')", false),
+            ("select lo_unlink(4711)", false),
+        ] {
+            let judgement = one(sql, &policy, &catalog, &SessionState::default());
+            assert_eq!(judgement.verdict == Verdict::Allow, allowed, "{sql}: {:?}", judgement.statements);
+        }
+        let limits = |sql: &str| one(sql, &policy, &catalog, &SessionState::default()).statements.first().and_then(|facts| facts.limit);
+        assert_eq!(limits("select id from accounts limit 1"), Some(1));
+        assert_eq!(limits("select id from accounts order by owner_id fetch first 1 rows with ties"), None);
     });
 }
 

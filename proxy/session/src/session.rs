@@ -105,6 +105,8 @@ pub struct Setup {
     pub holding: Holding,
     /// The server's ParameterStatus values at login.
     pub parameters: Vec<(String, String)>,
+    /// The search path that the login has at the server, where it was asked.
+    pub search_path: Option<String>,
     /// The proxy's own cancel key: process id and secret.
     pub cancel_key: (i32, Vec<u8>),
     /// Microseconds since the epoch.
@@ -249,10 +251,15 @@ impl Session {
             limits,
             holding,
             parameters,
+            search_path,
             cancel_key,
             now_us,
         } = setup;
         let state = SessionState::new(&principal, &database, &parameters);
+        let state = match &search_path {
+            Some(path) => state.with_search_path(path),
+            None => state,
+        };
         let texts = Texts::new(&policy, &principal);
         let mut session = Self {
             principal,

@@ -8,6 +8,7 @@ use pg_query::protobuf::{AExprKind, BoolExprType, FuncCall, SelectStmt};
 use pg_query::{Node, NodeEnum};
 
 use super::{ColumnId, Interest, Lineage, Scope, Source, Walk, strings};
+use crate::rule::MaskKind;
 
 impl<'a> Walk<'a> {
     /// The columns of which each group has enough values.
@@ -62,10 +63,33 @@ impl<'a> Walk<'a> {
             && call.over.is_none()
             && call.agg_order.is_empty();
         let [argument] = call.args.as_slice() else { return None };
-        if !plain || !matches!(argument.node, Some(NodeEnum::ColumnRef(_))) {
+        if !plain || !self.is_own(argument, scope) {
             return None;
         }
         self.expression(argument, scope).direct
+    }
+
+    /// Whether an expression is a column of the query at hand: an aggregate over an outer query's is that query's.
+    fn is_own(&self, argument: &Node, scope: &Scope<'a, '_>) -> bool {
+        let Some(NodeEnum::ColumnRef(column)) = &argument.node else { return false };
+        match strings(&column.fields).as_deref() {
+            Some([name]) => scope.ranges.iter().any(|range| self.range_column(range, name).is_some()),
+            Some([.., relation, _]) => scope.ranges.iter().any(|range| range.alias == *relation),
+            _ => false,
+        }
+    }
+
+    /// Whether every argument is a column as it stands, or nothing of a column. A listed function over what was made of a column would show
+    /// whatever is asked of it.
+    fn takes_columns(&mut self, call: &FuncCall, scope: &Scope<'a, '_>) -> bool {
+        let Interest::Protected(protection) = self.interest else { return false };
+        call.args.iter().all(|argument| {
+            let lineage = self.expression(argument, scope);
+            match lineage.direct {
+                Some(column) => protection.mask(column) != Some(MaskKind::Derived),
+                None => !lineage.is_protected() && !lineage.opaque,
+            }
+        })
     }
 
     /// Whether the result of a call is shown whatever it is made of: counts, and what the policy lets through.
@@ -82,7 +106,7 @@ impl<'a> Walk<'a> {
         }
         let masking = protection.policy().masking();
         if masking.functions.contains(&name) && call.over.is_none() && call.agg_filter.is_none() {
-            return true;
+            return self.takes_columns(call, scope);
         }
         if name == "count" && call.over.is_none() {
             return self.only_column(call, scope).is_some();

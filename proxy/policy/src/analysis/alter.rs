@@ -1,7 +1,7 @@
 //! Changes of relations that exist: which of them make reading or writing the relation something else until the catalog shows it.
 
-use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableStmt, AlterTableType, DropBehavior, ObjectType, RangeVar};
+use pg_query::{Node, NodeEnum};
 
 use super::Walk;
 use super::ddl::SHAPE;
@@ -68,13 +68,34 @@ impl Walk<'_> {
                     | T::AtEnableTrigUser
                     | T::AtDisableTrigUser,
                 ) => self.alters_writing(Some(range)),
-                Ok(T::AtAttachPartition | T::AtDetachPartition | T::AtAddInherit | T::AtDropInherit) => {
+                Ok(T::AtAlterColumnType) => {
+                    if let Some(NodeEnum::ColumnDef(column)) = command.def.as_deref().and_then(|definition| definition.node.as_ref()) {
+                        self.converts(range, column.raw_default.as_deref());
+                    }
+                    self.alters(Some(range));
+                }
+                Ok(kind @ (T::AtAttachPartition | T::AtDetachPartition | T::AtAddInherit | T::AtDropInherit)) => {
+                    if matches!(kind, T::AtDetachPartition | T::AtDropInherit) {
+                        self.unmasks(range);
+                        if let Some(child) = child_of(command) {
+                            self.unmasks(&child);
+                        }
+                    }
                     self.alters(Some(range));
                     self.change(Change::Everything(SHAPE));
                 }
                 _ => self.alters(Some(range)),
             }
         }
+    }
+
+    /// What the values of a column are made of from now on.
+    fn converts(&mut self, range: &RangeVar, using: Option<&Node>) {
+        let ranges = self.range_var(range);
+        let scope = super::Scope { ranges, hidden: Vec::new(), parent: None, merged: false };
+        let kind = self.kind;
+        self.condition(using, &scope, "a protected column feeds a write");
+        self.kind = self.kind.max(kind);
     }
 
     /// A relation whose code, columns or rows change.
@@ -102,5 +123,14 @@ impl Walk<'_> {
     /// Temporary relations hide others of their name, and the catalog never shows them.
     fn may_be_temporary(&self, range: &RangeVar) -> bool {
         self.state.temporary && (range.schemaname.is_empty() || range.schemaname == "pg_temp")
+    }
+}
+
+/// The relation that a partition or child is taken from or taken away.
+fn child_of(command: &pg_query::protobuf::AlterTableCmd) -> Option<RangeVar> {
+    match command.def.as_deref().and_then(|definition| definition.node.as_ref())? {
+        NodeEnum::PartitionCmd(partition) => partition.name.clone(),
+        NodeEnum::RangeVar(parent) => Some(parent.clone()),
+        _ => None,
     }
 }

@@ -1,13 +1,14 @@
 //! Function calls and type names.
 
-use pg_query::protobuf::{FuncCall, SortBy, TypeName, WindowDef};
+use pg_query::protobuf::{FuncCall, RangeVar, SortBy, TypeName, WindowDef};
 use pg_query::{Node, NodeEnum};
 
-use super::{Interest, Lineage, Scope, Walk, path_effect, strings};
+use super::{Interest, Lineage, Reach, Scope, Walk, path_effect, strings};
 use crate::StatementKind;
 use crate::builtin::{self, Setting};
 use crate::catalog::FIRST_USER_OID;
 use crate::decision::{Effect, Lasts};
+use crate::facts::RelationName;
 use crate::state::{parse_path, truncate};
 
 impl<'a> Walk<'a> {
@@ -17,6 +18,12 @@ impl<'a> Walk<'a> {
             self.unknown(|| "a function without a name".to_owned());
             return Lineage::opaque();
         };
+        if matches!(names.as_slice(), ["pg_catalog", "system_user"]) && call.args.is_empty() {
+            // To a server before 16 it is a name like any other.
+            if let Some(column) = self.lookup_column("system_user", scope) {
+                return column;
+            }
+        }
         let columns_before = self.columns_seen;
         let each: Vec<Lineage> = call.args.iter().map(|argument| self.expression(argument, scope)).collect();
         let mut arguments = Lineage::default();
@@ -24,6 +31,7 @@ impl<'a> Walk<'a> {
         let shown = !arguments.sources.is_empty() && self.is_shown(call, scope);
         if !shown {
             self.weigh_failures(&names, &each);
+            self.weigh_elements(&names, &each);
         }
         for order in &call.agg_order {
             let lineage = self.sort(order, scope);
@@ -46,6 +54,9 @@ impl<'a> Walk<'a> {
         if self.shallow && self.columns_seen == columns_before {
             self.constant_call(&names);
         }
+        if let [name] | ["pg_catalog", name] = names.as_slice() {
+            self.weigh_targets(name, &call.args);
+        }
         let count = call.args.len();
         let star = call.agg_star;
         let mut result = self.call_named(&names, count, &arguments);
@@ -62,6 +73,23 @@ impl<'a> Walk<'a> {
             _ => {}
         }
         if star || shown { Lineage::default() } else { result }
+    }
+
+    /// What a function of the server changes though no clause names it: a sequence, or large objects.
+    fn weigh_targets(&mut self, name: &str, arguments: &[Node]) {
+        if matches!(name, "nextval" | "setval") {
+            let Some(range) = arguments.first().and_then(sequence) else {
+                self.unresolved.insert(RelationName { schema: String::new(), name: "a sequence given by a value".to_owned() });
+                return;
+            };
+            let found = self.candidates(&range);
+            if found.is_empty() {
+                self.unresolved.insert(RelationName { schema: range.schemaname, name: range.relname });
+            }
+            self.writes.extend(found.iter().map(|relation| (relation.oid, Reach::Named)));
+        } else if builtin::harm(name).is_some() && (name.starts_with("lo_") || name.starts_with("lowrite")) {
+            self.unresolved.insert(RelationName { schema: "pg_catalog".to_owned(), name: "pg_largeobject".to_owned() });
+        }
     }
 
     /// A call with nothing but constants: planning runs it where the function is declared immutable.
@@ -130,6 +158,8 @@ impl<'a> Walk<'a> {
                 return Lineage::opaque();
             }
         };
+        // The grammar of 16 and later says pg_catalog of what a server before takes for a name like any other.
+        let schema = schema.filter(|schema| *schema != "pg_catalog" || name != "json_object");
         self.function_changed(name);
         if schema.is_none() {
             self.by_path("function ", name);
@@ -351,11 +381,14 @@ impl<'a> Walk<'a> {
 
     /// Whether a type is known; what using it runs is taken account of.
     fn is_known_type(&mut self, schema: Option<&str>, name: &str) -> bool {
+        // That of 17 and later says it of `json`.
+        let schema = schema.filter(|schema| *schema != "pg_catalog" || name != "json");
         self.looked_up = true;
         if schema.is_none() {
             self.by_path("type ", name);
         }
-        if self.state.changes.is_type_uncertain(name) {
+        let unseen = self.state.code_ran && schema.is_none() && self.catalog.has_temporary_type(name);
+        if unseen || self.state.changes.is_type_uncertain(name) {
             self.changed(name);
         }
         match schema {
@@ -437,6 +470,23 @@ impl<'a> Walk<'a> {
         }
         self.use_type(oid, 0);
     }
+}
+
+/// The sequence of `nextval('schema.name')`.
+fn sequence(argument: &Node) -> Option<RangeVar> {
+    let text = match &argument.node {
+        Some(NodeEnum::TypeCast(cast)) => constant(cast.arg.as_deref()?)?,
+        _ => constant(argument)?,
+    };
+    // Names in quotes and OIDs are not followed.
+    let plain = |part: &str| part.starts_with(|c: char| c.is_alphabetic() || c == '_') && !part.contains(['"', ' ']);
+    let parts: Vec<String> = text.split('.').map(str::to_lowercase).collect();
+    let (schemaname, relname) = match parts.as_slice() {
+        [name] if plain(name) => (String::new(), name.clone()),
+        [schema, name] if plain(schema) && plain(name) => (schema.clone(), name.clone()),
+        _ => return None,
+    };
+    Some(RangeVar { schemaname, relname, ..RangeVar::default() })
 }
 
 /// The text of a string constant, casts to text seen through.

@@ -54,6 +54,12 @@ impl<'a> Walk<'a> {
 
     /// What maintenance of a relation evaluates: the expressions of its indexes.
     pub(super) fn maintenance(&mut self, relation: &'a Relation) {
+        // Values are put in order, too, those of partitions with them.
+        self.sorts = true;
+        self.use_columns(relation);
+        for child in relation.children.iter().filter_map(|child| self.catalog.relation(*child)).collect::<Vec<_>>() {
+            let _ = self.deeper(|walk| walk.maintenance(child));
+        }
         self.calls.extend(relation.index_code.iter().chain(&relation.read_code).copied());
         if let Some(facts) = self.planned(relation) {
             self.take_code(facts.as_ref(), || format!("{}.{}", relation.schema, relation.name));

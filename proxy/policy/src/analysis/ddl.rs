@@ -5,12 +5,12 @@ use pg_query::protobuf::{CmdType, ColumnDef, ConstrType, CreateStmt, DropStmt, G
 use pg_query::{Node, NodeEnum};
 
 use super::expression::variant;
-use super::{Range, Reach, Scope, Source, Walk, strings};
+use super::{Interest, Range, Reach, Scope, Source, Walk, strings};
 use crate::StatementKind;
 use crate::decision::Effect;
 use crate::facts::{RelationName, SessionAction};
 use crate::state::changes::Change;
-use crate::state::truncate;
+use crate::state::{SearchPath, truncate};
 
 impl<'a> Walk<'a> {
     pub(super) fn utility(&mut self, node: &NodeEnum) {
@@ -28,7 +28,12 @@ impl<'a> Walk<'a> {
                 }
             }
             N::ClusterStmt(cluster) if cluster.relation.is_none() => self.maintains_all(),
-            N::ClusterStmt(cluster) => self.maintains(cluster.relation.as_ref()),
+            N::ClusterStmt(cluster) => {
+                self.maintains(cluster.relation.as_ref());
+                if let Some(range) = &cluster.relation {
+                    self.sorts_stored(range);
+                }
+            }
             N::ReindexStmt(reindex) if reindex.relation.is_none() => self.maintains_all(),
             N::ReindexStmt(reindex) => self.maintains(reindex.relation.as_ref()),
             // The lock that every SELECT takes, too.
@@ -94,6 +99,7 @@ impl<'a> Walk<'a> {
                 match &alter.relation {
                     Some(range) => {
                         self.mention(range);
+                        self.unmasks(range);
                         self.change(Change::Relation(range.relname.clone()));
                     }
                     None => self.change_by_kind(alter.object_type, alter.object.as_deref()),
@@ -172,18 +178,21 @@ impl<'a> Walk<'a> {
             }
             N::CreateEnumStmt(create) => {
                 self.ddl("creates a type");
-                self.change_named(&create.type_name, Change::Type);
+                self.change_type(&create.type_name);
             }
             N::AlterEnumStmt(_) => self.ddl("alters a type"),
             N::CompositeTypeStmt(create) => {
                 self.ddl("creates a type");
                 if let Some(range) = &create.typevar {
                     self.change(Change::Type(range.relname.clone()));
+                    if self.makes_temporary(&range.schemaname) {
+                        self.change(Change::TemporaryType(range.relname.clone()));
+                    }
                 }
             }
             N::CreateDomainStmt(create) => {
                 self.ddl("creates a domain");
-                self.change_named(&create.domainname, Change::Type);
+                self.change_type(&create.domainname);
             }
             N::DefineStmt(define) => {
                 self.ddl("changes the schema");
@@ -406,10 +415,23 @@ impl<'a> Walk<'a> {
             (_, Ok(O::ObjectIndex | O::ObjectTabconstraint)) => {}
             (Some(range), _) => {
                 self.mention(range);
+                self.unmasks(range);
                 self.change(Change::Relation(range.relname.clone()));
                 self.change(Change::Relation(rename.newname.clone()));
                 self.change(Change::Type(range.relname.clone()));
                 self.change(Change::Type(rename.newname.clone()));
+                if self.state.temporary {
+                    self.change(Change::TemporaryType(rename.newname.clone()));
+                }
+            }
+            (None, Ok(O::ObjectSchema)) => {
+                let catalog = self.catalog;
+                if let Interest::Protected(protection) = self.interest
+                    && catalog.relations().any(|relation| relation.schema == rename.subname && protection.touches(relation.oid))
+                {
+                    self.uncovers();
+                }
+                self.change_by_kind(rename.rename_type, rename.object.as_deref());
             }
             (None, Ok(O::ObjectFunction | O::ObjectProcedure | O::ObjectRoutine | O::ObjectAggregate)) => {
                 self.change(Change::Function(rename.newname.clone()));
@@ -457,6 +479,26 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// A relation gets another name, or leaves what its masks come from: where they name it, they would no longer find it.
+    pub(super) fn unmasks(&mut self, range: &RangeVar) {
+        let Interest::Protected(protection) = self.interest else { return };
+        if self.candidates(range).iter().any(|relation| protection.touches(relation.oid)) {
+            self.uncovers();
+        }
+    }
+
+    /// The rows of a table are put in the order of an index.
+    fn sorts_stored(&mut self, range: &RangeVar) {
+        let Interest::Protected(protection) = self.interest else { return };
+        if self.candidates(range).iter().any(|relation| protection.touches(relation.oid)) {
+            self.exposed.get_or_insert_with(|| "rows may be put in the order of a protected column".to_owned());
+        }
+    }
+
+    fn uncovers(&mut self) {
+        self.exposed.get_or_insert_with(|| "a mask would no longer find the columns that it names".to_owned());
+    }
+
     /// An object named by a node of its own: a relation, or a list of names that may be one.
     fn object(&mut self, object: Option<&Node>) {
         let range = match object.and_then(|object| object.node.as_ref()) {
@@ -484,6 +526,24 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// A type is made or changed; where it may be a temporary one, for as long as the session lasts.
+    fn change_type(&mut self, names: &[Node]) {
+        self.change_named(names, Change::Type);
+        let schema = match strings(names).as_deref() {
+            Some([.., schema, _]) => (*schema).to_owned(),
+            _ => String::new(),
+        };
+        if self.makes_temporary(&schema) {
+            self.change_named(names, Change::TemporaryType);
+        }
+    }
+
+    /// Whether what is made in a schema, or without one named, may be temporary.
+    pub(super) fn makes_temporary(&self, schema: &str) -> bool {
+        let looked_in = || self.state.path_unknown || self.state.paths.iter().any(SearchPath::names_temporary);
+        schema.starts_with("pg_temp") || (schema.is_empty() && looked_in())
+    }
+
     fn change_by_kind(&mut self, kind: i32, object: Option<&Node>) {
         use ObjectType as O;
         let names: &[Node] = match object.and_then(|object| object.node.as_ref()) {
@@ -496,7 +556,7 @@ impl<'a> Walk<'a> {
             Ok(O::ObjectFunction | O::ObjectProcedure | O::ObjectRoutine | O::ObjectAggregate) => {
                 self.change_named(names, Change::Function)
             }
-            Ok(O::ObjectType) => self.change_named(names, Change::Type),
+            Ok(O::ObjectType | O::ObjectDomain) => self.change_type(names),
             _ => self.change(Change::Everything(SHAPE)),
         }
     }

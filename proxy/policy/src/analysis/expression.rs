@@ -3,6 +3,7 @@
 use pg_query::protobuf::{AExprKind, ColumnRef, SubLinkType};
 use pg_query::{Node, NodeEnum};
 
+use super::array;
 use super::{ColumnId, Interest, Lineage, MOST_NESTING, Range, Scope, Source, Walk, strings};
 use crate::catalog::Relation;
 
@@ -61,7 +62,13 @@ impl<'a> Walk<'a> {
             NodeEnum::Integer(_) | NodeEnum::Float(_) | NodeEnum::Boolean(_) | NodeEnum::String(_) | NodeEnum::BitString(_) => {
                 Lineage::default()
             }
-            NodeEnum::ColumnRef(column) => self.column(column, scope),
+            NodeEnum::ColumnRef(column) => {
+                let lineage = self.column(column, scope);
+                if matches!(self.interest, Interest::All) {
+                    self.seen.extend(&lineage.sources);
+                }
+                lineage
+            }
             NodeEnum::AExpr(operation) => self.operation(operation, scope),
             NodeEnum::BoolExpr(logic) => {
                 let lineage = self.expressions(&logic.args, scope);
@@ -92,7 +99,15 @@ impl<'a> Walk<'a> {
                 lineage.absorb(&upper);
                 lineage
             }
-            NodeEnum::AArrayExpr(array) => self.expressions(&array.elements, scope),
+            NodeEnum::AArrayExpr(array) => {
+                let mut lineage = Lineage::default();
+                for element in &array.elements {
+                    let of = self.expression(element, scope);
+                    self.weigh_element(&of);
+                    lineage.absorb(&of);
+                }
+                lineage
+            }
             NodeEnum::RowExpr(row) => self.expressions(&row.args, scope),
             NodeEnum::List(list) => self.expressions(&list.items, scope),
             NodeEnum::SubLink(link) => self.sub_link(link, scope),
@@ -148,8 +163,12 @@ impl<'a> Walk<'a> {
         let mut lineage = Lineage::default();
         let mut current = operation;
         let mut fallible = false;
+        let mut joins_arrays = false;
         loop {
             self.operation_name(current);
+            if matches!(strings(&current.name).as_deref(), Some([.., "||"])) {
+                joins_arrays |= [&current.lexpr, &current.rexpr].into_iter().flatten().any(|operand| array::is_array(operand));
+            }
             fallible |= strings(&current.name).and_then(|name| name.last().copied()).is_some_and(|name| CALCULATIONS.contains(&name));
             let right = self.optional(current.rexpr.as_deref(), scope);
             lineage.absorb(&right);
@@ -165,6 +184,9 @@ impl<'a> Walk<'a> {
         }
         if fallible {
             self.expose(&lineage, "a protected column is calculated with: whether that fails shows its value");
+        }
+        if joins_arrays {
+            self.weigh_element(&lineage);
         }
         lineage
     }
@@ -234,8 +256,15 @@ impl<'a> Walk<'a> {
         let mut lineage = self.optional(link.testexpr.as_deref(), scope).derived();
         if let Some(query) = link.subselect.as_deref() {
             let items = self.query(query, Some(scope));
-            if SubLinkType::try_from(link.sub_link_type) != Ok(SubLinkType::ExistsSublink) {
-                lineage.absorb(&items.all());
+            match SubLinkType::try_from(link.sub_link_type) {
+                Ok(SubLinkType::ExistsSublink) => {}
+                Ok(SubLinkType::ArraySublink) => {
+                    for item in &items.columns {
+                        self.weigh_element(&item.lineage);
+                    }
+                    lineage.absorb(&items.all());
+                }
+                _ => lineage.absorb(&items.all()),
             }
         }
         lineage
@@ -398,7 +427,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn lookup_column(&self, name: &str, scope: &Scope<'a, '_>) -> Option<Lineage> {
+    pub(super) fn lookup_column(&self, name: &str, scope: &Scope<'a, '_>) -> Option<Lineage> {
         let mut level = Some(scope);
         while let Some(scope) = level {
             let mut found: Option<Lineage> = None;

@@ -1,6 +1,6 @@
 //! Whole statements: one arm per node kind, unknown by default.
 
-use pg_query::protobuf::{ExplainStmt, TransactionStmt, TransactionStmtKind};
+use pg_query::protobuf::{ExplainStmt, LimitOption, TransactionStmt, TransactionStmtKind};
 use pg_query::{Node, NodeEnum};
 
 use super::{Items, Scope, Walk, arc, unwritten};
@@ -17,7 +17,9 @@ impl<'a> Walk<'a> {
         let Some(inner) = &node.node else { return };
         match inner {
             NodeEnum::SelectStmt(select) => {
-                self.limit = literal_limit(select.limit_count.as_deref());
+                // WITH TIES gives as many as are alike.
+                let ties = LimitOption::try_from(select.limit_option) == Ok(LimitOption::WithTies);
+                self.limit = literal_limit(select.limit_count.as_deref()).filter(|_| !ties);
                 self.result(node);
             }
             NodeEnum::InsertStmt(insert) => {

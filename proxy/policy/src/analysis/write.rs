@@ -1,6 +1,6 @@
 //! INSERT, UPDATE, DELETE, MERGE and SELECT INTO.
 
-use pg_query::protobuf::{DeleteStmt, InsertStmt, IntoClause, MergeStmt, RangeVar, ReturningClause, UpdateStmt};
+use pg_query::protobuf::{CmdType, DeleteStmt, InsertStmt, IntoClause, MergeStmt, RangeVar, ReturningClause, UpdateStmt};
 use pg_query::{Node, NodeEnum};
 
 use super::{Item, Items, Lineage, Range, Scope, Source, Walk};
@@ -54,7 +54,7 @@ impl<'a> Walk<'a> {
         let mut scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: outer, merged: false };
         self.target(update.relation.as_ref(), &mut scope);
         self.ranges_of(&update.from_clause, &mut scope);
-        self.missing_where |= update.where_clause.is_none();
+        self.missing_where |= !self.restricts(update.where_clause.as_deref(), &scope);
         self.condition(update.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
         self.assignments(&update.target_list, &scope);
         let items = self.returning(update.returning_clause.as_ref(), &scope);
@@ -67,7 +67,7 @@ impl<'a> Walk<'a> {
         let mut scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: outer, merged: false };
         self.target(delete.relation.as_ref(), &mut scope);
         self.ranges_of(&delete.using_clause, &mut scope);
-        self.missing_where |= delete.where_clause.is_none();
+        self.missing_where |= !self.restricts(delete.where_clause.as_deref(), &scope);
         self.condition(delete.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
         let items = self.returning(delete.returning_clause.as_ref(), &scope);
         self.ctes.truncate(before);
@@ -82,9 +82,12 @@ impl<'a> Walk<'a> {
             self.ranges_of(std::slice::from_ref(source), &mut scope);
         }
         self.condition(merge.join_condition.as_deref(), &scope, "a protected column decides in MERGE");
+        let joined = self.restricts(merge.join_condition.as_deref(), &scope);
         for clause in &merge.merge_when_clauses {
             match &clause.node {
                 Some(NodeEnum::MergeWhenClause(when)) => {
+                    let changes = matches!(CmdType::try_from(when.command_type), Ok(CmdType::CmdUpdate | CmdType::CmdDelete));
+                    self.missing_where |= changes && !joined && !self.restricts(when.condition.as_deref(), &scope);
                     self.condition(when.condition.as_deref(), &scope, "a protected column decides in MERGE");
                     self.assignments(&when.target_list, &scope);
                     let values = self.expressions(&when.values, &scope);
@@ -118,6 +121,14 @@ impl<'a> Walk<'a> {
         };
         let name = RelationName { schema, name: truncate(&relation.relname).to_owned() };
         self.unresolved.insert(name.clone());
+        if temporary || self.makes_temporary(&relation.schemaname) {
+            // Its row type has its name.
+            self.effects.push(Effect::Changed(Change::TemporaryType(name.name.clone())));
+        }
+        if !temporary && self.makes_temporary(&relation.schemaname) {
+            self.effects.push(Effect::TemporaryObjects);
+            self.effects.push(Effect::Changed(Change::Temporary(name.name.clone())));
+        }
         if temporary {
             self.effects.push(Effect::TemporaryObjects);
             if !plain {

@@ -152,6 +152,10 @@ pub(super) fn row(catalog: &mut Catalog, query: usize, values: &[Option<&str>]) 
         }
         q::TEMPORARY => {
             let name = row.text(0)?.to_owned();
+            if row.values.get(2).copied().flatten().is_some() {
+                catalog.temporary_types.insert(name);
+                return Ok(());
+            }
             if row.flag(1)? {
                 catalog.temporary.insert(name.clone());
             }

@@ -173,8 +173,10 @@ pub const QUERIES: &[CatalogQuery] = &[
     },
     CatalogQuery {
         name: "temporary",
-        sql: "SELECT c.relname::text, (c.relkind IN ('v','f') OR c.relrowsecurity OR c.relhasrules)::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-              WHERE n.nspname ~ '^pg_temp_' AND (c.relkind IN ('v','f') OR c.relrowsecurity OR c.relhasrules OR c.relhastriggers) ORDER BY 1, 2",
+        sql: "SELECT c.relname::text, (c.relkind IN ('v','f') OR c.relrowsecurity OR c.relhasrules)::text, NULL FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+              WHERE n.nspname ~ '^pg_temp_' AND (c.relkind IN ('v','f') OR c.relrowsecurity OR c.relhasrules OR c.relhastriggers) \
+              UNION SELECT t.typname::text, 'false', 'type' FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+              WHERE n.nspname ~ '^pg_temp_' AND t.typcategory <> 'A' ORDER BY 1, 2, 3",
     },
     // What orders, hashes or looks up values: functions in SQL or another language of users, of default operator classes, of the classes
     // that ranges, indexes and partition keys name. Multiranges are newer than some servers, so their column is looked up by name.

@@ -31,6 +31,8 @@ pub(crate) enum Change {
     Function(String),
     /// Whatever type has this name.
     Type(String),
+    /// The same of a temporary type, which never shows in the facts and comes before the server's own.
+    TemporaryType(String),
     /// Any name may mean something else; says why.
     Everything(&'static str),
 }
@@ -47,6 +49,7 @@ pub(crate) struct Changes {
     temporary_writes: HashSet<String>,
     functions: HashSet<String>,
     types: HashSet<String>,
+    temporary_types: HashSet<String>,
     everything: Option<&'static str>,
 }
 
@@ -55,7 +58,8 @@ impl Changes {
     pub(crate) fn add(&mut self, change: &Change) -> bool {
         let kept =
             self.created.len() + self.dropped.len() + self.extended.len() + self.relations.len() + self.functions.len() + self.types.len();
-        if kept + self.temporary.len() + self.writes.len() + self.temporary_writes.len() >= MOST_NAMES {
+        let temporary = self.temporary.len() + self.temporary_writes.len() + self.temporary_types.len();
+        if kept + self.writes.len() + temporary >= MOST_NAMES {
             return self.everything.replace("more names were changed in this transaction than are followed").is_none();
         }
         match change {
@@ -80,6 +84,7 @@ impl Changes {
             Change::TemporaryWrites(name) => self.temporary_writes.insert(name.clone()),
             Change::Function(name) => self.functions.insert(name.clone()),
             Change::Type(name) => self.types.insert(name.clone()),
+            Change::TemporaryType(name) => self.temporary_types.insert(name.clone()),
             Change::Everything(why) => self.everything.replace(why).is_none(),
         }
     }
@@ -96,10 +101,11 @@ impl Changes {
                 && self.types.is_empty())
     }
 
-    /// Facts were loaded that show every change but temporary relations.
+    /// Facts were loaded that show every change but what is temporary.
     pub(crate) fn loaded(&mut self) {
         let (temporary, temporary_writes) = (std::mem::take(&mut self.temporary), std::mem::take(&mut self.temporary_writes));
-        *self = Self { temporary, temporary_writes, ..Self::default() };
+        let temporary_types = std::mem::take(&mut self.temporary_types);
+        *self = Self { temporary, temporary_writes, temporary_types, ..Self::default() };
     }
 
     /// The new table that a name means; the schema may be left out.
@@ -132,7 +138,7 @@ impl Changes {
     }
 
     pub(crate) fn is_type_uncertain(&self, name: &str) -> bool {
-        self.types.contains(name)
+        self.types.contains(name) || self.temporary_types.contains(name)
     }
 
     pub(crate) const fn everything(&self) -> Option<&'static str> {

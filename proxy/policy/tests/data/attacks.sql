@@ -163,3 +163,8 @@ create or replace view information_schema.information_schema_catalog_name as sel
 -- An operator that calls nothing of users itself, in a class that does.
 create operator scratch.<<< (leftarg = int, rightarg = int, function = int4lt);
 create operator class int_sort for type int using btree as operator 1 scratch.<<<, operator 3 pg_catalog.=, function 1 int_compare(int, int);
+-- Names that the grammar of later versions takes for its own words.
+create schema ahead; grant usage on schema ahead to svc;
+create domain ahead.json as text check (wipe_bool(value));
+create function ahead.json_object(t text) returns text language plpgsql as $f$ begin delete from accounts; return t; end $f$;
+create table su(id int, system_user text);

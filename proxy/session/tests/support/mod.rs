@@ -391,6 +391,7 @@ impl Bench {
             claims: std::collections::BTreeMap::new(),
         };
         let session = Session::new(Setup {
+            search_path: None,
             start: SessionStart::default(),
             principal: Arc::new(principal),
             database: "bank".into(),

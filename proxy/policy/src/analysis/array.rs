@@ -1,0 +1,66 @@
+//! Arrays put together: of arrays of unlike shapes none can be made, so that whether it can be tells something of what they were made of.
+
+use pg_query::{Node, NodeEnum};
+
+use super::{Lineage, Walk, strings};
+
+/// Functions that put arrays together.
+const BUILDERS: [&str; 5] = ["array_agg", "array_append", "array_prepend", "array_cat", "array_agg_array_transfn"];
+
+impl Walk<'_> {
+    /// Something becomes part of an array: a column as it stands, unless it has arrays itself, cannot make that fail.
+    pub(super) fn weigh_element(&mut self, lineage: &Lineage) {
+        let plain = lineage.direct.is_some_and(|(oid, number)| {
+            let relation = self.catalog.relation(oid);
+            let column = relation.and_then(|relation| relation.columns.iter().find(|column| column.number == number));
+            column.is_some_and(|column| !self.holds_arrays(column.type_oid))
+        });
+        if !plain {
+            self.expose(lineage, "what is made of a protected column becomes part of an array: whether that fails shows its value");
+        }
+    }
+
+    /// The same of a function's arguments, where the function puts arrays together.
+    pub(super) fn weigh_elements(&mut self, names: &[&str], arguments: &[Lineage]) {
+        if let [name] | ["pg_catalog", name] = names
+            && BUILDERS.contains(name)
+        {
+            for lineage in arguments {
+                self.weigh_element(lineage);
+            }
+        }
+    }
+
+    fn holds_arrays(&self, oid: u32) -> bool {
+        match self.catalog.type_by_oid(oid) {
+            Some(found) if found.class == 'd' => found.base != oid && self.holds_arrays(found.base),
+            Some(found) => found.element != 0,
+            None => is_array_type(oid),
+        }
+    }
+}
+
+/// Whether an expression is an array, as far as its form tells.
+pub(super) fn is_array(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::AArrayExpr(_)) => true,
+        Some(NodeEnum::SubLink(link)) => link.sub_link_type() == pg_query::protobuf::SubLinkType::ArraySublink,
+        Some(NodeEnum::TypeCast(cast)) => {
+            cast.type_name.as_ref().is_some_and(|name| !name.array_bounds.is_empty()) || cast.arg.as_deref().is_some_and(is_array)
+        }
+        Some(NodeEnum::FuncCall(call)) => strings(&call.funcname)
+            .and_then(|names| names.last().map(|name| name.contains("array") || name.contains("split") || name.contains("match")))
+            .unwrap_or(false),
+        _ => false,
+    }
+}
+
+/// `pg_type.oid` of the server's own array types.
+const fn is_array_type(oid: u32) -> bool {
+    matches!(
+        oid,
+        143 | 199 | 210 | 270..=273 | 629 | 651 | 719 | 775 | 791 | 1000..=1003 | 1005..=1017 | 1019..=1023 | 1027 | 1028 | 1034 | 1040 | 1041
+            | 1115 | 1182 | 1183 | 1185 | 1187 | 1231 | 1263 | 1270 | 1561 | 1563 | 2201 | 2207..=2211 | 2287 | 2949 | 2951 | 3221 | 3643..=3645
+            | 3735 | 3770 | 3807 | 3905 | 3907 | 3909 | 3911 | 3913 | 3927 | 4073 | 4090 | 4097 | 4192 | 5039 | 6150..=6157
+    )
+}
