@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a command line's answer goes to standard output")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use countersign_policy::catalog::{CatalogBuilder, QUERIES, Snapshot};
 use countersign_policy::judge::STACK_BYTES;
-use countersign_policy::{Catalog, GroupSource, JudgeRequest, Judgement, Policy, Principal, SessionState, foresee_masks, judge};
+use countersign_policy::{Catalog, GroupSource, JudgeRequest, Judgement, Policy, Principal, SessionState, Verdict, foresee_masks, judge};
 use serde::Deserialize;
 
 mod explain;
@@ -59,13 +60,16 @@ struct ExplainArgs {
     #[arg(long)]
     policy: PathBuf,
     /// The statement text.
-    #[arg(long)]
-    sql: String,
+    #[arg(long, required_unless_present = "sql_file")]
+    sql: Option<String>,
+    /// A file with the statement text, for long ones; `-` is standard input.
+    #[arg(long, conflicts_with = "sql")]
+    sql_file: Option<PathBuf>,
     /// Texts the session sent before it, in order; for SET, PREPARE, temporary tables.
     #[arg(long)]
     after: Vec<String>,
     /// Who asks: `subject`, `subject:group,group`, or `:group,group`; a subject with `@` is the e-mail address too.
-    #[arg(long = "as")]
+    #[arg(long = "as", value_parser = parse_somebody)]
     principal: String,
     /// A verified claim of whoever asks, `name=value`; may be given more than once.
     #[arg(long = "claim", value_parser = parse_claim)]
@@ -194,22 +198,32 @@ fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         now: args.at.unwrap_or_else(now),
     };
     let mut state = fresh.clone();
-    for before in &args.after {
+    for (index, before) in args.after.iter().enumerate() {
         let judgement = judge(before, &JudgeRequest { state: &state, ..request });
+        if let Verdict::Deny(denial) = &judgement.verdict {
+            let number = index.saturating_add(1);
+            anyhow::bail!("text {number} of --after would not have run: {} (rule {})", denial.message, judgement.rule);
+        }
         state.forwarded(&judgement);
     }
-    let judgement = judge(&args.sql, &JudgeRequest { state: &state, ..request });
+    let sql = match (&args.sql, &args.sql_file) {
+        (Some(sql), _) => sql.clone(),
+        (None, Some(file)) if file.as_os_str() == "-" => std::io::read_to_string(std::io::stdin()).context("reading standard input")?,
+        (None, Some(file)) => std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?,
+        (None, None) => anyhow::bail!("give the statement by --sql or --sql-file"),
+    };
+    let judgement = judge(&sql, &JudgeRequest { state: &state, ..request });
     let columns = foresee_masks(&judgement, &JudgeRequest { state: &state, ..request });
     let explanation = Explanation { principal: &principal, database: &args.database, judgement: &judgement, columns };
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&explanation.json())?);
-    } else {
-        print!("{}", explanation.text());
-        if args.catalog.is_none() {
-            println!("\nNo --catalog was given: tables, views and functions other than PostgreSQL's own are unknown.");
-        }
+    let mut text = if args.json { serde_json::to_string_pretty(&explanation.json())? + "\n" } else { explanation.text() };
+    if !args.json && args.catalog.is_none() {
+        text += "\nNo --catalog was given: tables, views and functions other than PostgreSQL's own are unknown.\n";
     }
-    Ok(ExitCode::SUCCESS)
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads it has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        written => Ok(written.map(|()| ExitCode::SUCCESS)?),
+    }
 }
 
 fn decide(policy: &Policy, catalog: &Catalog, principal: &Principal, database: &str, example: &Example) -> Judgement {
@@ -289,6 +303,15 @@ fn counted(count: usize, what: &str) -> String {
 fn parse_claim(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected name=value")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// `--as` names somebody, or a group at least.
+fn parse_somebody(text: &str) -> Result<String, String> {
+    let who = parse_principal(text);
+    if who.subject.is_empty() && who.groups.is_empty() {
+        return Err("it names nobody: give `subject`, `subject:group,group` or `:group,group`".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_principal(text: &str) -> Principal {

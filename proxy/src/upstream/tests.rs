@@ -198,6 +198,7 @@ fn dialer(settings: &Upstream) -> Dialer {
 
 fn request() -> LoginRequest {
     LoginRequest {
+        asks_search_path: true,
         database: "postgres".to_owned(),
         application_name: format!("countersign:{}", "é".repeat(60)),
         settings: vec![("timezone".to_owned(), "Asia/Tokyo".to_owned())],

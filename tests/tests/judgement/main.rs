@@ -275,7 +275,12 @@ async fn defaults(stack: &Stack) -> Result<()> {
         load(n).await?;
     }
     oracle.batch_execute("alter role countersign_svc set search_path = ahead, public").await?;
+    // No facts were loaded since: the login itself says where it looks, and one that is older goes on looking where it did.
+    let early = stack.connect("ci").await?;
+    ensure!(code(&early, "select * from looked_up").await == "42501", "judged by a search path that is not the login's");
+    ensure!(code(&early, "reset search_path; select * from looked_up").await == "42501", "RESET leads to another path than the login's");
     load(3).await?;
+    ensure!(code(&ci, "select * from looked_up").await.is_empty(), "an older login is judged by a newer one's search path");
     let next = stack.connect("ci").await?;
     ensure!(value(&next, "show search_path").await? == "ahead, public", "the new default does not count at the server");
     let before = entries(stack).await?;

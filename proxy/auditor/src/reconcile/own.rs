@@ -9,8 +9,14 @@ use super::{Sent, normal};
 const OWN: &str = include_str!("../../../policy/src/catalog/queries.rs");
 
 /// What else those connections say.
-const OWN_FRAME: [&str; 5] =
-    ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET LOCAL lock_timeout = '500ms'", "BEGIN READ ONLY", "COMMIT", "ROLLBACK"];
+const OWN_FRAME: [&str; 6] = [
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    "SET LOCAL lock_timeout = '500ms'",
+    "BEGIN READ ONLY",
+    "COMMIT",
+    "ROLLBACK",
+    "SHOW search_path",
+];
 
 /// What the gateway puts before a held statement to estimate its rows.
 const ESTIMATE: &str = "EXPLAIN (FORMAT JSON, VERBOSE) ";
