@@ -272,7 +272,11 @@ fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, 
     };
     one.used = true;
     outcome.matched = outcome.matched.saturating_add(1);
-    for said in &logged.said {
+    for (index, said) in logged.said.iter().enumerate() {
+        // Before the client says anything the gateway asks where the login looks names up.
+        if index == 0 && said.what.text() == own::AT_LOGIN {
+            continue;
+        }
         let known = match &said.what {
             What::Statement(text) => one.take(text),
             // Further rows of what was executed before. The name in the message is whatever the client likes.

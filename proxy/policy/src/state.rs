@@ -227,7 +227,8 @@ impl SessionState {
     /// inside is not followed.
     #[must_use]
     pub fn is_as_at_login(&self, catalog: &crate::Catalog) -> bool {
-        let schemas = |path: &SearchPath| catalog.schemas_of(path, None) == catalog.schemas_of(&SearchPath::Default, None);
+        let schemas =
+            |path: &SearchPath| !path.names_temporary() && catalog.schemas_of(path, None) == catalog.schemas_of(&SearchPath::Default, None);
         self.paths.iter().all(schemas)
             && !self.path_unknown
             && self.poisoned.is_none()

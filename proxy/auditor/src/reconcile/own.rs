@@ -8,6 +8,9 @@ use super::{Sent, normal};
 /// The gateway's own queries: what it asks of the catalog on connections of its own, in the words of this release.
 const OWN: &str = include_str!("../../../policy/src/catalog/queries.rs");
 
+/// What it says on the connection of a session, before the client does.
+pub(super) const AT_LOGIN: &str = "SHOW search_path";
+
 /// What else those connections say.
 const OWN_FRAME: [&str; 6] = [
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
@@ -15,7 +18,7 @@ const OWN_FRAME: [&str; 6] = [
     "BEGIN READ ONLY",
     "COMMIT",
     "ROLLBACK",
-    "SHOW search_path",
+    AT_LOGIN,
 ];
 
 /// What the gateway puts before a held statement to estimate its rows.

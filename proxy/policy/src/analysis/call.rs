@@ -9,7 +9,7 @@ use crate::builtin::{self, Setting};
 use crate::catalog::FIRST_USER_OID;
 use crate::decision::{Effect, Lasts};
 use crate::facts::RelationName;
-use crate::state::{parse_path, truncate};
+use crate::state::{SearchPath, parse_path, truncate};
 
 impl<'a> Walk<'a> {
     pub(super) fn call(&mut self, call: &FuncCall, scope: &Scope<'a, '_>) -> Lineage {
@@ -56,6 +56,9 @@ impl<'a> Walk<'a> {
         }
         if let [name] | ["pg_catalog", name] = names.as_slice() {
             self.weigh_targets(name, &call.args);
+            if matches!(*name, "current_schema" | "current_schemas") {
+                self.weigh_schema();
+            }
         }
         let count = call.args.len();
         let star = call.agg_star;
@@ -73,6 +76,13 @@ impl<'a> Walk<'a> {
             _ => {}
         }
         if star || shown { Lineage::default() } else { result }
+    }
+
+    /// The session's own temporary schema is made when it is the first that is looked in and somebody asks which that is.
+    pub(super) fn weigh_schema(&mut self) {
+        if self.state.path_unknown || self.state.paths.iter().any(SearchPath::names_temporary) {
+            self.raise(StatementKind::Write, || "may make the session's temporary schema".to_owned());
+        }
     }
 
     /// What a function of the server changes though no clause names it: a sequence, or large objects.

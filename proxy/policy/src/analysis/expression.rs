@@ -1,6 +1,6 @@
 //! Expressions: every node kind that can stand in one, and where its value comes from.
 
-use pg_query::protobuf::{AExprKind, ColumnRef, SubLinkType};
+use pg_query::protobuf::{AExprKind, ColumnRef, SqlValueFunctionOp, SubLinkType};
 use pg_query::{Node, NodeEnum};
 
 use super::array;
@@ -58,7 +58,13 @@ impl<'a> Walk<'a> {
             NodeEnum::CoalesceExpr(_) | NodeEnum::CaseExpr(_) | NodeEnum::MinMaxExpr(_) | NodeEnum::AArrayExpr(_) | NodeEnum::SubLink(_)
         );
         match node {
-            NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_) | NodeEnum::SetToDefault(_) => Lineage::default(),
+            NodeEnum::SqlvalueFunction(function) => {
+                if SqlValueFunctionOp::try_from(function.op) == Ok(SqlValueFunctionOp::SvfopCurrentSchema) {
+                    self.weigh_schema();
+                }
+                Lineage::default()
+            }
+            NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SetToDefault(_) => Lineage::default(),
             NodeEnum::Integer(_) | NodeEnum::Float(_) | NodeEnum::Boolean(_) | NodeEnum::String(_) | NodeEnum::BitString(_) => {
                 Lineage::default()
             }
