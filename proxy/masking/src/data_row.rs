@@ -49,7 +49,7 @@ pub enum ColumnPlan {
 #[derive(Debug, Clone)]
 pub(crate) enum Treatment {
     Clear,
-    Mask(ValueMasker),
+    Mask(Box<ValueMasker>),
     Scan(ValueScanner),
 }
 
@@ -57,7 +57,7 @@ impl Treatment {
     pub(crate) fn new(plan: &ColumnPlan, key: &MaskKey) -> Self {
         match plan {
             ColumnPlan::Clear => Self::Clear,
-            ColumnPlan::Mask(mask) => Self::Mask(ValueMasker::new(mask, key)),
+            ColumnPlan::Mask(mask) => Self::Mask(Box::new(ValueMasker::new(mask, key))),
             ColumnPlan::Detect { detectors, type_oid, binary } => {
                 ValueScanner::new(detectors, *type_oid, *binary).map_or(Self::Clear, Self::Scan)
             }
