@@ -1,7 +1,7 @@
 //! Finding personal data by its pattern, in text nobody declared to hold any.
 //!
 //! A net under the column masks, never the permission: what no detector finds may still be personal. One pass over the bytes, eight at a time
-//! ([`starts`]); only a byte that can begin a pattern is looked at further, and never by more than [`LONGEST`] bytes, so that time is linear in
+//! (`starts`); only a byte that can begin a pattern is looked at further, and never by more than [`LONGEST`] bytes, so that time is linear in
 //! the length. A policy's own patterns are regular expressions of bounded length, for the same reason.
 
 mod names;

@@ -167,5 +167,6 @@ async fn pgbench(stack: &Stack, port: u16, flags: &[&str], script: Option<&str>,
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "pgbench failed: {}{text}", String::from_utf8_lossy(&output.stderr));
     let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")).and_then(|rest| rest.split(' ').next());
-    Ok(tps.context("pgbench printed no tps")?.parse()?)
+    let said = || format!("pgbench printed no tps: {}{text}", String::from_utf8_lossy(&output.stderr));
+    Ok(tps.with_context(said)?.parse()?)
 }
