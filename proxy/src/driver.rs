@@ -410,7 +410,7 @@ impl Driver {
                 other => tracing::error!(session.id = %self.who.session, effect = ?other, "an effect this build does not know"),
             }
         }
-        self.recorder.hand_over(self.session.awaits_record() || !self.finishing.is_empty());
+        self.recorder.flush();
         if self.strict {
             self.session.durable(self.recorder.durable());
         }

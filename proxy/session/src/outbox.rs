@@ -80,11 +80,6 @@ impl Outbox {
         }
     }
 
-    /// Whether anything in it waits for more than `durable` events.
-    pub(crate) fn waits(&self, durable: u64) -> bool {
-        self.tail_gate > durable && !(self.queue.is_empty() && self.tail.is_empty())
-    }
-
     /// The next chunk that may go out when `durable` events are durable.
     pub fn release(&mut self, durable: u64) -> Option<Bytes> {
         if self.queue.is_empty() {

@@ -450,12 +450,6 @@ impl Session {
         self.to_server.release(if self.strict { self.durable } else { u64::MAX })
     }
 
-    /// Whether bytes for either side wait until more is recorded.
-    #[must_use]
-    pub fn awaits_record(&self) -> bool {
-        self.strict && (self.to_client.waits(self.durable) || self.to_server.waits(self.durable))
-    }
-
     /// Whether more client bytes are welcome. While false, only the end of the connection is of interest.
     #[must_use]
     pub fn wants_client(&self) -> bool {

@@ -35,8 +35,6 @@ pub(super) enum Message {
         key: u64,
         events: Vec<(i64, Event)>,
         bytes: u64,
-        /// Whether anything of the session waits until they are durable.
-        awaited: bool,
     },
     Close {
         key: u64,
@@ -81,8 +79,7 @@ pub(super) struct Engine {
     sessions: HashMap<u64, Session>,
     /// Sessions with something for the journal.
     dirty: BTreeSet<u64>,
-    /// Whether somebody may wait for something in it. Nobody does for a statement that takes effect later or shows nothing yet, nor for the
-    /// completion of a command: what it did was durable before.
+    /// Whether somebody may wait for something in it. Nobody does for the completion of a command: what it did was durable before.
     hurried: bool,
     /// Since when there is something in it that nobody waits for.
     lingering: Option<Instant>,
@@ -210,7 +207,7 @@ impl Engine {
                     self.sessions.insert(key, Session::new(session, self.task, self.config.gated(), shared));
                 }
             }
-            Message::Events { key, events, bytes, awaited } => self.events(key, events, bytes, awaited),
+            Message::Events { key, events, bytes } => self.events(key, events, bytes),
             Message::Close { key } => self.close(key, "abandoned"),
             Message::Snapshot { reply } => self.snapshot(reply),
             Message::Digested { number, sha256 } => self.announce(JournalEntry::Digest { number, sha256 }),
@@ -239,7 +236,7 @@ impl Engine {
         let _gone = reply.send(Snapshot { journal: self.stored, sealed, open, lost });
     }
 
-    fn events(&mut self, key: u64, events: Vec<(i64, Event)>, bytes: u64, awaited: bool) {
+    fn events(&mut self, key: u64, events: Vec<(i64, Event)>, bytes: u64) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         if session.closing {
             return;
@@ -260,7 +257,7 @@ impl Engine {
         }
         self.waiting = self.waiting.saturating_add(bytes);
         let bulk = usize::try_from(bytes).unwrap_or(usize::MAX) > tuning.bulk_bytes;
-        if self.config.gated() && !awaited && events.iter().all(|(_, event)| may_linger(event)) {
+        if self.config.gated() && events.iter().all(|(_, event)| matches!(event, Event::Completion { .. })) {
             self.lingering.get_or_insert_with(Instant::now);
         } else {
             self.hurried = true;
@@ -536,9 +533,4 @@ impl Engine {
             let _gone = done.send(());
         }
     }
-}
-
-/// What goes with the events that come next, where nobody waits for it.
-const fn may_linger(event: &Event) -> bool {
-    matches!(event, Event::Statement { .. } | Event::Decision { .. } | Event::Completion { .. })
 }

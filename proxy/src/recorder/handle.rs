@@ -107,13 +107,8 @@ impl SessionRecorder {
         number
     }
 
-    /// Hands over what was appended, for somebody who waits until it is durable.
+    /// Hands over what was appended.
     pub fn flush(&mut self) {
-        self.hand_over(true);
-    }
-
-    /// Hands over what was appended; `awaited`: something of the session waits until it is durable.
-    pub fn hand_over(&mut self, awaited: bool) {
         if self.buffered.is_empty() {
             return;
         }
@@ -126,7 +121,7 @@ impl SessionRecorder {
             return self.shared.fail(RecorderFailure::Sealing);
         }
         self.appended = self.appended.saturating_add(bytes);
-        let message = Message::Events { key: self.key, events: std::mem::take(&mut self.buffered), bytes, awaited };
+        let message = Message::Events { key: self.key, events: std::mem::take(&mut self.buffered), bytes };
         if self.messages.send(message).is_err() {
             self.shared.fail(RecorderFailure::Stopped);
         }

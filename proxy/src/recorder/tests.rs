@@ -170,7 +170,7 @@ async fn say(session: &mut SessionRecorder, events: Vec<Event>) -> Result<u64, R
     for event in events {
         last = session.append(NOW_US, event);
     }
-    session.hand_over(false);
+    session.flush();
     while session.durable() <= last {
         session.changed().await?;
     }
