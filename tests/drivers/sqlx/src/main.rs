@@ -7,7 +7,10 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgAdvisoryLock, PgConnectOptions, PgConnection, PgListener, PgPoolOptions, PgRow, PgSslMode};
-use sqlx::{AssertSqlSafe, SqlSafeStr as _, Column as _, Connection as _, Either, Executor as _, Row as _, Statement as _, TypeInfo as _, ValueRef as _};
+use sqlx::{
+    AssertSqlSafe, Column as _, Connection as _, Either, Executor as _, Row as _, SqlSafeStr as _, Statement as _, TypeInfo as _,
+    ValueRef as _,
+};
 
 type Seen<'a> = Pin<Box<dyn Future<Output = sqlx::Result<Value>> + 'a>>;
 
@@ -69,7 +72,11 @@ async fn parameters(c: &mut PgConnection) -> sqlx::Result<Value> {
         .bind(vec![1, 2, 3])
         .bind(None::<String>);
     let seen = all(c, query).await;
-    Ok(json!([seen, all(c, sqlx::query("select $1::int4 / $2::int4").bind(1).bind(0)).await, all(c, sqlx::query("select $1::int4").bind("x")).await]))
+    Ok(json!([
+        seen,
+        all(c, sqlx::query("select $1::int4 / $2::int4").bind(1).bind(0)).await,
+        all(c, sqlx::query("select $1::int4").bind("x")).await
+    ]))
 }
 
 async fn prepared(c: &mut PgConnection) -> sqlx::Result<Value> {
@@ -90,8 +97,7 @@ async fn prepared(c: &mut PgConnection) -> sqlx::Result<Value> {
 async fn many_statements(c: &mut PgConnection) -> sqlx::Result<Value> {
     // More than the cache keeps: the oldest are closed.
     for n in 0..150 {
-        c.fetch_one(sqlx::query(AssertSqlSafe(format!("select {n} + $1")))
-            .bind(1)).await?;
+        c.fetch_one(sqlx::query(AssertSqlSafe(format!("select {n} + $1"))).bind(1)).await?;
     }
     Ok(json!([c.cached_statements_size(), all(c, sqlx::raw_sql("select count(*) from pg_prepared_statements")).await]))
 }
@@ -165,7 +171,10 @@ async fn streams(c: &mut PgConnection) -> sqlx::Result<Value> {
         }
     }
     seen.push(all(c, sqlx::query("select 'next'")).await);
-    let sum: i64 = c.fetch(sqlx::query("select n from generate_series(1, 20000) as n")).try_fold(0, |sum, row| async move { Ok(sum + i64::from(row.get::<i32, _>(0))) }).await?;
+    let sum: i64 = c
+        .fetch(sqlx::query("select n from generate_series(1, 20000) as n"))
+        .try_fold(0, |sum, row| async move { Ok(sum + i64::from(row.get::<i32, _>(0))) })
+        .await?;
     seen.push(json!(sum));
     seen.push(all(c, sqlx::query("select 100 / (50 - n) from generate_series(1, 100) as n")).await);
     Ok(json!(seen))
@@ -181,7 +190,10 @@ async fn copies(c: &mut PgConnection) -> sqlx::Result<Value> {
     let mut copy = c.copy_in_raw("copy scratch from stdin (format csv)").await?;
     copy.send(&b"102,three\n"[..]).await?;
     seen.push(copy.abort("changed my mind").await.map_or_else(|error| why(&error), |()| json!("aborted")));
-    for text in ["copy (select * from scratch order by id) to stdout (format csv, header)", "copy (select * from scratch order by id) to stdout (format binary)"] {
+    for text in [
+        "copy (select * from scratch order by id) to stdout (format csv, header)",
+        "copy (select * from scratch order by id) to stdout (format binary)",
+    ] {
         let chunks: Vec<_> = c.copy_out_raw(text).await?.try_collect().await?;
         seen.push(json!(chunks.iter().map(|chunk| chunk.to_vec()).collect::<Vec<_>>()));
     }
@@ -248,7 +260,8 @@ async fn large(c: &mut PgConnection) -> sqlx::Result<Value> {
 async fn own_types(c: &mut PgConnection) -> sqlx::Result<Value> {
     // sqlx asks the catalog for what it does not know.
     Ok(json!([
-        all(c, sqlx::query("select 'ok'::shop.mood, row(1, 'x')::shop.pair, 5::shop.positive, array['ok', 'sad']::shop.mood[]::text[]")).await,
+        all(c, sqlx::query("select 'ok'::shop.mood, row(1, 'x')::shop.pair, 5::shop.positive, array['ok', 'sad']::shop.mood[]::text[]"))
+            .await,
         all(c, sqlx::query("select $1::shop.mood::text").bind("sad")).await,
     ]))
 }
@@ -267,7 +280,21 @@ async fn main() {
         ($($name:ident),*) => { [$((stringify!($name), (|c| Box::pin($name(c))) as for<'a> fn(&'a mut PgConnection) -> Seen<'a>)),*] };
     }
     let operations = operations!(
-        types, parameters, prepared, many_statements, scripts, errors, transactions, streams, copies, schema_changes, listener, pool, advisory_lock, large, own_types,
+        types,
+        parameters,
+        prepared,
+        many_statements,
+        scripts,
+        errors,
+        transactions,
+        streams,
+        copies,
+        schema_changes,
+        listener,
+        pool,
+        advisory_lock,
+        large,
+        own_types,
         terminated
     );
     for (name, operation) in operations {
