@@ -264,6 +264,8 @@ struct Walk<'a> {
     /// What the column `name` is where a setting is looked up by it.
     setting: Option<String>,
     exposed: Option<String>,
+    /// A protected column is an operand.
+    operates: bool,
     /// How the first expression that decides something does so, whatever it is made of.
     decides: Option<&'static str>,
     copy_refused: Option<String>,
@@ -332,6 +334,7 @@ impl<'a> Walk<'a> {
             called_names: BTreeSet::new(),
             setting: None,
             exposed: None,
+            operates: false,
             decides: None,
             copy_refused: None,
             copies: Vec::new(),

@@ -107,6 +107,32 @@ fn hidden() {
     }
 }
 
+/// An operator of an extension may fail by its operand, and so would tell a protected one.
+fn failing() {
+    let policy = Policy::parse(POLICY).unwrap();
+    let catalog = Snapshot::from_json(include_str!("data/extensions.snapshot.json")).unwrap().build().unwrap();
+    let principal = Principal { issuer: "i".into(), subject: "s".into(), email: None, groups: BTreeSet::new(), claims: BTreeMap::new() };
+    let state = SessionState::new(&principal, "bank", &[]);
+    let (policy, principal, catalog, state) = (&policy, &principal, &catalog, &state);
+    for (sql, allowed) in [
+        ("select m.path || translate(c.ssn, '1', '!') from members m, customers c", false),
+        ("select 'a'::ltree || translate(ssn, '1', '!') from customers", false),
+        ("explain select 'a'::ltree || translate(ssn, '1', '!') from customers", false),
+        ("select similarity(ssn, '123') from customers", false),
+        ("select hstore(ssn, 'x') from customers", false),
+        ("select ssn || ' ' || name from customers", true),
+        ("select name || 'x', ssn from customers", true),
+    ] {
+        let judgement = judge(sql, &JudgeRequest { policy, principal, database: "bank", catalog, state, parameter_types: &[], now: 0 });
+        assert_eq!(judgement.verdict == countersign_policy::Verdict::Allow, allowed, "{sql}: {:?}", judgement.verdict);
+    }
+}
+
+#[test]
+fn operators_of_extensions_take_no_protected_column() {
+    std::thread::Builder::new().stack_size(STACK_BYTES).spawn(failing).unwrap().join().unwrap();
+}
+
 #[test]
 fn results_of_hidden_functions_are_masked() {
     std::thread::Builder::new().stack_size(STACK_BYTES).spawn(hidden).unwrap().join().unwrap();

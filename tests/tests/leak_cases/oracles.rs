@@ -55,6 +55,8 @@ pub(crate) const ORACLES: &[&str] = &[
     "select array(select id from hr.people group by ssn, id)",
     "select string_agg(id::text, ',') from (select id, ssn from hr.people group by ssn, id) q",
     "select ssn, count(*) from hr.people group by ssn",
+    "select count(*) filter (where id = 7) from hr.people group by ssn",
+    "select count(nullif(id, 7)) from hr.people group by ssn",
     "select rank('2') within group (order by ssn) from hr.people where id = 1",
     "select dense_rank(true) within group (order by ssn like '1%') from hr.people where id = 1",
     "select percent_rank('2') within group (order by ssn) from hr.people",

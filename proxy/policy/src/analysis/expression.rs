@@ -194,6 +194,7 @@ impl<'a> Walk<'a> {
         if joins_arrays {
             self.weigh_element(&lineage);
         }
+        self.operates |= lineage.is_protected();
         lineage
     }
 

@@ -23,6 +23,12 @@ impl<'a> Walk<'a> {
         {
             self.exposed = Some(super::returned(how));
         }
+        let others = |oids: Vec<u32>| oids.into_iter().any(|oid| oid >= FIRST_USER_OID);
+        if self.operates && self.exposed.is_none() && protection.any() && others(self.operator_functions()) {
+            self.exposed = Some(
+                "a protected column is an operand of another operator than the server's own: whether it fails shows its value".to_owned(),
+            );
+        }
         self.weigh_operators();
         self.weigh_support();
         self.weigh_casts();

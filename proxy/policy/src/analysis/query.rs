@@ -289,8 +289,11 @@ impl<'a> Walk<'a> {
             Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)) => true,
             Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(|value| self.tells_no_group(value, scope)),
             Some(NodeEnum::FuncCall(call)) => {
+                // A count of some rows, or of the values of a clear column, would tell which group has them.
                 let counts = matches!(strings(&call.funcname).as_deref(), Some(["count"] | ["pg_catalog", "count"]));
-                (counts && call.over.is_none()) || self.is_shown(call, scope)
+                let whole = call.agg_filter.is_none() && call.over.is_none();
+                let mut of_masked = || self.expressions(&call.args, scope).is_protected() && self.is_shown(call, scope);
+                whole && ((counts && call.agg_star) || of_masked())
             }
             _ => false,
         }

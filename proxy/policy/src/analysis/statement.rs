@@ -209,6 +209,7 @@ impl<'a> Walk<'a> {
             self.opaque |= inner.opaque;
             self.exposed = self.exposed.take().or(inner.exposed);
             self.decides = self.decides.or(inner.decides);
+            self.operates |= inner.operates;
             let plain = matches!(
                 inner.kind,
                 StatementKind::Write | StatementKind::Ddl | StatementKind::Session | StatementKind::Transaction | StatementKind::Empty
