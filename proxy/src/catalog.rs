@@ -401,12 +401,8 @@ async fn read_once(
 
 impl SideConnection {
     async fn open(dialer: &Dialer, database: &str) -> Result<Self, UpstreamError> {
-        let request = LoginRequest {
-            database: database.to_owned(),
-            application_name: "countersign:catalog".to_owned(),
-            settings: Vec::new(),
-            asks_search_path: false,
-        };
+        let request =
+            LoginRequest { database: database.to_owned(), application_name: "countersign:catalog".to_owned(), ..LoginRequest::default() };
         let login = dialer.login(&request).await?;
         let now = Instant::now();
         Ok(Self { frames: Frames::with_buffer(login.io, login.buffer), since: now, used: now })

@@ -4,7 +4,8 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use countersign_policy::Principal;
+use countersign_policy::{JudgeRequest, Policy, Principal, SessionState};
+use countersign_session::Opening;
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     approvals::Approvals,
     cancel::CancelRegistry,
-    catalog::Catalogs,
+    catalog::{CatalogSource, Catalogs},
     config::{Methods, Network},
     door::Place,
     driver,
@@ -265,6 +266,9 @@ async fn verify(token: &UnverifiedToken, gateway: &Gateway) -> Result<Verified, 
 struct Admitted {
     verified: Verified,
     database: String,
+    /// By which the settings were judged, and the session begins.
+    policy: Arc<Policy>,
+    opening: Vec<Opening>,
     upstream: LoggedIn,
     upstream_user: String,
     services: Services,
@@ -278,16 +282,19 @@ async fn admit(greeted: &mut Greeted<TcpStream>, gateway: &Gateway, verified: Ve
         tracing::error!(database, "no session: {error}");
         Refusal { error: error.client(&database), reason: "upstream" }
     })?;
+    let policy = gateway.policy.current();
+    let opening = opening(&greeted.parameters.judged, &policy, &verified.principal, &database, &catalog)?;
     let request = LoginRequest {
         database: database.clone(),
         application_name: format!("countersign:{}", verified.principal.subject),
-        settings: login_settings(&greeted.parameters.settings, gateway.policy.current().only_reads(&verified.principal, &database)),
+        settings: login_settings(&greeted.parameters.settings, policy.only_reads(&verified.principal, &database)),
+        options: opening.iter().map(|setting| (setting.name().to_owned(), setting.value().to_owned())).collect(),
         asks_search_path: true,
     };
     let upstream = tokio::select! {
         login = entry.dialer.login(&request) => login.map_err(|error| {
             tracing::error!(database, "no session: {error}");
-            Refusal { error: error.client(&database), reason: "upstream" }
+            Refusal { error: error.client_of(&request), reason: "upstream" }
         })?,
         // Clients that go away while the server is slow must not leave logins behind them.
         () = gone(greeted) => {
@@ -303,7 +310,29 @@ async fn admit(greeted: &mut Greeted<TcpStream>, gateway: &Gateway, verified: Ve
         drain: gateway.drain.clone(),
     };
     let upstream_user = entry.dialer.settings().user.clone();
-    Ok(Admitted { verified, database, upstream, upstream_user, services })
+    Ok(Admitted { verified, database, policy, opening, upstream, upstream_user, services })
+}
+
+/// The settings of the start-up packet that are judged: each passes where the SET it stands for would run at once.
+fn opening(
+    asked: &[(String, String)],
+    policy: &Policy,
+    principal: &Principal,
+    database: &str,
+    catalog: &CatalogSource,
+) -> Result<Vec<Opening>, Refusal> {
+    let catalog = Arc::clone(&catalog.snapshot().catalog);
+    let request = JudgeRequest {
+        policy,
+        principal,
+        database,
+        catalog: &catalog,
+        state: &SessionState::default(),
+        parameter_types: &[],
+        now: driver::now_us() / 1_000_000,
+    };
+    let judged = asked.iter().map(|(name, value)| Opening::judge(name, value, &request));
+    judged.collect::<Result<_, _>>().map_err(|denial| Refusal { error: ClientError::denied(denial), reason: "start-up setting" })
 }
 
 /// What the session asks for at login. Where the policy grants nothing but reads, the server is told so: every transaction is read-only, and
@@ -353,7 +382,7 @@ fn assemble(
     gateway: &Gateway,
     admitted: Admitted,
 ) -> (Established, Services) {
-    let Admitted { verified, database, upstream, upstream_user, services } = admitted;
+    let Admitted { verified, database, policy, opening, upstream, upstream_user, services } = admitted;
     let client_tls = match &greeted.io {
         ClientIo::Plain(_) => String::new(),
         ClientIo::Tls(stream) => tls_version(stream.get_ref().1.protocol_version()),
@@ -373,6 +402,8 @@ fn assemble(
         upstream_user,
         parameters: upstream.parameters,
         search_path: upstream.search_path,
+        policy,
+        opening,
         cancel: gateway.cancels.register(secret_bytes, upstream.cancel.process_id()),
         upstream_cancel: upstream.cancel,
         client_addr: peer.to_string(),

@@ -98,6 +98,8 @@ impl Driver {
             upstream_user,
             parameters,
             search_path,
+            policy,
+            opening,
             cancel,
             upstream_cancel,
             client_addr,
@@ -110,7 +112,6 @@ impl Driver {
         } = established;
         let settings = Arc::clone(&services.settings);
         let strict = matches!(settings.durability, Durability::Strict);
-        let policy = services.policy.current();
         let snapshot = services.catalog.snapshot();
         let mut recorder = services.recorder.open(session_id);
         recorder.follow(&policy);
@@ -164,6 +165,7 @@ impl Driver {
             },
             parameters,
             search_path,
+            opening,
             cancel_key: (cancel.process_id(), cancel.secret().to_vec()),
             now_us: now_us(),
         });
@@ -581,6 +583,6 @@ async fn next_hold_event(watch: &mut Option<Watch>) -> HoldEvent {
     }
 }
 
-fn now_us() -> u64 {
+pub(crate) fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }

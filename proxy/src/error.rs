@@ -5,6 +5,7 @@
 use std::fmt;
 
 use bytes::BytesMut;
+use countersign_policy::Denial;
 use countersign_wire::{ErrorFields, put_error};
 
 /// SQLSTATEs the shell uses. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
@@ -23,6 +24,12 @@ pub mod sqlstate {
     pub const NOT_SUPPORTED: &str = "0A000";
     /// invalid_parameter_value
     pub const INVALID_PARAMETER: &str = "22023";
+    /// undefined_object
+    pub const UNDEFINED_OBJECT: &str = "42704";
+    /// cant_change_runtime_param
+    pub const CANNOT_CHANGE: &str = "55P02";
+    /// syntax_error
+    pub const SYNTAX_ERROR: &str = "42601";
     /// invalid_catalog_name
     pub const NO_DATABASE: &str = "3D000";
     /// insufficient_privilege
@@ -55,6 +62,14 @@ impl ClientError {
     #[must_use]
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), detail: None, hint: None }
+    }
+
+    /// A refusal by policy, or by the judge.
+    #[must_use]
+    pub fn denied(denial: Denial) -> Self {
+        let known = [sqlstate::INVALID_PARAMETER, sqlstate::SYNTAX_ERROR, sqlstate::NOT_SUPPORTED];
+        let code = known.into_iter().find(|known| *known == denial.code).unwrap_or(sqlstate::INSUFFICIENT_PRIVILEGE);
+        Self { code, message: denial.message, detail: denial.detail, hint: denial.hint }
     }
 
     /// Adds a hint.

@@ -12,7 +12,8 @@ use std::{
 
 use bytes::BytesMut;
 use countersign_masking::MaskKey;
-use countersign_policy::Principal;
+use countersign_policy::{Policy, Principal};
+use countersign_session::Opening;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -75,6 +76,10 @@ pub struct Established {
     pub parameters: Vec<(String, String)>,
     /// The search path of the server's login.
     pub search_path: Option<String>,
+    /// The policy the session begins under.
+    pub policy: Arc<Policy>,
+    /// Settings of the start-up packet that it allowed, and that the login has.
+    pub opening: Vec<Opening>,
     /// The gateway's own cancel key, and the bell it rings.
     pub cancel: CancelHandle,
     /// How to cancel what runs upstream.

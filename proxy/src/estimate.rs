@@ -41,8 +41,7 @@ async fn plan(source: &CatalogSource, text: &str, parameters: &[Parameter]) -> R
     let request = LoginRequest {
         database: source.database().to_owned(),
         application_name: "countersign:estimate".to_owned(),
-        settings: Vec::new(),
-        asks_search_path: false,
+        ..LoginRequest::default()
     };
     let login = source.dialer().login(&request).await?;
     let mut frames = Frames::with_buffer(login.io, login.buffer);

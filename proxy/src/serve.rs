@@ -268,8 +268,7 @@ async fn look_after_upstream(gateway: Arc<Gateway>, readiness: Readiness) {
                 let request = LoginRequest {
                     database: "postgres".to_owned(),
                     application_name: "countersign:probe".to_owned(),
-                    settings: Vec::new(),
-                    asks_search_path: false,
+                    ..LoginRequest::default()
                 };
                 gateway.entry.dialer.login(&request).await.map(|_| ()).map_err(|error| error.to_string())
             }

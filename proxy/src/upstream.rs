@@ -57,8 +57,10 @@ pub struct LoginRequest {
     pub database: String,
     /// `application_name`; cut to what the server keeps.
     pub application_name: String,
-    /// Further settings, judged already.
+    /// Further settings, as parameters of their own: names that are known to be settings.
     pub settings: Vec<(String, String)>,
+    /// Further settings that were judged. They go within `options`, where no name is anything but a setting's.
+    pub options: Vec<(String, String)>,
     /// Whether the server is asked which search path the login has.
     pub asks_search_path: bool,
 }

@@ -116,7 +116,7 @@ fn start_up_refusals() -> Result<()> {
         let error = stack
             .gateway
             .connect_with(|config| {
-                config.user("ci").password(&token).options("-c search_path=evil");
+                config.user("ci").password(&token).options("-c session_replication_role=replica");
             })
             .await
             .err()

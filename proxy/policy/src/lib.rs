@@ -52,4 +52,4 @@ pub use decision::{CopyOutcome, Denial, ForeseenColumn, HoldTerms, Judgement, Ma
 #[cfg(feature = "judge")]
 pub use judge::{JudgeRequest, foresee_masks, judge, masks_apply, plan_copy, plan_masks, text_detectors};
 #[cfg(feature = "judge")]
-pub use state::SessionState;
+pub use state::{SessionState, search_path_names};

@@ -364,10 +364,21 @@ fn remember(names: &mut HashMap<String, Vec<Remembered>>, name: &str, written: &
     true
 }
 
+/// The schemas that a text form of `search_path` names, as the server reads it; `None` when it reads nothing in it.
+#[must_use]
+pub fn search_path_names(text: &str) -> Option<Vec<String>> {
+    match parse_path(text)? {
+        SearchPath::Schemas(schemas) => Some(schemas),
+        SearchPath::Default => None,
+    }
+}
+
 /// Parses the text form of `search_path`: names separated by commas, in double quotes where needed.
 pub(crate) fn parse_path(text: &str) -> Option<SearchPath> {
     let mut schemas = Vec::new();
-    let mut rest = text.trim();
+    // Others, as a space that does not break, are part of a name to the server, or to some versions of it.
+    let space = [' ', '\t', '\n', '\r', '\x0c'];
+    let mut rest = text.trim_matches(space);
     if rest.is_empty() {
         return Some(SearchPath::Schemas(schemas));
     }
@@ -389,16 +400,20 @@ pub(crate) fn parse_path(text: &str) -> Option<SearchPath> {
         } else {
             let end = rest.find(',').unwrap_or(rest.len());
             let (name, after) = rest.split_at_checked(end)?;
-            let name = name.trim();
+            let name = name.trim_matches(space);
             if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '"') {
                 return None;
             }
-            (name.to_lowercase(), after)
+            // The server lowers the letters beyond ASCII by the encoding and locale of the database, if at all.
+            if name.chars().any(|c| !c.is_ascii() && c.is_uppercase()) {
+                return None;
+            }
+            (name.to_ascii_lowercase(), after)
         };
         schemas.push(truncate(&name).to_owned());
-        rest = after.trim_start();
+        rest = after.trim_start_matches(space);
         match rest.strip_prefix(',') {
-            Some(after) => rest = after.trim_start(),
+            Some(after) => rest = after.trim_start_matches(space),
             None if rest.is_empty() => return Some(SearchPath::Schemas(schemas)),
             None => return None,
         }
@@ -428,5 +443,11 @@ mod tests {
         assert_eq!(parse_path("a b"), None);
         assert_eq!(parse_path("\"a"), None);
         assert_eq!(parse_path("a,"), None);
+        assert_eq!(parse_path("kärnten"), schemas(&["kärnten"]));
+        assert_eq!(parse_path("\"KÄRNTEN\""), schemas(&["KÄRNTEN"]));
+        assert_eq!(parse_path("KÄRNTEN"), None);
+        assert_eq!(parse_path(" a ,\tb\n"), schemas(&["a", "b"]));
+        assert_eq!(parse_path("a\u{a0}"), None);
+        assert_eq!(parse_path("\u{a0}"), None);
     }
 }

@@ -10,6 +10,7 @@ use countersign_policy::{CopyOutcome, Denial, Judgement, MaskOutcome, PolicyDige
 use countersign_recording::Event;
 use countersign_recording::v1::event;
 
+use crate::opening::Opening;
 use crate::session::Session;
 
 /// What a judgement depends on besides the text.
@@ -101,6 +102,16 @@ impl Session {
 
     pub(crate) fn plan_copy(&self, judgement: &Judgement, nth: usize, binary: bool, columns: usize) -> CopyOutcome {
         plan_copy(judgement, nth, binary, columns, &self.judge_request(), &self.mask_key)
+    }
+
+    /// Records the settings that the session opened with, each as the statement it stands for.
+    pub(crate) fn record_opening(&mut self, opening: Vec<Opening>) {
+        for setting in opening {
+            let (text, judgement) = setting.into_judged();
+            let judged = Self::judged(judgement, self.stamp());
+            let statement = self.record_statement(&text, false, &[], &judged);
+            self.record(Event::Completion { statement, tag: "SET".to_owned(), duration_us: 0 });
+        }
     }
 
     /// Records the decision on a statement.

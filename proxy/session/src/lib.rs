@@ -21,6 +21,7 @@ mod extended;
 mod hold;
 mod judging;
 mod names;
+mod opening;
 mod outbox;
 mod passage;
 mod permit;
@@ -32,6 +33,7 @@ mod sources;
 mod texts;
 
 pub use effect::{BreakGlass, Effect, End, HoldRequest};
+pub use opening::Opening;
 pub use outbox::Outbox;
 pub use session::{Holding, Limits, Session, Setup};
 pub use sources::reviewer_sources;

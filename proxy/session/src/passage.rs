@@ -26,6 +26,17 @@ pub(crate) struct Passage {
     begins: u64,
     /// The statement it belongs to; `None` when it is read over.
     statement: Option<u64>,
+    /// The answer to a message that is read over. Only behind its last byte: no server answers what it has not read, and a client that sends
+    /// without waiting may look for nothing before.
+    refusal: Option<Refusal>,
+}
+
+/// What a message too long to be judged is answered with.
+#[derive(Debug)]
+enum Refusal {
+    Query(ErrorFields),
+    Extended(ErrorFields),
+    FunctionCall,
 }
 
 impl Session {
@@ -42,7 +53,7 @@ impl Session {
 
     /// Takes a message of the client's that will not be there whole.
     pub(crate) fn take_long(&mut self, header: &FrameHeader) -> Result<Taken, Fatal> {
-        let over = Passage { left: header.total, begins: 0, statement: None };
+        let over = Passage { left: header.total, begins: 0, statement: None, refusal: None };
         match (&self.copy, header.tag) {
             (Copy::In { statement, .. }, fe::COPY_DATA) => return Ok(Taken::Pass(Passage { statement: Some(*statement), ..over })),
             (Copy::In { .. }, tag) => return Err(crate::copy::unexpected(tag)),
@@ -51,15 +62,25 @@ impl Session {
             (_, fe::COPY_DATA) => return Ok(Taken::Pass(over)),
             _ => {}
         }
-        match header.tag {
+        let refusal = match header.tag {
             fe::QUERY | fe::FUNCTION_CALL if self.unnamed_uncertain() => return Ok(Taken::Wait(Intake::Drain)),
-            fe::FUNCTION_CALL => self.refuse_function_call(),
-            fe::QUERY => self.refuse_query(0, self.too_long("the statement", header)),
-            fe::PARSE => self.refuse_extended(0, self.too_long("the statement", header)),
-            fe::BIND => self.refuse_extended(0, self.too_long("the message with the parameters", header)),
+            fe::FUNCTION_CALL => Refusal::FunctionCall,
+            fe::QUERY => Refusal::Query(self.too_long("the statement", header)),
+            fe::PARSE => Refusal::Extended(self.too_long("the statement", header)),
+            fe::BIND => Refusal::Extended(self.too_long("the message with the parameters", header)),
             _ => return Err(Fatal::client_protocol("invalid message length")),
+        };
+        Ok(Taken::Pass(Passage { refusal: Some(refusal), ..over }))
+    }
+
+    fn refuse_long(&mut self, refusal: Refusal) {
+        match refusal {
+            // What was sent before it failed meanwhile, so that it is skipped as anything else up to Sync.
+            _ if self.skipping => {}
+            Refusal::Query(error) => self.refuse_query(0, error),
+            Refusal::Extended(error) => self.refuse_extended(0, error),
+            Refusal::FunctionCall => self.refuse_function_call(),
         }
-        Ok(Taken::Pass(over))
     }
 
     fn too_long(&self, what: &str, header: &FrameHeader) -> ErrorFields {
@@ -82,6 +103,11 @@ impl Session {
             self.record(Event::CopyIn { statement, frames: piece.clone() });
             self.to_server.pass(0, piece, passage.left == 0);
         }
+        if passage.left == 0
+            && let Some(refusal) = passage.refusal.take()
+        {
+            self.refuse_long(refusal);
+        }
         (passage.left > 0).then_some(passage)
     }
 
@@ -91,7 +117,7 @@ impl Session {
             && let Some(statement) = self.passes_down(header.tag)
         {
             self.flush_rows();
-            self.from_server = Some(Passage { left: header.total, begins: 1, statement: Some(statement) });
+            self.from_server = Some(Passage { left: header.total, begins: 1, statement: Some(statement), refusal: None });
             return Ok(true);
         }
         if header.body() > self.limits.server_message {

@@ -19,6 +19,7 @@ use crate::extended::{Portal, Prepared};
 use crate::hold::Held;
 use crate::judging::JudgementCache;
 use crate::names::{Kept, Names};
+use crate::opening::Opening;
 use crate::outbox::Outbox;
 use crate::passage::Passage;
 use crate::pipeline::Pipeline;
@@ -107,6 +108,8 @@ pub struct Setup {
     pub parameters: Vec<(String, String)>,
     /// The search path that the login has at the server, where it was asked.
     pub search_path: Option<String>,
+    /// Settings of the start-up packet that were judged, and that the login has by now.
+    pub opening: Vec<Opening>,
     /// The proxy's own cancel key: process id and secret.
     pub cancel_key: (i32, Vec<u8>),
     /// Microseconds since the epoch.
@@ -252,10 +255,15 @@ impl Session {
             holding,
             parameters,
             search_path,
+            opening,
             cancel_key,
             now_us,
         } = setup;
-        let state = SessionState::new(&principal, &database, &parameters);
+        let mut state = SessionState::new(&principal, &database, &parameters);
+        for setting in &opening {
+            state.forwarded(setting.judgement());
+        }
+        // The server's own word settles what came of all that.
         let state = match &search_path {
             Some(path) => state.with_search_path(path),
             None => state,
@@ -313,6 +321,7 @@ impl Session {
             effects: VecDeque::new(),
         };
         session.record(Event::SessionStart(start));
+        session.record_opening(opening);
         let gate = session.gate();
         session.to_client.write(gate, |out| {
             countersign_wire::put_authentication_ok(out);

@@ -1,7 +1,7 @@
-//! Settings in the start-up packet, by themselves or in `options`: a short list goes on to the server, everything else is refused.
+//! Settings in the start-up packet, by themselves or in `options`: a short list goes on to the server, everything else is judged once it is
+//! known who asks, as the SET it stands for.
 //!
-//! The list holds what drivers send by themselves and what cannot change the meaning of a statement. What is not on it can be SET in
-//! the session, where the policy judges it.
+//! The list holds what drivers send by themselves and what cannot change the meaning of a statement.
 
 use crate::error::{ClientError, sqlstate};
 
@@ -20,6 +20,8 @@ pub(super) enum Setting {
     BreakGlass(String),
     /// Goes to the server under this name.
     Pass(&'static str),
+    /// Goes to the server where the policy would allow the SET.
+    Judged,
 }
 
 const HARMLESS: &[&str] = &[
@@ -28,7 +30,6 @@ const HARMLESS: &[&str] = &[
     "datestyle",
     "default_transaction_deferrable",
     "default_transaction_isolation",
-    "default_transaction_read_only",
     "extra_float_digits",
     "geqo",
     "idle_in_transaction_session_timeout",
@@ -42,7 +43,7 @@ const HARMLESS: &[&str] = &[
 ];
 
 pub(super) fn judge(name: &str, value: &str) -> Result<Setting, ClientError> {
-    let lower = name.to_ascii_lowercase();
+    let (lower, lower_value) = (name.to_ascii_lowercase(), value.to_ascii_lowercase());
     match lower.as_str() {
         "application_name" => Ok(Setting::Application),
         "countersign.on_hold" | "countersign.notices" => own(&lower, value),
@@ -58,17 +59,23 @@ pub(super) fn judge(name: &str, value: &str) -> Result<Setting, ClientError> {
             format!("client_encoding \"{}\" is not supported by the gateway", shown(value)),
         )
         .hint("use UTF8: set PGCLIENTENCODING=UTF8 or client_encoding=UTF8")),
-        "standard_conforming_strings" if matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1" | "t") => {
-            Ok(Setting::Fixed)
-        }
-        _ => HARMLESS.iter().find(|known| **known == lower).map(|known| Setting::Pass(known)).ok_or_else(|| {
-            ClientError::new(
-                sqlstate::INSUFFICIENT_PRIVILEGE,
-                format!("start-up setting \"{}\" is not allowed by the gateway", shown(name)),
-            )
-            .hint("SET it once connected, where the policy can judge it")
-        }),
+        "standard_conforming_strings" if is_on(&lower_value) => Ok(Setting::Fixed),
+        "default_transaction_read_only" if is_on(&lower_value) => Ok(Setting::Pass("default_transaction_read_only")),
+        // Other values of these are not UTF8's, or not `on`: no statement could be judged under them. Others of the gateway's own are none.
+        "standard_conforming_strings" => Err(not_allowed(name)),
+        own if own.starts_with("countersign.") => Err(not_allowed(name)),
+        _ => Ok(HARMLESS.iter().find(|known| **known == lower).map_or(Setting::Judged, |known| Setting::Pass(known))),
     }
+}
+
+fn is_on(value: &str) -> bool {
+    matches!(value, "on" | "true" | "yes" | "1" | "t")
+}
+
+fn not_allowed(name: &str) -> ClientError {
+    let error =
+        ClientError::new(sqlstate::INSUFFICIENT_PRIVILEGE, format!("start-up setting \"{}\" is not allowed by the gateway", shown(name)));
+    error.hint("statements are judged under what the gateway has set")
 }
 
 /// The gateway's own settings.
@@ -160,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn only_harmless_settings_pass() {
+    fn only_harmless_settings_pass_unjudged() {
         assert_eq!(judge("TimeZone", "UTC"), Ok(Setting::Pass("timezone")));
         assert_eq!(judge("Application_Name", "x"), Ok(Setting::Application));
         for utf8 in ["UTF8", "utf-8", "'utf-8'", "Unicode", "UTF_8"] {
@@ -171,15 +178,22 @@ mod tests {
             ("client_encoding", "SQL_ASCII"),
             ("client_encoding", ""),
             ("standard_conforming_strings", "off"),
+            ("Standard_Conforming_Strings", ""),
+            ("countersign.resume", "on"),
+        ] {
+            assert!(judge(name, value).is_err(), "{name}={value}");
+        }
+        for (name, value) in [
             ("search_path", "evil"),
             ("role", "postgres"),
             ("session_authorization", "postgres"),
             ("row_security", "off"),
             ("local_preload_libraries", "x"),
             ("session_replication_role", "replica"),
+            ("default_transaction_read_only", "off"),
             ("", ""),
         ] {
-            assert!(judge(name, value).is_err(), "{name}={value}");
+            assert_eq!(judge(name, value), Ok(Setting::Judged), "{name}={value}");
         }
     }
 }

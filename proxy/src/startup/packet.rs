@@ -112,7 +112,7 @@ fn pairs(mut reader: Reader<'_>) -> Result<Vec<(String, String)>, ClientError> {
     }
 }
 
-/// What a client asks for, judged: nothing here changes what statements mean.
+/// What a client asks for. Nothing of it changes what statements mean but what is [`Self::judged`] later.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StartupParameters {
     /// `user`: a label. Who the client is comes from the token.
@@ -123,6 +123,8 @@ pub struct StartupParameters {
     pub application: String,
     /// Settings to ask the server for.
     pub settings: Vec<(String, String)>,
+    /// Settings to ask the server for once they are judged, as the SETs they stand for.
+    pub judged: Vec<(String, String)>,
     /// `countersign.on_hold`, `countersign.notices` and `countersign.break_glass`.
     pub holding: countersign_session::Holding,
 }
@@ -135,16 +137,18 @@ impl StartupParameters {
     pub(super) fn judge(pairs: Vec<(String, String)>) -> Result<(Self, Vec<String>), ClientError> {
         let mut parameters = Self::default();
         let mut unknown = Vec::new();
+        // As the server does, in whatever order they come: the last `options` count, and what has a pair of its own overrides them.
+        if let Some((_, options)) = pairs.iter().rfind(|(name, _)| name == "options") {
+            for (name, value) in options::split(options)? {
+                parameters.setting(&name, value)?;
+            }
+        }
         for (name, value) in pairs {
             match name.as_str() {
                 "user" => parameters.user = value,
                 "database" => parameters.database = Some(value).filter(|value| !value.is_empty()),
                 "replication" => refuse_replication(&value)?,
-                "options" => {
-                    for (name, value) in options::split(&value)? {
-                        parameters.setting(&name, value)?;
-                    }
-                }
+                "options" => {}
                 _ if name.starts_with("_pq_.") => unknown.push(name),
                 _ => parameters.setting(&name, value)?,
             }
@@ -169,8 +173,15 @@ impl StartupParameters {
             options::Setting::Notices(notices) => self.holding.notices = notices,
             options::Setting::BreakGlass(reason) => self.holding.break_glass = Some(reason),
             options::Setting::Pass(name) => {
+                self.judged.retain(|(known, _)| known != name);
                 self.settings.retain(|(known, _)| known != name);
                 self.settings.push((name.to_owned(), value));
+            }
+            options::Setting::Judged => {
+                let name = name.to_ascii_lowercase();
+                self.settings.retain(|(known, _)| *known != name);
+                self.judged.retain(|(known, _)| *known != name);
+                self.judged.push((name, value));
             }
         }
         Ok(())

@@ -119,6 +119,36 @@ async fn parameters_come_in_any_order() {
 }
 
 #[tokio::test]
+async fn what_is_judged_later_is_kept_apart_and_overrides_as_at_the_server() {
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+    let table: &[(Pairs<'_>, Pairs<'_>, Pairs<'_>)] = &[
+        (
+            &[("search_path", "a"), ("options", "-c search_path=b -c role=x --geqo=off")],
+            &[("geqo", "off")],
+            &[("role", "x"), ("search_path", "a")],
+        ),
+        (&[("options", "-csearch_path=a"), ("options", "-csearch-path=b")], &[], &[("search_path", "b")]),
+        (
+            &[("default_transaction_read_only", "off"), ("options", "-c default_transaction_read_only=on")],
+            &[],
+            &[("default_transaction_read_only", "off")],
+        ),
+        (
+            &[("options", "-c default_transaction_read_only=off"), ("default_transaction_read_only", "on")],
+            &[("default_transaction_read_only", "on")],
+            &[],
+        ),
+    ];
+    let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>();
+    for (pairs, settings, judged) in table {
+        let pairs = [&[("user", "ci")][..], pairs].concat();
+        let (greeting, _near) = greet_bytes(&startup(0x0003_0000, &pairs), &Transport::plaintext()).await;
+        let parameters = greeted(greeting).parameters;
+        assert_eq!((parameters.settings, parameters.judged), (owned(settings), owned(judged)), "{pairs:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_gateways_own_settings_do_not_go_to_the_server() {
     for pairs in [
         &[("user", "agent"), ("countersign.on_hold", "return"), ("countersign.notices", "off")][..],
@@ -154,8 +184,8 @@ async fn refused_packets_name_their_sqlstate() {
         (startup(0x0003_0000, &[user, ("client_encoding", "LATIN1")]), "22023", "client_encoding"),
         (startup(0x0003_0000, &[user, ("countersign.on_hold", "run")]), "22023", "countersign.on_hold"),
         (startup(0x0003_0000, &[user, ("countersign.resume", "on")]), "42501", "countersign.resume"),
-        (startup(0x0003_0000, &[user, ("search_path", "evil")]), "42501", "search_path"),
-        (startup(0x0003_0000, &[user, ("options", "-c role=postgres")]), "42501", "role"),
+        (startup(0x0003_0000, &[user, ("standard_conforming_strings", "off")]), "42501", "standard_conforming_strings"),
+        (startup(0x0003_0000, &[user, ("options", "-c client-encoding=LATIN1")]), "22023", "client_encoding"),
         (startup(0x0003_0000, &[user, ("options", "-B 100")]), "22023", "-B"),
         (startup(0x0003_0000, &[("user", "ci\n{\"level\":\"ERROR\"}")]), "22023", "control characters"),
         (startup(0x0003_0000, &[user, ("database", "bank\u{1b}[2J")]), "22023", "control characters"),

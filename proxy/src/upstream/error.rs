@@ -2,6 +2,7 @@
 
 use countersign_wire::WireError;
 
+use super::LoginRequest;
 use crate::{
     config::SecretError,
     error::{ClientError, sqlstate},
@@ -105,6 +106,18 @@ impl UpstreamError {
         self.refuses_credential() || matches!(self, Self::Tls { .. } | Self::Lost(_))
     }
 
+    /// What a client is told whose own settings the login carried: where the server speaks of one of those, in its words.
+    #[must_use]
+    pub fn client_of(&self, request: &LoginRequest) -> ClientError {
+        if let Self::Refused { code, message } = self
+            && let Some(code) = OF_SETTINGS.iter().find(|known| *known == code)
+            && request.settings.iter().chain(&request.options).any(|setting| speaks_of(message, setting))
+        {
+            return ClientError::new(code, message.clone());
+        }
+        self.client(&request.database)
+    }
+
     /// What the client is told. Names nothing of the service credential and repeats no text of the server.
     #[must_use]
     pub fn client(&self, database: &str) -> ClientError {
@@ -128,6 +141,16 @@ impl UpstreamError {
             _ => rejected(),
         }
     }
+}
+
+/// SQLSTATEs of settings that the server does not take.
+const OF_SETTINGS: &[&str] =
+    &[sqlstate::INVALID_PARAMETER, sqlstate::UNDEFINED_OBJECT, sqlstate::CANNOT_CHANGE, sqlstate::INSUFFICIENT_PRIVILEGE];
+
+/// Whether a message quotes the name or the value of a setting.
+fn speaks_of(message: &str, (name, value): &(String, String)) -> bool {
+    message.to_ascii_lowercase().contains(&format!("\"{}\"", name.to_ascii_lowercase()))
+        || (!value.is_empty() && message.contains(&format!("\"{value}\"")))
 }
 
 fn rejected() -> ClientError {

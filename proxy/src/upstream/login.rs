@@ -99,7 +99,9 @@ fn startup_packet(user: &str, request: &LoginRequest) -> BytesMut {
         ("standard_conforming_strings", "on"),
     ];
     let given = request.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    for (name, value) in fixed.into_iter().chain(given) {
+    let options = options(&request.options);
+    let options = (!options.is_empty()).then_some(("options", options.as_str()));
+    for (name, value) in fixed.into_iter().chain(options).chain(given) {
         for text in [name, value] {
             out.extend(text.bytes().filter(|byte| *byte != 0));
             out.put_u8(0);
@@ -109,6 +111,21 @@ fn startup_packet(user: &str, request: &LoginRequest) -> BytesMut {
     let length = u32::try_from(out.len()).unwrap_or(u32::MAX);
     if let Some(slot) = out.first_chunk_mut::<4>() {
         *slot = length.to_be_bytes();
+    }
+    out
+}
+
+/// Settings as words of the server's command line: white space separates, a backslash takes what follows as it is.
+fn options(settings: &[(String, String)]) -> String {
+    let mut out = String::new();
+    for (name, value) in settings {
+        out.push_str(if out.is_empty() { "-c " } else { " -c " });
+        for character in name.chars().chain(['=']).chain(value.chars()) {
+            if matches!(character, '\\' | ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c') {
+                out.push('\\');
+            }
+            out.push(character);
+        }
     }
     out
 }

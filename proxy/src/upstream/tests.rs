@@ -202,6 +202,7 @@ fn request() -> LoginRequest {
         database: "postgres".to_owned(),
         application_name: format!("countersign:{}", "é".repeat(60)),
         settings: vec![("timezone".to_owned(), "Asia/Tokyo".to_owned())],
+        options: Vec::new(),
     }
 }
 
@@ -214,6 +215,7 @@ async fn the_gateway_logs_in_to_a_real_server() {
     let Some(server) = start().await else { return };
     every_method_that_is_safe(&server).await;
     failures_are_precise_for_operators_and_generic_for_clients(&server).await;
+    options_keep_their_values_whole(&server).await;
     a_rotated_password_needs_no_restart(&server).await;
     certificates_log_in_and_are_rotated(&server).await;
     cancel_reaches_the_statement(&server).await;
@@ -267,7 +269,31 @@ async fn failures_are_precise_for_operators_and_generic_for_clients(server: &Ser
     let mut odd = request();
     odd.settings = vec![("timezone".to_owned(), "Nowhere/Else".to_owned())];
     let error = dialer(&server.settings("scram_role", true)).login(&odd).await.map(|_| ()).unwrap_err();
-    assert_eq!(error.client("postgres").code, "22023", "{error}");
+    let told = error.client("postgres");
+    assert!(told.code == "22023" && !told.message.contains("Nowhere"), "{error}");
+    let told = error.client_of(&odd);
+    assert!(told.code == "22023" && told.message == "invalid value for parameter \"TimeZone\": \"Nowhere/Else\"", "{told}");
+    let mut odd = request();
+    odd.options = vec![("no_such_setting".to_owned(), "1".to_owned())];
+    let error = dialer(&server.settings("scram_role", true)).login(&odd).await.map(|_| ()).unwrap_err();
+    let told = error.client_of(&odd);
+    assert!(told.code == "42704" && told.message == "unrecognized configuration parameter \"no_such_setting\"", "{told}");
+}
+
+async fn options_keep_their_values_whole(server: &Server) {
+    let value = r#"a b\c='d' -c role=nobody,"E	F""#;
+    let mut asked = request();
+    asked.options = vec![("countersign_test.x".to_owned(), value.to_owned()), ("search_path".to_owned(), r#""a b", "$user""#.to_owned())];
+    let login = dialer(&server.settings("scram_role", true)).login(&asked).await.unwrap();
+    assert_eq!(login.search_path.as_deref(), Some(r#""a b", "$user""#));
+    let mut frames = Frames::with_buffer(login.io, login.buffer);
+    let mut found = Vec::new();
+    let take = |row: &frames::Row<'_>| {
+        found.push(row.first().copied().flatten().map(str::to_owned));
+        Ok(())
+    };
+    frames.query("SHOW countersign_test.x", take).await.unwrap();
+    assert_eq!(found, [Some(value.to_owned())]);
 }
 
 async fn a_rotated_password_needs_no_restart(server: &Server) {

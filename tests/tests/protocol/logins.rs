@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::raw::{Raw, dial_from, message, startup};
+use crate::raw::{Raw, dial_from, message, query, startup};
 
 const VERSION: u32 = 0x0003_0000;
 
@@ -54,6 +54,76 @@ fn the_greeting_is_the_servers() -> Result<()> {
         ensure!(raw.parameters.contains(&("DateStyle".to_owned(), "German, DMY".to_owned())), "{:?}", raw.parameters);
         let replication = Raw::login_with(&stack.gateway, VERSION, &[("user", "x"), ("replication", "database")], token).await;
         ensure!(replication.err().is_some_and(|error| format!("{error:#}").contains("0A000")), "replication");
+        Ok(())
+    })
+}
+
+#[test]
+fn start_up_settings_are_judged_as_the_sets_they_stand_for() -> Result<()> {
+    on_shared(|stack| async move {
+        let token = &stack.principal("dba")?.token;
+        let user = ("user", "x");
+        let login = |more: Vec<(&'static str, &'static str)>| async move {
+            let pairs = [vec![user, ("database", "bank")], more].concat();
+            Raw::login_with(&stack.gateway, VERSION, &pairs, token).await
+        };
+        // As drivers do it: by itself, in `options`, or both, where the one by itself counts.
+        for pairs in [
+            vec![("search_path", "information_schema, public")],
+            vec![("options", r"-c search_path=information_schema,\ public")],
+            vec![("search_path", "information_schema, public"), ("options", "--search-path=pg_temp")],
+        ] {
+            let mut raw = login(pairs).await?;
+            ensure!(raw.run("show search_path").await? == ["information_schema, public"]);
+            // Judged by that path: what no rule names elsewhere is the schema's own, and masks find their columns.
+            raw.run("select 1 from tables limit 1").await?;
+            let masked = raw.run("select ssn from customers order by id limit 1").await?;
+            ensure!(masked == raw.run("select ssn from public.customers order by id limit 1").await?, "{masked:?}");
+            raw.run("set search_path to pg_catalog").await?;
+            raw.send(&query("select 1 from tables limit 1")).await?;
+            ensure!(raw.answer().await?.1.is_some(), "the path of the start-up packet still counts");
+            raw.run("reset search_path").await?;
+            ensure!(raw.run("show search_path").await? == ["information_schema, public"]);
+            raw.run("select 1 from tables limit 1").await?;
+        }
+        ensure!(login(vec![]).await?.run("select 1 from tables limit 1").await.is_err());
+        ensure!(login(vec![("work_mem", "77MB")]).await?.run("show work_mem").await? == ["77MB"]);
+        ensure!(login(vec![("options", "-c app.tenant=7")]).await?.run("show app.tenant").await? == ["7"]);
+        // Refused with the words the SET is refused with, by the policy or by the server.
+        let refused = |more| async move { login(more).await.err().map(|error| format!("{error:#}")).context("it got in") };
+        let ci = &stack.principal("ci")?.token;
+        let as_ci = |more: Vec<(&'static str, &'static str)>| async move {
+            Raw::login_with(&stack.gateway, VERSION, &[vec![user, ("database", "bank")], more].concat(), ci).await
+        };
+        for (name, value) in [("role", "countersign_svc"), ("session_replication_role", "replica"), ("app.tenant", "7")] {
+            let mut raw = as_ci(vec![]).await?;
+            raw.send(&query(&format!("set {name} to '{value}'"))).await?;
+            let error = raw.answer().await?.1.with_context(|| format!("{name} can be set"))?;
+            let text = as_ci(vec![(name, value)]).await.err().map(|error| format!("{error:#}")).context("it got in")?;
+            let word = error.get(&'M').context("an error without a text")?;
+            ensure!(text.contains(&format!("M{word}\0")) && text.contains("C42501\0"), "{name}: {text}, not {word}");
+            ensure!(word.contains("migration job"), "{word}");
+        }
+        for (name, value) in [("role", "postgres"), ("session_replication_role", "replica")] {
+            let mut raw = login(vec![]).await?;
+            raw.send(&query(&format!("set {name} to '{value}'"))).await?;
+            let (_, error) = raw.answer().await?;
+            let error = error.with_context(|| format!("{name} can be set"))?;
+            let text = refused(vec![(name, value)]).await?;
+            for letter in ['C', 'M'] {
+                let word = error.get(&letter).context("an error without a text")?;
+                ensure!(text.contains(&format!("{letter}{word}\0")), "{name}: {text}, not {word}");
+            }
+        }
+        for (name, value, code, words) in [
+            ("local_preload_libraries", "x", "42501", "not allowed by the gateway"),
+            ("search_path", "a b", "22023", r#"invalid value for parameter "search_path": "a b""#),
+            ("work_mem", "none", "22023", r#"invalid value for parameter "work_mem": "none""#),
+            ("TimeZone", "Nowhere/Else", "22023", r#"invalid value for parameter "TimeZone": "Nowhere/Else""#),
+        ] {
+            let text = refused(vec![(name, value)]).await?;
+            ensure!(text.contains(&format!("C{code}\0")) && text.contains(words), "{name}: {text}");
+        }
         Ok(())
     })
 }

@@ -392,6 +392,7 @@ impl Bench {
         };
         let session = Session::new(Setup {
             search_path: None,
+            opening: Vec::new(),
             start: SessionStart::default(),
             principal: Arc::new(principal),
             database: "bank".into(),
