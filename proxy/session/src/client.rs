@@ -140,15 +140,7 @@ impl Session {
 
     /// Whether something on its way may ask for COPY data: a client may send them without waiting to be asked.
     pub(crate) fn copy_may_begin(&self) -> bool {
-        use countersign_policy::StatementKind;
-        // A COPY into a table whose triggers run functions counts as more than a COPY.
-        let copies =
-            |judgement: &countersign_policy::Judgement| judgement.statements.iter().any(|facts| facts.kind >= StatementKind::CopyIn);
-        self.pipeline.iter().any(|step| match step {
-            Step::Query { judgement, .. } => copies(judgement),
-            Step::Execute { portal } => self.portals.get(portal).is_some_and(|portal| copies(&portal.judged.judgement)),
-            _ => false,
-        })
+        self.pipeline.may_copy()
     }
 
     fn take_query(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
@@ -197,22 +189,7 @@ impl Session {
 
     /// Whether something on its way may change what the next text means.
     fn meaning_in_flight(&self) -> bool {
-        use countersign_policy::StatementKind as Kind;
-        let changes = |judgement: &countersign_policy::Judgement| {
-            judgement.statements.iter().any(|facts| match facts.kind {
-                Kind::Read | Kind::Write | Kind::CopyIn | Kind::CopyOut | Kind::Empty => false,
-                // The end of a transaction that changed the catalog decides what names mean.
-                Kind::Transaction => {
-                    facts.action == SessionAction::Rollback || (facts.action == SessionAction::Commit && self.state.has_changes())
-                }
-                _ => true,
-            })
-        };
-        self.pipeline.iter().any(|step| match step {
-            Step::Query { judgement, .. } => changes(judgement),
-            Step::Execute { portal } => self.portals.get(portal).is_some_and(|portal| changes(&portal.judged.judgement)),
-            _ => false,
-        })
+        self.pipeline.changes_meaning(self.state.has_changes())
     }
 
     /// Records a statement and the decision on it.
@@ -240,7 +217,8 @@ impl Session {
         self.state.forwarded(&judged.judgement);
         self.renamed(&judged.judgement);
         let judgement = std::sync::Arc::clone(&judged.judgement);
-        self.pipeline.push(Step::Query { statement, judgement, request, since: self.now_us, unnamed });
+        let step = Step::Query { statement, judgement, request, since: self.now_us, unnamed };
+        self.pipeline.push_judged(step, &judged.judgement);
     }
 
     /// `DEALLOCATE name` of a statement prepared by the protocol that has a name of the proxy's own upstream.

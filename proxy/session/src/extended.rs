@@ -124,6 +124,10 @@ impl Session {
             }
         }
         if self.statements.len() >= self.limits.objects {
+            if !self.pipeline.is_empty() {
+                // Among them are those that what is on its way replaces: a pipeline may parse the unnamed one any number of times.
+                return Ok(Taken::Wait(Intake::Drain));
+            }
             self.refuse_extended(0, errors::error("54000", "too many prepared statements in this session"));
             return Ok(Taken::Done);
         }
@@ -142,8 +146,8 @@ impl Session {
         let sql = self.own_deallocate(&judged.judgement).unwrap_or_else(|| text.clone());
         self.to_server.write(0, |out| countersign_wire::put_parse(out, &own, &sql, &view.types));
         let ticket = self.statement_names.announce(name.clone(), Some(id), self.segment);
+        self.pipeline.push_judged(Step::Parse { name, id, ticket }, &judged.judgement);
         self.statements.insert(id, Arc::new(Prepared { id, own, text, types: view.types, judged }));
-        self.pipeline.push(Step::Parse { name, id, ticket });
         Ok(Taken::Done)
     }
 
@@ -201,6 +205,9 @@ impl Session {
             }
         }
         if self.portals.len() >= self.limits.objects {
+            if !self.pipeline.is_empty() {
+                return Ok(Taken::Wait(Intake::Drain));
+            }
             self.refuse_extended(0, errors::error("54000", "too many portals in this session"));
             return Ok(Taken::Done);
         }
@@ -257,8 +264,8 @@ impl Session {
             plan: None,
             since: 0,
         };
+        self.pipeline.push_judged(Step::Bind { name: bind.portal, id, ticket }, &portal.judged.judgement);
         self.portals.insert(id, portal);
-        self.pipeline.push(Step::Bind { name: bind.portal, id, ticket });
     }
 
     pub(crate) fn take_describe(&mut self, body: &[u8]) -> Result<Taken, Fatal> {
@@ -358,7 +365,7 @@ impl Session {
         self.to_server.write(gate, |out| countersign_wire::put_execute(out, &own, view.max_rows));
         self.state.forwarded(&judged.judgement);
         self.renamed(&judged.judgement);
-        self.pipeline.push(Step::Execute { portal: id });
+        self.pipeline.push_judged(Step::Execute { portal: id }, &judged.judgement);
         Ok(Taken::Done)
     }
 

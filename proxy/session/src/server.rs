@@ -208,15 +208,7 @@ impl Session {
 
     /// Whether what the server says now may quote protected values.
     pub(crate) fn protected_in_play(&self) -> bool {
-        self.transaction_protected
-            || self.pipeline.iter().any(|step| match step {
-                Step::Query { judgement, .. } => judgement.touches_protected,
-                Step::Parse { id, .. } => self.statements.get(id).is_some_and(|prepared| prepared.judged.judgement.touches_protected),
-                Step::Bind { id, .. } | Step::Execute { portal: id } => {
-                    self.portals.get(id).is_some_and(|portal| portal.judged.judgement.touches_protected)
-                }
-                _ => false,
-            })
+        self.transaction_protected || self.pipeline.touches_protected()
     }
 
     fn closed(&mut self, target: Target, name: &Bytes, ticket: Option<crate::names::Ticket>) {

@@ -469,3 +469,31 @@ fn i1_a_statement_lost_from_sight_stays_unknown_to_sql() {
         assert!(!bench.server.texts.iter().any(|text| text == b"EXECUTE a"), "{:?}", bench.server.names);
     });
 }
+
+/// What a pipeline replaces on its way does not count against what a session may keep, and what lies on the way is not looked through for every message.
+#[test]
+fn a_pipeline_without_sync_may_be_as_deep_as_it_likes() {
+    on_big_stack(|| {
+        let most = countersign_session::Limits::default().objects;
+        let mut bench = started(false);
+        bench.send(|out| {
+            for _ in 0..most * 2 {
+                wire::put_parse(out, b"", ROW.as_bytes(), &[]);
+                bind(out, b"", b"");
+                wire::put_execute(out, b"", 0);
+            }
+            wire::put_empty(out, fe::SYNC);
+        });
+        let told = bench.tags();
+        assert_eq!((told.matches('C').count(), told.matches('E').count(), told.matches('Z').count()), (most * 2, 0, 1));
+        // What it keeps does count.
+        bench.send(|out| {
+            for number in 0..=most {
+                wire::put_parse(out, format!("s{number}").as_bytes(), ROW.as_bytes(), &[]);
+            }
+            wire::put_empty(out, fe::SYNC);
+        });
+        let told = bench.tags();
+        assert_eq!((told.matches('1').count(), told.matches('E').count(), told.matches('Z').count()), (most - 1, 1, 1));
+    });
+}
