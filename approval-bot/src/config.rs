@@ -122,6 +122,17 @@ struct SlackSecret {
     signing_secret: String,
     #[serde(default, alias = "COUNTERSIGN_WEBHOOK_SECRET")]
     webhook_secret: Option<String>,
+    #[serde(default, alias = "COUNTERSIGN_STEP_UP_CLIENT_SECRET")]
+    step_up_client_secret: Option<String>,
+}
+
+/// What the bot keeps to itself, as Secrets Manager or the environment has it.
+#[derive(Default)]
+struct Secrets {
+    token: Secret,
+    signing: Secret,
+    webhook: Option<Secret>,
+    step_up: Option<Secret>,
 }
 
 impl Settings {
@@ -226,8 +237,8 @@ impl Settings {
             PolicyPlace::S3 { bucket, key } => Location::S3 { client: s3()?, bucket: bucket.clone(), key: key.clone() },
         });
         policies.load().await.map_err(|error| ConfigError::new("COUNTERSIGN_POLICY", error.to_string()))?;
-        let (token, signing, kept) = match self.slack_secret {
-            SecretPlace::Given { token, signing } => (token, signing, None),
+        let Secrets { token, signing, webhook: kept, step_up: client_secret } = match self.slack_secret {
+            SecretPlace::Given { token, signing } => Secrets { token, signing, ..Secrets::default() },
             SecretPlace::Manager(arn) => from_manager(&aws_sdk_secretsmanager::Client::new(aws()?), &arn).await?,
         };
         let webhook = match &self.webhook_url {
@@ -245,7 +256,8 @@ impl Settings {
                     ConfigError::new("COUNTERSIGN_PUBLIC_URL", "is not set; the identity provider sends reviewers back to it")
                 })?;
                 let callback = format!("{base}/step-up/callback");
-                let provider = Provider::new(&place.issuer, &place.client_id, place.client_secret.clone(), callback);
+                let client_secret = place.client_secret.clone().or(client_secret);
+                let provider = Provider::new(&place.issuer, &place.client_id, client_secret, callback);
                 let provider = provider.map_err(|error| ConfigError::new("COUNTERSIGN_STEP_UP_ISSUER", error.to_string()))?;
                 Some(provider.asking(&place.scope, &place.groups_claim))
             }
@@ -273,7 +285,7 @@ impl Settings {
     }
 }
 
-async fn from_manager(client: &aws_sdk_secretsmanager::Client, arn: &str) -> Result<(Secret, Secret, Option<Secret>), ConfigError> {
+async fn from_manager(client: &aws_sdk_secretsmanager::Client, arn: &str) -> Result<Secrets, ConfigError> {
     let fault = |why: String| ConfigError::new("SLACK_SECRET_ARN", why);
     let answer = client
         .get_secret_value()
@@ -287,7 +299,13 @@ async fn from_manager(client: &aws_sdk_secretsmanager::Client, arn: &str) -> Res
     if secret.bot_token.is_empty() || secret.signing_secret.is_empty() {
         return Err(fault("bot_token or signing_secret is empty".to_owned()));
     }
-    Ok((Secret(secret.bot_token), Secret(secret.signing_secret), secret.webhook_secret.map(Secret)))
+    let given = |secret: Option<String>| secret.filter(|text| !text.is_empty()).map(Secret);
+    Ok(Secrets {
+        token: Secret(secret.bot_token),
+        signing: Secret(secret.signing_secret),
+        webhook: given(secret.webhook_secret),
+        step_up: given(secret.step_up_client_secret),
+    })
 }
 
 /// Space-separated, `openid` among them (OpenID Connect Core 1.0, 3.1.2.1).

@@ -3,6 +3,7 @@
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::header;
 use countersign_approval::RequestId;
 use lambda_http::Service as _;
 use lambda_http::request::LambdaRequest;
@@ -151,9 +152,13 @@ impl Handler {
         let body = axum::body::to_bytes(body, MAX_ANSWER).await.map_err(|error| fault(&error))?;
         let headers: serde_json::Map<String, Value> =
             parts.headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), Value::from(value.to_str().ok()?)))).collect();
+        // Function URLs want cookies in a field of their own; what stands in for them here and there knows headers alone. Told both ways, the
+        // browser keeps the same cookie.
+        let cookies: Vec<&str> = parts.headers.get_all(header::SET_COOKIE).iter().filter_map(|value| value.to_str().ok()).collect();
         Ok(json!({
             "statusCode": parts.status.as_u16(),
             "headers": headers,
+            "cookies": cookies,
             "body": String::from_utf8_lossy(&body),
             "isBase64Encoded": false,
         }))

@@ -30,6 +30,7 @@ use serde::Deserialize;
 pub use self::clock::Clock;
 pub use self::desk::Desk;
 pub use self::store::{Listed, StoreError};
+pub(crate) use self::watch::plain;
 pub use self::watch::{HoldEvent, Watch};
 
 use self::marks::Marks;

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod compat;
 pub mod corpus;
 pub mod demo;
+pub mod front;
 pub mod gateway;
 pub mod http;
 pub mod kills;

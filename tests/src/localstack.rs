@@ -66,6 +66,21 @@ pub struct Deployment<'a> {
     pub slack_channel: &'a str,
     /// Days of retention under Object Lock.
     pub retention_days: u32,
+    /// Where the bot is reached by browsers, and where reviewers sign in; without it the bot has no pages of its own.
+    pub sign_in: Option<SignIn<'a>>,
+}
+
+/// Sign-ins of reviewers.
+#[derive(Debug, Clone)]
+pub struct SignIn<'a> {
+    /// Base address of the bot for browsers, without a slash at the end.
+    pub public_url: &'a str,
+    /// Issuer.
+    pub issuer: &'a str,
+    /// The bot's client id there.
+    pub client: &'a str,
+    /// Its secret.
+    pub client_secret: &'a str,
 }
 
 impl Default for Deployment<'_> {
@@ -82,6 +97,7 @@ impl Default for Deployment<'_> {
             slack_app: "A0TEST",
             slack_channel: "C0TEST",
             retention_days: 1,
+            sign_in: None,
         }
     }
 }
@@ -178,6 +194,10 @@ impl LocalStack {
             .args(["--retention-days", &deployment.retention_days.to_string()]);
         if let Some(zip) = deployment.lambda_zip {
             command.arg("--lambda-zip").arg(zip);
+        }
+        if let Some(sign_in) = &deployment.sign_in {
+            command.args(["--public-url", sign_in.public_url, "--step-up-issuer", sign_in.issuer]);
+            command.args(["--step-up-client", sign_in.client, "--step-up-client-secret", sign_in.client_secret]);
         }
         if let Some(policy) = deployment.policy {
             command.arg("--policy").arg(policy);

@@ -43,6 +43,17 @@ pub async fn decide(stack: &Stack, browser: &Path, folder: &str, url: &str, argu
     Ok((text("before")?, text("after")?))
 }
 
+/// Opens the link that a press was answered with, reads what is to be approved, and signs in; returns what the answer said. `arguments`: login,
+/// text.
+///
+/// # Errors
+/// The page does not come, shows something else, or has a script in it.
+pub async fn sign_in(stack: &Stack, browser: &Path, folder: &str, url: &str, arguments: &[&str]) -> Result<String> {
+    let said = run(stack, "decide.py", browser, url, (folder, &["page.png", "decided.png"]), arguments).await?;
+    ensure!(said.get("scripts").and_then(Value::as_u64) == Some(0), "there is a script in the page");
+    said.get("after").and_then(Value::as_str).map(ToOwned::to_owned).context("no text")
+}
+
 async fn run(
     stack: &Stack,
     script: &str,

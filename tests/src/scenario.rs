@@ -41,6 +41,13 @@ what = { kinds = ["read", "write"], relations = ["public.counted"] }
 action = "hold"
 hold = { reviewers = ["dba-oncall"], expiry = "15m", reason = "rows are counted", estimate = true }
 
+[[rules]]
+name = "scenario-sign-in"
+who = { groups = ["ci"] }
+what = { kinds = ["write"], relations = ["public.strongroom"] }
+action = "hold"
+hold = { reviewers = ["dba-oncall"], step_up = true, expiry = "15m", reason = "the strongroom takes a sign-in" }
+
 [[reviewer_groups]]
 name = "clerks"
 slack_usergroup = "T0BANK/S0CLERKS"
@@ -57,6 +64,9 @@ hold = { reviewers = ["clerks"], quorum = 2, expiry = "15m", reason = "the shelf
 const TABLES: &str = "
     create table if not exists public.short_lived (id integer primary key);
     create table if not exists public.vault (id integer primary key, content text not null);
+    create table if not exists public.strongroom (id integer primary key, content text not null);
+    insert into public.strongroom select n, 'ingot ' || n from generate_series(1, 10) as n;
+    alter table public.strongroom owner to countersign_svc;
     create table if not exists public.ledger (id integer primary key, note text not null);
     insert into public.short_lived select generate_series(1, 10);
     insert into public.vault select n, 'item ' || n from generate_series(1, 10) as n;
@@ -248,13 +258,19 @@ impl Pending {
         stack.slack.press(&press).await
     }
 
+    /// Whether the statement has not ended.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.call.as_ref().is_some_and(|call| !call.is_finished())
+    }
+
     /// Fails if the statement has ended after a while in which the proxy looked at the store many times.
     ///
     /// # Errors
     /// It has ended.
     pub async fn must_wait(&self) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(900)).await;
-        ensure!(self.call.as_ref().is_some_and(|call| !call.is_finished()), "the hold opened");
+        ensure!(self.is_held(), "the hold opened");
         Ok(())
     }
 }

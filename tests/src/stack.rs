@@ -13,6 +13,7 @@ use crate::audit::Audit;
 use crate::bot::Bot;
 use crate::client::Gateway;
 use crate::cluster::{self, Cluster, Server};
+use crate::front::Front;
 use crate::gateway::{Config, Proxy};
 use crate::localstack::{self, Deployment, LocalStack};
 use crate::oidc::{AUDIENCE, Claims, Client, Issuer};
@@ -91,6 +92,8 @@ pub struct Stack {
     pub proxy: Proxy,
     /// The bot, unless it runs as a Lambda.
     pub bot: Option<Bot>,
+    /// Where browsers reach the bot that runs as a Lambda.
+    pub front: Option<Front>,
     /// The Slack look-alike.
     pub slack: Slack,
     /// The issuer.
@@ -162,6 +165,7 @@ impl Stack {
         let recording_key = publish(pki::signing_key(&secrets, "recording")?, &keys, "recording")?;
 
         let mut environment = Vec::new();
+        let mut front = None;
         let (stores, bot) = match &options.localstack {
             None => {
                 say("starting the bot");
@@ -173,16 +177,27 @@ impl Stack {
                 let bot = Bot::start(&programs.bot, &dir.path().join("bot"), &settings).await?;
                 slack.set_interactions_url(&bot.interactions_url());
                 let redirect_uri = format!("{}/step-up/callback", bot.url());
-                issuer.register(Client { id: BOT_CLIENT.to_owned(), redirect_uri });
+                issuer.register(Client { id: BOT_CLIENT.to_owned(), secret: None, redirect_uri });
                 (stores, Some(bot))
             }
             Some(instance) => {
                 say("deploying the stacks to LocalStack");
-                let deployed = deploy(Arc::clone(instance), &programs, &slack, &policy).await?;
+                let before = Front::start().await?;
+                // A confidential client, with characters in its secret that a header must not take as they are.
+                let secret = format!("{}+%:/&=", cluster::random_password());
+                issuer.register(Client {
+                    id: BOT_CLIENT.to_owned(),
+                    secret: Some(secret.clone()),
+                    redirect_uri: format!("{}/step-up/callback", before.url()),
+                });
+                let place = (before.url(), issuer.url().to_owned(), secret);
+                let deployed = deploy(Arc::clone(instance), &programs, &slack, &policy, place).await?;
                 kms_public_key(instance, &deployed.decision_key, &decision_key.public).await?;
                 kms_public_key(instance, &deployed.recording_key, &recording_key.public).await?;
                 let url = deployed.function_url.clone().context("the deployment has no function URL")?;
                 slack.set_interactions(&format!("{url}slack/interactions"), instance.client(&deployed)?);
+                before.lead_to(&url, instance.address()?)?;
+                front = Some(before);
                 environment.extend(instance.environment().into_iter().map(|(name, value)| (name.to_owned(), value)));
                 (Stores::Aws { instance: Arc::clone(instance), deployed }, None)
             }
@@ -196,7 +211,7 @@ impl Stack {
             upstream: &upstream,
             policy: &policy,
             stores: &stores,
-            bot: bot.as_ref(),
+            bot_url: bot.as_ref().map(Bot::url).or_else(|| front.as_ref().map(Front::url)),
             decision: &decision_key,
             recording: &recording_key,
         };
@@ -219,6 +234,7 @@ impl Stack {
         Ok(Self {
             proxy,
             bot,
+            front,
             slack,
             issuer,
             upstream,
@@ -384,7 +400,13 @@ fn bot_environment(
     .collect()
 }
 
-async fn deploy(instance: Arc<LocalStack>, programs: &Programs, slack: &Slack, policy: &Path) -> Result<localstack::Stack> {
+async fn deploy(
+    instance: Arc<LocalStack>,
+    programs: &Programs,
+    slack: &Slack,
+    policy: &Path,
+    (public_url, sign_in_at, client_secret): (String, String, String),
+) -> Result<localstack::Stack> {
     let (bot, policy) = (programs.bot.clone(), policy.to_owned());
     let (url, token, secret) = (slack.api_url(), slack.token().to_owned(), slack.secret().to_owned());
     tokio::task::spawn_blocking(move || {
@@ -402,6 +424,12 @@ async fn deploy(instance: Arc<LocalStack>, programs: &Programs, slack: &Slack, p
             slack_app: APP,
             slack_channel: CHANNEL,
             retention_days: 1,
+            sign_in: Some(localstack::SignIn {
+                public_url: &public_url,
+                issuer: &sign_in_at,
+                client: BOT_CLIENT,
+                client_secret: &client_secret,
+            }),
         });
         if std::env::var_os("COUNTERSIGN_LAMBDA_ZIP").is_none() {
             let _ = std::fs::remove_file(zip);
@@ -434,7 +462,7 @@ struct ConfigParts<'a> {
     upstream: &'a Server,
     policy: &'a Path,
     stores: &'a Stores,
-    bot: Option<&'a Bot>,
+    bot_url: Option<String>,
     decision: &'a SigningKey,
     recording: &'a SigningKey,
 }
@@ -476,8 +504,8 @@ impl ConfigParts<'_> {
             Some(ca) => config.set("upstream", "tls", "verify-full").set("upstream", "ca", path(ca)),
             None => config.set("upstream", "tls", "disable"),
         };
-        if let Some(bot) = self.bot {
-            config.set("approvals", "bot_url", bot.url());
+        if let Some(url) = &self.bot_url {
+            config.set("approvals", "bot_url", url.as_str());
         }
         match self.stores {
             Stores::Directory { approvals, recordings } => config

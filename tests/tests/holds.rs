@@ -1,5 +1,8 @@
 //! Holds: who and what opens one, what ends one, and what must not open one whatever lies in the store.
 
+#[path = "holds/state.rs"]
+mod state;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};

@@ -79,8 +79,8 @@ impl Bank {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let callback = format!("{url}/step-up/callback");
-        issuer.register(Client { id: "countersign-bot".to_owned(), redirect_uri: callback.clone() });
-        issuer.register(Client { id: "someone-else".to_owned(), redirect_uri: callback.clone() });
+        issuer.register(Client { id: "countersign-bot".to_owned(), secret: None, redirect_uri: callback.clone() });
+        issuer.register(Client { id: "someone-else".to_owned(), secret: None, redirect_uri: callback.clone() });
         world.bot.public_url = Some(url.clone());
         world.bot.step_up = Some(Provider::new(issuer.url(), "countersign-bot", None, callback).unwrap());
         // The roster links dana and erin by subject at this issuer.

@@ -166,7 +166,7 @@ impl Provider {
         ];
         let mut request = self.http.post(trusted(&discovery.token_endpoint)?).form(&form);
         if let Some(secret) = &self.client_secret {
-            request = request.basic_auth(&self.client_id, Some(&secret.0));
+            request = request.basic_auth(encoded(&self.client_id), Some(encoded(&secret.0)));
         }
         let answer: TokenAnswer = self.json(request).await?;
         if let Some(error) = answer.error {
@@ -237,6 +237,13 @@ impl Provider {
         }
         serde_json::from_slice(&bytes).map_err(|_| StepUpError::Provider("its answer is not what it should be".to_owned()))
     }
+}
+
+/// As RFC 6749, 2.3.1 wants client id and secret before they go into the header.
+fn encoded(text: &str) -> String {
+    let Ok(mut url) = reqwest::Url::parse("form:?") else { return text.to_owned() };
+    url.query_pairs_mut().append_key_only(text);
+    url.query().unwrap_or_default().to_owned()
 }
 
 /// The groups in a claim: a list of names, or one. Of a list with anything else in it nothing is believed.

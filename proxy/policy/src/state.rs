@@ -7,13 +7,15 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::decision::{Effect, Lasts, Written};
-use crate::{Judgement, Principal};
+use crate::{Judgement, Principal, StatementFacts, StatementKind};
 
 pub(crate) mod changes;
 pub(crate) mod settings;
+pub(crate) mod told;
 
 use changes::Changes;
 use settings::Settings;
+use told::Told;
 
 const MOST_PATHS: usize = 6;
 /// What `$user` may stand for; only those who have a schema of their name make a difference.
@@ -55,6 +57,7 @@ pub struct SessionState {
     pub(crate) roles: Vec<String>,
     pub(crate) changes: Changes,
     pub(crate) settings: Settings,
+    told: Told,
     prepared: HashMap<String, Vec<Remembered>>,
     cursors: HashMap<String, Vec<Remembered>>,
     /// Names under which the protocol made something at the server: what SQL says of them is not what they are.
@@ -78,6 +81,7 @@ impl Default for SessionState {
             roles: Vec::new(),
             changes: Changes::default(),
             settings: Settings::default(),
+            told: Told::default(),
             prepared: HashMap::new(),
             cursors: HashMap::new(),
             protocol_statements: HashSet::new(),
@@ -143,6 +147,17 @@ impl SessionState {
 
     /// One judged text was forwarded (its effects on state may come true from here on).
     pub fn forwarded(&mut self, judgement: &Judgement) {
+        let runs_code = |facts: &StatementFacts| {
+            matches!(facts.kind, StatementKind::Procedural | StatementKind::Unknown) || !facts.functions.is_empty()
+        };
+        if judgement.statements.iter().any(runs_code) {
+            self.told.code();
+        }
+        self.forwarded_approved(judgement);
+    }
+
+    /// The same of a text that reviewers approved: they know what code it runs.
+    pub fn forwarded_approved(&mut self, judgement: &Judgement) {
         for effect in &judgement.trace.effects {
             self.apply(effect);
         }
@@ -181,6 +196,7 @@ impl SessionState {
     /// The server reported a parameter.
     pub fn parameter(&mut self, name: &str, value: &str) {
         self.settings.reported(name, value);
+        self.told.reported(name, value);
         let poison = match name {
             "client_encoding" if !value.eq_ignore_ascii_case("utf8") => Some("client_encoding is not UTF8"),
             "standard_conforming_strings" if value != "on" => Some("standard_conforming_strings is not on"),
@@ -238,6 +254,22 @@ impl SessionState {
             && !self.has_changes()
     }
 
+    /// What this session did to the meaning of what it says next that no text shows: label and words, for reviewers.
+    #[must_use]
+    pub fn told(&self) -> Vec<(String, String)> {
+        let mut told = self.told.clone();
+        if self.path_unknown {
+            told.code();
+        }
+        told.lines()
+    }
+
+    /// Whether a statement may mean anything else here than in a new session, by a setting, apart from times being those of another zone.
+    #[must_use]
+    pub fn is_altered(&self) -> bool {
+        self.path_unknown || self.told.is_altered()
+    }
+
     /// Whether the session changed the catalog in a way that the facts at hand do not show yet.
     #[must_use]
     pub fn has_changes(&self) -> bool {
@@ -291,6 +323,7 @@ impl SessionState {
             }
             Effect::Setting(name, value) => {
                 self.settings.know(name, value);
+                self.told.given(name, value);
                 return;
             }
             Effect::SettingsForeign => {

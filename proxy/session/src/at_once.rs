@@ -23,8 +23,8 @@ impl Session {
     pub(crate) fn template_for(&self, text: &Bytes, parameters: &[Parameter], held: &Held) -> Option<TemplateUse> {
         // A template never grants clear text, and is reviewed as one statement.
         let [facts] = held.judged.judgement.statements.as_slice() else { return None };
-        // Nor was what a name stands for reviewed with it.
-        if self.templates.is_empty() || held.judged.judgement.trace.unmask() || !facts.executes.is_empty() {
+        // Nor was what a name stands for reviewed with it, nor another meaning of the same text.
+        if self.templates.is_empty() || self.state.is_altered() || held.judged.judgement.trace.unmask() || !facts.executes.is_empty() {
             return None;
         }
         let touches: Vec<String> =

@@ -214,7 +214,10 @@ impl Session {
         let unnamed = self.forget_unnamed();
         let own = self.own_deallocate(&judged.judgement);
         self.to_server.write(gate, |out| countersign_wire::put_query(out, own.as_ref().unwrap_or(text)));
-        self.state.forwarded(&judged.judgement);
+        match &request {
+            Some(_) => self.state.forwarded_approved(&judged.judgement),
+            None => self.state.forwarded(&judged.judgement),
+        }
         self.renamed(&judged.judgement);
         let judgement = std::sync::Arc::clone(&judged.judgement);
         let step = Step::Query { statement, judgement, request, since: self.now_us, unnamed };

@@ -92,6 +92,8 @@ pub struct HoldRequest {
     pub terms: HoldTerms,
     /// Facts.
     pub facts: Vec<StatementFacts>,
+    /// What the session did to the meaning of what it says that no text shows: label and words.
+    pub told: Vec<(String, String)>,
     /// Whether names mean to the session what they would mean to a new one.
     pub as_at_login: bool,
     /// Whether a transaction is open, so that locks may be held while it waits.

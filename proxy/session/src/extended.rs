@@ -52,6 +52,8 @@ pub(crate) struct Portal {
     pub(crate) judged: Arc<Judged>,
     /// The approval request, when it was held.
     pub(crate) request: Option<String>,
+    /// What reviewers were told of the session, when it was held.
+    pub(crate) told: Vec<(String, String)>,
     /// Result columns' formats, as bound.
     pub(crate) formats: Vec<i16>,
     /// Whether Describe of the portal was sent.
@@ -257,6 +259,7 @@ impl Session {
             text,
             types,
             judged,
+            told: if request.is_some() { self.state.told() } else { Vec::new() },
             request,
             formats: bind.formats,
             described: false,
@@ -325,16 +328,20 @@ impl Session {
         else {
             return Err(Fatal::client_protocol("portal without a statement"));
         };
-        if !self.still_valid(&judged) {
+        let approved = self.portals.get(&id).filter(|portal| portal.request.is_some());
+        // INVARIANT: what reviewers signed is what runs. Functions look at settings when they run, not when they are bound.
+        let altered = approved.is_some_and(|portal| portal.told != self.state.told());
+        if altered || !self.still_valid(&judged) {
             // The policy or the session's settings changed since Bind: what was let pass then must still pass now.
             let now = match self.judge_now(&text, &types) {
                 Ok(now) => now,
                 Err(wait) => return Ok(Taken::Wait(wait)),
             };
             let held_and_granted = self.portals.get(&id).is_some_and(|portal| portal.request.is_some());
+            let is_same = now.judgement.policy == judged.judgement.policy && now.judgement.statements == judged.judgement.statements;
             let passes = match &now.judgement.verdict {
                 Verdict::Allow => true,
-                Verdict::Hold(_) => held_and_granted && now.judgement.policy == judged.judgement.policy,
+                Verdict::Hold(_) => held_and_granted && is_same && !altered,
                 Verdict::Deny(_) => false,
             };
             if !passes {
@@ -355,7 +362,7 @@ impl Session {
         if portal.since == 0 {
             portal.since = now_us;
         }
-        let own = portal.own.clone();
+        let (own, approved) = (portal.own.clone(), portal.request.is_some());
         if !portal.described {
             // Execute alone yields bare rows; ask what they are on the client's behalf.
             portal.described = true;
@@ -363,7 +370,16 @@ impl Session {
             self.pipeline.push(Step::Describe { target: Target::Portal, id: Some(id), visible: false });
         }
         self.to_server.write(gate, |out| countersign_wire::put_execute(out, &own, view.max_rows));
-        self.state.forwarded(&judged.judgement);
+        if approved {
+            self.state.forwarded_approved(&judged.judgement);
+            // What it does itself is no change to it.
+            let told = self.state.told();
+            if let Some(portal) = self.portals.get_mut(&id) {
+                portal.told = told;
+            }
+        } else {
+            self.state.forwarded(&judged.judgement);
+        }
         self.renamed(&judged.judgement);
         self.pipeline.push_judged(Step::Execute { portal: id }, &judged.judgement);
         Ok(Taken::Done)

@@ -389,6 +389,7 @@ fn request(
         policy: held.judged.judgement.policy.0,
         terms: held.terms.clone(),
         facts: held.judged.judgement.statements.clone(),
+        told: session.state.told(),
         as_at_login: session.state.is_as_at_login(&session.catalog),
         in_transaction: session.status != ReadyStatus::Idle,
         transaction_age: session.transaction_age(),

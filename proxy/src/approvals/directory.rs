@@ -7,8 +7,11 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_approval::item::{CardState, Closed, Finished, MAX_QUESTIONS, Status, file};
 use countersign_approval::{Request, RequestId, StatementDigest, UnverifiedRequest};
 use serde::de::DeserializeOwned;
@@ -17,6 +20,8 @@ use super::store::{Listed, Snapshot, Store, StoreError};
 
 /// The largest file anyone reads here.
 const MAX_FILE: u64 = 1 << 20;
+/// How long the token of a denial may come after the denial itself; a bot that died in between never writes it.
+const DENIAL_LAG: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -264,16 +269,29 @@ impl Files {
         if self.read(&folder.join(file::REQUEST))?.is_none() {
             return Ok(None);
         }
-        let closed: Option<Closed> = self.json(&folder.join(file::CLOSED))?;
+        let mut closed: Option<Closed> = self.json(&folder.join(file::CLOSED))?;
+        let tokens = self.decisions(&folder)?;
+        // The bot closes first and puts its token there then: between the two the request is not denied yet, for whoever reads the reason.
+        if closed.as_ref().is_some_and(|closed| closed.status == Status::Denied)
+            && !tokens.iter().any(|token| denies(token))
+            && self.age(&folder.join(file::CLOSED))? < DENIAL_LAG
+        {
+            closed = None;
+        }
         let card: CardState = self.json(&folder.join(file::CARD))?.unwrap_or_default();
         let status = closed.as_ref().map_or(Status::Open, |closed| closed.status);
         Ok(Some(Snapshot {
-            tokens: self.decisions(&folder)?,
+            tokens,
             status: Some(status),
             why: closed.map(|closed| closed.why),
             card_error: card.error,
             questions: self.questions(&folder)?,
         }))
+    }
+
+    /// Since when a file is there. A clock that was put back makes it old.
+    fn age(&self, path: &Path) -> std::io::Result<Duration> {
+        Ok(fs::metadata(path)?.modified()?.elapsed().unwrap_or(Duration::MAX))
     }
 
     fn questions(&self, folder: &Path) -> std::io::Result<Vec<String>> {
@@ -295,5 +313,56 @@ impl Files {
             }
         }
         Ok(tokens)
+    }
+}
+
+/// Whether a token says that it denies. Whether that is true, its signature tells whoever judges it.
+fn denies(token: &str) -> bool {
+    let claims = token.split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
+    claims
+        .and_then(|claims| serde_json::from_slice::<serde_json::Value>(&claims).ok())
+        .is_some_and(|claims| claims.get("verdict").and_then(serde_json::Value::as_str) == Some("deny"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::fs::{self, File};
+    use std::time::{Duration, SystemTime};
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use countersign_approval::RequestId;
+    use countersign_approval::item::{Closed, Status, file};
+
+    use super::Files;
+
+    /// Between the two writes of a denial the requester would be told of a denial without a reason.
+    #[test]
+    fn a_denial_counts_with_its_token_or_when_that_never_came() {
+        let root = tempfile::tempdir().unwrap();
+        let id = RequestId::from_bytes([1; 16]);
+        let files = Files { root: root.path().to_owned() };
+        let folder = files.folder(&id);
+        fs::create_dir_all(folder.join(file::DECISIONS)).unwrap();
+        fs::write(folder.join(file::REQUEST), "{}").unwrap();
+        let closed = |status| Closed { status, by: "bot".to_owned(), at: 1, why: "denied by lee".to_owned() };
+        let close = |status| fs::write(folder.join(file::CLOSED), serde_json::to_vec(&closed(status)).unwrap()).unwrap();
+        let status = || files.snapshot(&id).unwrap().unwrap().status.unwrap();
+        assert_eq!(status(), Status::Open);
+        close(Status::Denied);
+        assert_eq!(status(), Status::Open);
+        let token = |verdict: &str| format!("e30.{}.x", URL_SAFE_NO_PAD.encode(format!("{{\"verdict\":\"{verdict}\"}}")));
+        fs::write(folder.join(file::DECISIONS).join("0.jws"), token("approve")).unwrap();
+        assert_eq!(status(), Status::Open);
+        let old = SystemTime::now() - Duration::from_secs(60);
+        File::options().append(true).open(folder.join(file::CLOSED)).unwrap().set_modified(old).unwrap();
+        assert_eq!(status(), Status::Denied, "the bot died in between");
+        close(Status::Denied);
+        fs::write(folder.join(file::DECISIONS).join("1.jws"), token("deny")).unwrap();
+        assert_eq!(status(), Status::Denied);
+        close(Status::Cancelled);
+        assert_eq!(status(), Status::Cancelled);
     }
 }

@@ -193,7 +193,7 @@ const MAX_TOLD: usize = 1_000;
 
 /// Somebody else's words on their way to a client's terminal: no control characters, which a terminal would obey, nothing that reorders
 /// text or cannot be seen, one line, not endless.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let unseen =
         |char: char| matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     let one_line = text.split(['\r', '\n', '\t']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");

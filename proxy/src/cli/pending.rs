@@ -59,7 +59,7 @@ fn object(request: &Request, listed: &Listed, bot_url: Option<&str>, now: u64) -
 
 /// One line for a terminal. The statement is not in it: it may hold what operators must not see.
 fn line(request: &Request, listed: &Listed, bot_url: Option<&str>, now: u64) -> String {
-    let plain = |text: &str| text.chars().filter(|char| !char.is_control()).take(120).collect::<String>();
+    let plain = |text: &str| approvals::plain(text).chars().take(120).collect::<String>();
     format!(
         "{}  {}  by {}  rule {}  {} of {} decisions by {}  {}  expires in {} s{}",
         request.id,

@@ -132,14 +132,19 @@ fn request(id: RequestId, who: &Who, hold: &HoldRequest, estimate: Option<u64>, 
         quorum: hold.terms.quorum,
         runs: hold.terms.runs,
         step_up: hold.terms.step_up,
-        facts: facts(&hold.facts, estimate, hold.in_transaction.then_some(hold.transaction_age)),
+        facts: facts(&hold.facts, &hold.told, estimate, hold.in_transaction.then_some(hold.transaction_age)),
         session: who.session.clone(),
         sources,
     })
 }
 
 /// The facts a reviewer should see at a glance.
-fn facts(statements: &[StatementFacts], estimate: Option<u64>, transaction_age: Option<u64>) -> Vec<(String, String)> {
+fn facts(
+    statements: &[StatementFacts],
+    told: &[(String, String)],
+    estimate: Option<u64>,
+    transaction_age: Option<u64>,
+) -> Vec<(String, String)> {
     let mut facts = Vec::new();
     let several = statements.len() > 1;
     for (index, statement) in statements.iter().enumerate() {
@@ -165,6 +170,7 @@ fn facts(statements: &[StatementFacts], estimate: Option<u64>, transaction_age: 
             facts.push((label("note"), note.clone()));
         }
     }
+    facts.extend_from_slice(told);
     facts.extend(estimate.map(estimate_fact));
     if let Some(age) = transaction_age {
         facts.push(transaction_fact(age));

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Form, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -25,8 +25,10 @@ const CODE_LIFE: Duration = Duration::from_secs(60);
 /// A client as registered.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// `client_id`; public, so there is no secret.
+    /// `client_id`
     pub id: String,
+    /// What a confidential client shows at the token endpoint (`client_secret_basic`); a public one has none.
+    pub secret: Option<String>,
     /// The one redirect URI.
     pub redirect_uri: String,
 }
@@ -156,9 +158,26 @@ async fn decide(State(shared): State<Shared>, Form(asked): Form<Asked>) -> Respo
     back(&shared, &client, &asked, ("code", &code))
 }
 
-async fn token(State(shared): State<Shared>, Form(form): Form<HashMap<String, String>>) -> Response {
+/// RFC 6749, 2.3.1: client id and secret, each form-encoded, in a Basic header.
+fn authenticated(headers: &HeaderMap) -> Option<(String, String)> {
+    let basic = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
+    let pair = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
+    let (id, secret) = pair.split_once(':')?;
+    let decoded = |text: &str| {
+        let url = reqwest::Url::parse(&format!("form:?{text}")).ok()?;
+        url.query_pairs().next().map(|(name, _)| name.into_owned())
+    };
+    Some((decoded(id)?, decoded(secret)?))
+}
+
+async fn token(State(shared): State<Shared>, headers: HeaderMap, Form(form): Form<HashMap<String, String>>) -> Response {
     let refuse = |error: &str| (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+    let secret = shared.lock().clients.iter().find(|client| client.id == field("client_id")).and_then(|client| client.secret.clone());
+    let shown = authenticated(&headers);
+    if secret.map(|secret| (field("client_id").to_owned(), secret)) != shown {
+        return (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_client"}))).into_response();
+    }
     if field("grant_type") != "authorization_code" {
         return refuse("unsupported_grant_type");
     }

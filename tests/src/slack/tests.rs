@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod cards;
+
 #[derive(Clone)]
 struct Bot {
     api: String,

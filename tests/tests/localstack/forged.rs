@@ -59,6 +59,12 @@ impl Table {
         self.update(id, "SET #name = :value", name, AttributeValue::S(text.to_owned())).await
     }
 
+    /// The item as it was.
+    async fn put(&self, item: HashMap<String, AttributeValue>) -> Result<()> {
+        self.client.put_item().table_name(&self.name).set_item(Some(item)).send().await?;
+        Ok(())
+    }
+
     /// Appends a token, as the bot would.
     async fn plant(&self, id: &str, token: &str) -> Result<()> {
         let list = AttributeValue::L(vec![AttributeValue::S(token.to_owned())]);
@@ -174,6 +180,68 @@ fn an_approval_of_another_text_opens_nothing() -> Result<()> {
         table.replace(id, &held, true).await?;
         wait_for_card_text(stack, id, "delete from ledger where id = 212").await?;
         let outcome = pending.press(stack, "approve", "U0DANA", None).await;
+        ensure!(outcome.ok, "{outcome:?}");
+        ensure!(pending.ended().await?.1? == 1, "one row");
+        Ok(())
+    })
+}
+
+/// Each attribute of an item in turn is replaced by something of another type and by another text, and taken away, while one of two people has
+/// approved: it never runs by that, and once the item is what it was, the second approval opens it, once.
+#[test]
+fn whatever_is_written_over_an_attribute_opens_nothing() -> Result<()> {
+    on_localstack(|stack| async move {
+        let table = Table::open(stack).await?;
+        let pending = hold(stack, "ci", "delete from vault where id = 7").await?;
+        let id = pending.request.as_str();
+        let outcome = pending.press(stack, "approve", "U0DANA", None).await;
+        ensure!(outcome.ok, "{outcome:?}");
+        let voted = |card: &Card| card.request.as_deref() == Some(id) && card.plain.contains("1 of 2 approvals");
+        stack.slack.wait_for_card(Duration::from_secs(60), voted).await?;
+        let genuine = table.item(id).await?;
+        let one = table.tokens(id).await?;
+        let twice = AttributeValue::L(one.iter().chain(&one).map(|token| AttributeValue::S(token.clone())).collect());
+        let alone = AttributeValue::S(one.concat());
+        let mut benign = table.request(id).await?;
+        benign.quorum = 1;
+        let weaker = AttributeValue::S(String::from_utf8(benign.to_bytes()?)?);
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let number = |number: &str| AttributeValue::N(number.to_owned());
+        let cases = [
+            (attribute::REQUEST, vec![weaker, text("{}"), number("1")]),
+            (attribute::STATUS, vec![text("approved"), text("granted"), number("1")]),
+            (attribute::DIGEST, vec![text(&"0".repeat(64)), AttributeValue::L(Vec::new())]),
+            (attribute::EXPIRES_AT, vec![number("9999999999"), text("never")]),
+            (attribute::DECISIONS, vec![twice, alone, AttributeValue::L(Vec::new()), number("2")]),
+            (attribute::VOTERS, vec![AttributeValue::Ss(vec!["person:nobody".to_owned()]), text("person:dana")]),
+            (attribute::WHY, vec![text("approved by everybody"), number("1")]),
+            (attribute::OUTCOME, vec![text("done")]),
+            (attribute::CLOSED_BY, vec![text("me")]),
+            (attribute::CARD_TS, vec![text("1.1"), number("1")]),
+            (attribute::CARD_CHANNEL, vec![text("C0NOWHERE")]),
+            (attribute::CARD_SHOWN, vec![text("00")]),
+            (attribute::CARD_CLAIM, vec![number("9999999999"), text("x")]),
+            (attribute::CARD_ERROR, vec![text("\u{1b}[2Jall is well")]),
+            (attribute::LEFT_AT, vec![number("1"), text("x")]),
+            (attribute::USED, vec![number("0"), text("-1")]),
+            (attribute::QUESTIONS, vec![text("who?"), AttributeValue::L(vec![number("1")])]),
+            (attribute::TTL, vec![number("9999999999")]),
+        ];
+        for (name, values) in cases {
+            for (value, first) in values.into_iter().zip(std::iter::once(true).chain(std::iter::repeat(false))) {
+                table.update(id, "SET #name = :value", name, value).await?;
+                if first {
+                    // Whoever approved already tries again on what stands there now.
+                    let _ = pending.press(stack, "approve", "U0DANA", None).await;
+                }
+            }
+            ensure!(pending.is_held(), "{name}: the hold opened");
+            table.put(genuine.clone()).await?;
+        }
+        pending.must_wait().await?;
+        ensure!(count(stack, "select count(*) from vault where id = 7").await? == 1, "it ran with one approval of two");
+        table.put(genuine).await?;
+        let outcome = pending.press(stack, "approve", "U0LEE", None).await;
         ensure!(outcome.ok, "{outcome:?}");
         ensure!(pending.ended().await?.1? == 1, "one row");
         Ok(())

@@ -13,6 +13,7 @@ mod forged;
 mod kills;
 mod object_lock;
 mod outage;
+mod own_page;
 mod page;
 mod policy;
 mod refusals;

@@ -351,12 +351,13 @@ impl<'a> Walk<'a> {
             return false;
         };
         self.role_set(&name, value.as_deref());
+        self.effects.push(Effect::Setting(name.clone(), value.clone().unwrap_or_else(|| "a computed value".to_owned())));
         match (builtin::setting(&name), value) {
             (Setting::SearchPath, value) => {
                 self.effects.push(path_effect(value.as_deref().and_then(parse_path), Lasts::Perhaps));
             }
             (Setting::Only(only), Some(value)) if value.eq_ignore_ascii_case(only) => {}
-            (Setting::Harmless, Some(value)) => self.effects.push(Effect::Setting(name.clone(), value)),
+            (Setting::Harmless, Some(_)) => {}
             (Setting::Harmless, None) if bound => {}
             (Setting::ReadOnly, Some(value)) => {
                 if !builtin::is_true(&value) {

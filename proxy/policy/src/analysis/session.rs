@@ -39,6 +39,8 @@ impl Walk<'_> {
         {
             self.by_literal = true;
             self.effects.push(Effect::Setting(name.to_owned(), values.join(", ")));
+        } else if kind == Ok(K::VarSetValue) {
+            self.effects.push(Effect::Setting(name.to_owned(), "a value of another kind".to_owned()));
         }
         match (builtin::setting(name), kind) {
             (Setting::SearchPath, Ok(K::VarSetValue)) => {
