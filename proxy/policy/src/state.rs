@@ -198,7 +198,10 @@ impl SessionState {
         self.settings.reported(name, value);
         self.told.reported(name, value);
         let poison = match name {
-            "client_encoding" if !value.eq_ignore_ascii_case("utf8") => Some("client_encoding is not UTF8"),
+            // The server reports UNICODE, another name of it, as the client wrote it.
+            "client_encoding" if !value.eq_ignore_ascii_case("utf8") && !value.eq_ignore_ascii_case("unicode") => {
+                Some("client_encoding is not UTF8")
+            }
             "standard_conforming_strings" if value != "on" => Some("standard_conforming_strings is not on"),
             _ => None,
         };

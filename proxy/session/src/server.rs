@@ -503,7 +503,8 @@ impl Session {
         self.record(Event::Parameter { name: name.clone(), value: shown });
         // INVARIANT: judgement reads texts as UTF-8 with standard strings; a server that reads them otherwise must not get any.
         let pinned = match name.as_str() {
-            "client_encoding" => value.eq_ignore_ascii_case("UTF8"),
+            // The server reports UNICODE, another name of it, as the client wrote it.
+            "client_encoding" => value.eq_ignore_ascii_case("UTF8") || value.eq_ignore_ascii_case("UNICODE"),
             "standard_conforming_strings" => value == "on",
             _ => true,
         };

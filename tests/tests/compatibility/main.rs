@@ -78,7 +78,7 @@ fn play(version: u32, bin: impl FnOnce() -> Result<PathBuf>) -> Result<()> {
         pair.on_both("postgres", "create database compat_fixture").await?;
         pair.on_both("compat_fixture", FIXTURE).await?;
         let (mut rows, mut whole) = (Vec::new(), std::env::var_os("COUNTERSIGN_DRIVERS").is_none());
-        for name in ["psql", "psycopg", "asyncpg", "node-postgres", "JDBC", "pgbench", "tokio-postgres", "sqlx"] {
+        for name in ["psql", "psycopg", "asyncpg", "node-postgres", "JDBC", "pgbench", "tokio-postgres", "sqlx", "sequences"] {
             if !wanted(name) {
                 continue;
             }

@@ -91,6 +91,12 @@ pub(crate) fn find(name: &str) -> Result<Program> {
             dir: None,
             cut: false,
         },
+        "sequences" => Program {
+            title: "random sequences".to_owned(),
+            command: vec![text(find_program("python3")?), text(drivers().join("sequences.py"))],
+            dir: None,
+            cut: false,
+        },
         other => anyhow::bail!("there is no driver {other}"),
     })
 }

@@ -52,6 +52,9 @@ fn the_greeting_is_the_servers() -> Result<()> {
         ensure!(raw.run("show statement_timeout").await? == ["17s"]);
         ensure!(raw.parameters.contains(&("TimeZone".to_owned(), "Asia/Tokyo".to_owned())), "{:?}", raw.parameters);
         ensure!(raw.parameters.contains(&("DateStyle".to_owned(), "German, DMY".to_owned())), "{:?}", raw.parameters);
+        // Another name of UTF8, which the server reports as it was given; older drivers say it.
+        raw.run("set client_encoding to 'UNICODE'").await?;
+        ensure!(raw.run("show client_encoding").await? == ["UNICODE"]);
         let replication = Raw::login_with(&stack.gateway, VERSION, &[("user", "x"), ("replication", "database")], token).await;
         ensure!(replication.err().is_some_and(|error| format!("{error:#}").contains("0A000")), "replication");
         Ok(())
