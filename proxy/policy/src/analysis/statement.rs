@@ -183,49 +183,101 @@ impl<'a> Walk<'a> {
         if analyze {
             let _ = self.deeper(|walk| walk.statement(query));
         } else {
-            // Planning runs immutable functions, so what is called counts; what would be written does not.
-            let outer = self.kind;
-            let action = self.action.clone();
             let mut inner = Walk::new(self.catalog, self.state, self.interest);
             inner.depth = self.depth + 1;
             inner.statement(query);
-            self.reads.extend(inner.reads);
-            self.reads.extend(inner.writes);
-            self.unresolved.extend(inner.unresolved);
-            self.calls.extend(inner.calls);
-            self.operators.extend(inner.operators);
-            self.types.extend(inner.types);
-            // Literals are made values of their types before anything is planned.
-            self.checked.extend(inner.checked);
-            self.notes.extend(inner.notes);
-            self.executes.extend(inner.executes);
-            self.has_cast |= inner.has_cast;
-            self.computes |= inner.computes;
-            self.sorts |= inner.sorts;
-            self.by_literal |= inner.by_literal;
-            self.looked_up |= inner.looked_up;
-            self.effects.extend(inner.effects.into_iter().filter(|effect| matches!(effect, Effect::SearchPath { .. })));
-            self.stale |= inner.stale;
-            self.opaque |= inner.opaque;
-            self.exposed = self.exposed.take().or(inner.exposed);
-            self.decides = self.decides.or(inner.decides);
-            self.operates |= inner.operates;
-            let plain = matches!(
-                inner.kind,
-                StatementKind::Write | StatementKind::Ddl | StatementKind::Session | StatementKind::Transaction | StatementKind::Empty
-            );
-            self.kind = outer.max(if plain && !inner.builtin_calls.iter().any(|name| crate::builtin::harm(name).is_some()) {
-                StatementKind::Read
-            } else {
-                inner.kind
-            });
-            self.action = action;
+            self.only_planned(inner);
         }
         self.kind = self.kind.max(StatementKind::Read);
         self.missing_where = false;
         // A plan shows constants folded from what functions returned.
         let lineage = super::Lineage { opaque: self.opaque, ..super::Lineage::default() };
         self.outputs = Some(Items { columns: vec![super::Item { name: "QUERY PLAN".to_owned(), lineage }], complete: true });
+    }
+
+    /// What was walked is planned and not run. Planning runs immutable functions, so what is called counts; what would be written does not.
+    fn only_planned(&mut self, inner: Self) {
+        // Every field is named, so that one more cannot be forgotten here.
+        let Self {
+            catalog: _,
+            state: _,
+            interest: _,
+            paths: _,
+            depth: _,
+            nesting: _,
+            queries: _,
+            kind,
+            notes,
+            executes,
+            reads,
+            writes,
+            unresolved,
+            calls,
+            builtin_calls,
+            operators,
+            types,
+            checked,
+            has_cast,
+            computes,
+            sorts,
+            by_literal,
+            columns_seen: _,
+            seen,
+            constant_calls,
+            looked_up,
+            shallow: _,
+            level: _,
+            refreshes: _,
+            called_names,
+            setting: _,
+            exposed,
+            operates,
+            decides,
+            copy_refused: _,
+            copies: _,
+            floor: _,
+            stale,
+            unpins,
+            opaque,
+            ctes: _,
+            effects,
+            outputs: _,
+            missing_where: _,
+            limit: _,
+            action: _,
+        } = inner;
+        let changes = matches!(
+            kind,
+            StatementKind::Write | StatementKind::Ddl | StatementKind::Session | StatementKind::Transaction | StatementKind::Empty
+        );
+        let harmful = builtin_calls.iter().any(|name| crate::builtin::harm(name).is_some());
+        self.kind = self.kind.max(if changes && !harmful { StatementKind::Read } else { kind });
+        self.reads.extend(reads);
+        self.reads.extend(writes);
+        self.unresolved.extend(unresolved);
+        self.calls.extend(calls);
+        self.builtin_calls.extend(builtin_calls);
+        self.constant_calls.extend(constant_calls);
+        self.called_names.extend(called_names);
+        self.operators.extend(operators);
+        self.types.extend(types);
+        // Literals are made values of their types before anything is planned.
+        self.checked.extend(checked);
+        self.seen.extend(seen);
+        self.notes.extend(notes);
+        self.executes.extend(executes);
+        self.has_cast |= has_cast;
+        self.computes |= computes;
+        self.sorts |= sorts;
+        self.by_literal |= by_literal;
+        self.looked_up |= looked_up;
+        self.effects.extend(effects.into_iter().filter(|effect| matches!(effect, Effect::SearchPath { .. })));
+        self.stale |= stale;
+        self.opaque |= opaque;
+        self.exposed = self.exposed.take().or(exposed);
+        self.decides = self.decides.or(decides);
+        self.operates |= operates;
+        self.unpins = self.unpins.or(unpins);
     }
 
     fn create_table_as(&mut self, create: &pg_query::protobuf::CreateTableAsStmt) {
