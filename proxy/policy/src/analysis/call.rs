@@ -137,19 +137,13 @@ impl<'a> Walk<'a> {
 
     /// `ORDER BY … USING operator`: it stands for a whole operator class, of which each function may be another's.
     pub(super) fn sort_operator(&mut self, sort: &SortBy) {
-        let names = strings(&sort.use_op).unwrap_or_default();
-        let (schema, name) = match names.as_slice() {
-            [] => return,
-            [name] => (None, *name),
-            [schema, name] => (Some(*schema), *name),
-            _ => return self.unknown(|| "an operator with too many parts".to_owned()),
-        };
-        match schema {
-            None => self.operator_named(name),
-            Some(schema) => {
-                self.operators.insert((Some(schema.to_owned()), name.to_owned()));
-            }
+        if sort.use_op.is_empty() {
+            return;
         }
+        self.operator(&sort.use_op);
+        let names = strings(&sort.use_op).unwrap_or_default();
+        let [schema @ .., name] = names.as_slice() else { return };
+        let schema = schema.first().copied();
         let visible = |other: &str| schema.map_or_else(|| self.paths.iter().any(|path| path.contains(&other)), |schema| schema == other);
         if self.catalog.operators_named(name).iter().any(|operator| visible(&operator.schema)) {
             self.opaque = true;

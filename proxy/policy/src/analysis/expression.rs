@@ -208,13 +208,18 @@ impl<'a> Walk<'a> {
                 }
             }
             Ok(AExprKind::Undefined) | Err(_) => self.unknown(|| "an operation of a kind that is not on the list".to_owned()),
-            Ok(_) => match strings(&operation.name).as_deref() {
-                Some([name]) => self.operator_named(name),
-                Some([schema, name]) => {
-                    self.operators.insert((Some((*schema).to_owned()), (*name).to_owned()));
-                }
-                _ => self.unknown(|| "an operator without a name".to_owned()),
-            },
+            Ok(_) => self.operator(&operation.name),
+        }
+    }
+
+    /// An operator as it is written, with a schema or without.
+    pub(super) fn operator(&mut self, names: &[Node]) {
+        match strings(names).as_deref() {
+            Some([name]) => self.operator_named(name),
+            Some([schema, name]) => {
+                self.operators.insert((Some((*schema).to_owned()), (*name).to_owned()));
+            }
+            _ => self.unknown(|| "an operator whose name has no parts or too many".to_owned()),
         }
     }
 
@@ -251,13 +256,10 @@ impl<'a> Walk<'a> {
 
     fn sub_link(&mut self, link: &pg_query::protobuf::SubLink, scope: &Scope<'a, '_>) -> Lineage {
         if link.testexpr.is_some() {
-            match strings(&link.oper_name).as_deref() {
-                None | Some([]) => self.operator_named("="),
-                Some([name]) => self.operator_named(name),
-                Some([schema, name]) => {
-                    self.operators.insert((Some((*schema).to_owned()), (*name).to_owned()));
-                }
-                Some(_) => self.unknown(|| "an operator with too many parts".to_owned()),
+            if link.oper_name.is_empty() {
+                self.operator_named("=");
+            } else {
+                self.operator(&link.oper_name);
             }
         }
         let mut lineage = self.optional(link.testexpr.as_deref(), scope).derived();
