@@ -25,6 +25,7 @@ mod expression;
 mod finish;
 mod from;
 mod json;
+mod made;
 mod query;
 mod relation;
 mod restricts;
@@ -95,6 +96,11 @@ struct Lineage {
     opaque: bool,
     /// What a function returned that nobody vouches for contributes: it may be any column.
     returned: bool,
+    /// Made of what is protected by something that looks at the value: what is in it, whether it is NULL and how long it is answers a question
+    /// that the client chose.
+    telling: bool,
+    /// Neither an array nor JSON: `||` makes text of it.
+    joins: bool,
 }
 
 impl Lineage {
@@ -112,11 +118,28 @@ impl Lineage {
         self.opaque |= other.opaque;
         self.returned |= other.returned;
         self.direct = None;
+        self.joins = false;
+        // Nothing is known of how they are put together; who knows better says so.
+        self.telling = self.is_protected();
     }
 
     fn derived(mut self) -> Self {
         self.direct = None;
+        self.joins = false;
+        self.telling = self.is_protected();
         self
+    }
+
+    /// Parts that are put together whatever they hold.
+    fn built<'l>(parts: impl IntoIterator<Item = &'l Self>) -> Self {
+        let mut lineage = Self::default();
+        let mut telling = false;
+        for part in parts {
+            lineage.absorb(part);
+            telling |= part.telling;
+        }
+        lineage.telling = telling;
+        lineage
     }
 
     fn opaque() -> Self {
@@ -140,10 +163,7 @@ struct Items {
 
 impl Items {
     fn all(&self) -> Lineage {
-        let mut lineage = Lineage::default();
-        for column in &self.columns {
-            lineage.absorb(&column.lineage);
-        }
+        let mut lineage = Lineage::built(self.columns.iter().map(|column| &column.lineage));
         lineage.opaque |= !self.complete;
         lineage
     }

@@ -212,41 +212,94 @@ pub(crate) fn holds_values(relation: &str, column: &str) -> bool {
     }
 }
 
-/// Whether the value of an argument (counted from 0) can make a built-in function fail, which would tell about that value. What is not
-/// known to work with any value can fail.
-pub(crate) fn can_fail(name: &str, argument: usize) -> bool {
+/// What a built-in function makes of an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Makes {
+    /// Something whose length follows from how long the arguments are, never from what is in them. Works with any value.
+    Form,
+    /// As `Form`, and neither an array nor `jsonb`.
+    Text,
+    /// Something of the value chosen by the other arguments. Works with any value where those are constants.
+    Answer,
+    /// As `Answer`; the second argument is a pattern.
+    Match,
+    /// What is not known to work with any value.
+    Fails,
+}
+
+/// What a built-in function called with so many arguments makes of one of them, counted from 0.
+pub(crate) fn makes(name: &str, argument: usize, count: usize) -> Makes {
+    let first = |makes| if argument == 0 { makes } else { Makes::Fails };
     match name {
-        "length" | "char_length" | "character_length" | "octet_length" | "bit_length" | "upper" | "lower" | "initcap" | "btrim"
-        | "ltrim" | "rtrim" | "reverse" | "left" | "right" | "replace" | "translate" | "strpos" | "position" | "starts_with" | "concat"
-        | "concat_ws" | "quote_literal" | "quote_nullable" | "quote_ident" | "md5" | "sha224" | "sha256" | "sha384" | "sha512"
-        | "hashtext" | "hashtextextended" | "ascii" | "string_to_array" | "array_to_string" | "cardinality" | "array_length"
-        | "array_append" | "to_json" | "to_jsonb" | "row_to_json" | "array_to_json" | "json_build_array" | "jsonb_build_array"
-        | "json_agg" | "jsonb_agg" | "array_agg" | "string_agg" | "xmlagg" | "min" | "max" | "count" | "avg" | "sum" | "stddev"
-        | "stddev_pop" | "stddev_samp" | "variance" | "var_pop" | "var_samp" | "bool_and" | "bool_or" | "every" | "any_value"
-        | "first_value" | "last_value" | "lag" | "lead" | "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" | "mode"
-        | "percentile_disc" | "percentile_cont" | "abs" | "ceil" | "ceiling" | "floor" | "round" | "trunc" | "sign" | "age"
-        | "num_nulls" | "num_nonnulls" | "pg_typeof" | "pg_column_size" => false,
-        "regexp_replace"
+        "length" | "char_length" | "character_length" | "octet_length" | "bit_length" | "upper" | "lower" | "initcap" | "reverse"
+        | "left" | "right" | "concat" | "concat_ws" | "quote_literal" | "quote_nullable" | "quote_ident" | "md5" | "sha224" | "sha256"
+        | "sha384" | "sha512" | "hashtext" | "hashtextextended" | "to_json" | "row_to_json" | "array_to_json" | "json_build_array"
+        | "json_agg" | "string_agg" | "xmlagg" | "num_nulls" | "num_nonnulls" | "pg_typeof" | "pg_column_size" => Makes::Text,
+        "json_build_object" if !argument.is_multiple_of(2) => Makes::Text,
+        "json_object_agg" if argument == 1 => Makes::Text,
+        "btrim" | "ltrim" | "rtrim" if count == 1 => Makes::Text,
+        "to_jsonb" | "jsonb_build_array" | "jsonb_agg" | "array_agg" | "any_value" | "first_value" | "last_value" => Makes::Form,
+        "jsonb_build_object" if !argument.is_multiple_of(2) => Makes::Form,
+        "jsonb_object_agg" if argument == 1 => Makes::Form,
+        "lag" | "lead" | "nth_value" => first(Makes::Form),
+        "btrim" | "ltrim" | "rtrim" | "replace" | "translate" | "strpos" | "position" | "starts_with" | "ascii" | "string_to_array"
+        | "array_to_string" | "cardinality" | "array_length" | "array_append" | "min" | "max" | "avg" | "sum" | "stddev" | "stddev_pop"
+        | "stddev_samp" | "variance" | "var_pop" | "var_samp" | "bool_and" | "bool_or" | "every" | "row_number" | "rank" | "dense_rank"
+        | "percent_rank" | "cume_dist" | "mode" | "abs" | "ceil" | "ceiling" | "floor" | "round" | "trunc" | "sign" | "age" | "count" => {
+            Makes::Answer
+        }
+        "substr" | "split_part" | "lpad" | "rpad" | "to_char" | "encode" => first(Makes::Answer),
+        "substring"
+        | "regexp_replace"
         | "regexp_match"
         | "regexp_matches"
         | "regexp_count"
         | "regexp_substr"
         | "regexp_like"
         | "regexp_split_to_array"
-        | "regexp_split_to_table"
-        | "substr"
-        | "substring"
-        | "split_part"
-        | "lpad"
-        | "rpad"
-        | "to_char"
-        | "encode"
-        | "nth_value"
-        | "ntile" => argument > 0,
-        "date_trunc" | "date_part" | "extract" | "timezone" | "json_object_agg" | "jsonb_object_agg" => argument == 0,
-        "json_build_object" | "jsonb_build_object" => argument.is_multiple_of(2),
-        _ => true,
+        | "regexp_split_to_table" => first(Makes::Match),
+        "date_trunc" | "date_part" | "extract" | "timezone" if argument == 1 => Makes::Answer,
+        _ => Makes::Fails,
     }
+}
+
+/// Functions of one value that give no more than they are given, and work with any: of what is made of a protected value, too.
+pub(crate) fn lessens(name: &str) -> bool {
+    matches!(
+        name,
+        "length"
+            | "char_length"
+            | "character_length"
+            | "octet_length"
+            | "bit_length"
+            | "upper"
+            | "lower"
+            | "initcap"
+            | "reverse"
+            | "md5"
+            | "sha224"
+            | "sha256"
+            | "sha384"
+            | "sha512"
+            | "ascii"
+            | "btrim"
+            | "ltrim"
+            | "rtrim"
+            | "left"
+            | "right"
+            | "min"
+            | "max"
+            | "count"
+            | "any_value"
+            | "bool_and"
+            | "bool_or"
+            | "every"
+            | "cardinality"
+            | "array_to_string"
+            | "first_value"
+            | "last_value"
+            | "hashtext"
+    )
 }
 
 /// Types to which every value of a built-in type can be cast.

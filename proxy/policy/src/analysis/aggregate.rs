@@ -7,7 +7,7 @@
 use pg_query::protobuf::{AExprKind, BoolExprType, FuncCall, SelectStmt};
 use pg_query::{Node, NodeEnum};
 
-use super::{ColumnId, Interest, Lineage, Scope, Source, Walk, strings};
+use super::{ColumnId, Interest, Scope, Source, Walk, strings};
 use crate::rule::MaskKind;
 
 impl<'a> Walk<'a> {
@@ -113,19 +113,6 @@ impl<'a> Walk<'a> {
         }
         let listed = masking.aggregates.as_ref().is_some_and(|(functions, _)| functions.contains(&name));
         listed && self.only_column(call, scope).is_some_and(|column| self.floor.contains(&column))
-    }
-
-    /// Says of each argument that may make the function fail, and is made of a protected column, that it does so.
-    pub(super) fn weigh_failures(&mut self, names: &[&str], arguments: &[Lineage]) {
-        let ([name] | ["pg_catalog", name]) = names else { return };
-        if !crate::builtin::is_harmless(name) {
-            return;
-        }
-        for (index, lineage) in arguments.iter().enumerate() {
-            if crate::builtin::can_fail(name, index) {
-                self.expose(lineage, "a protected column is handed to a function that can fail: whether it does shows its value");
-            }
-        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! Arrays put together: of arrays of unlike shapes none can be made, so that whether it can be tells something of what they were made of.
 
-use pg_query::{Node, NodeEnum};
+use super::{ColumnId, Lineage, Walk};
 
-use super::{Lineage, Walk, strings};
+/// `pg_type.oid` of `jsonb`.
+pub(super) const JSONB: u32 = 3802;
+
+/// `pg_type.oid` of `name`, `text`, `bpchar` and `varchar`.
+const TEXTS: [u32; 4] = [19, 25, 1042, 1043];
 
 /// Functions that put arrays together.
 const BUILDERS: [&str; 5] = ["array_agg", "array_append", "array_prepend", "array_cat", "array_agg_array_transfn"];
@@ -10,12 +14,8 @@ const BUILDERS: [&str; 5] = ["array_agg", "array_append", "array_prepend", "arra
 impl Walk<'_> {
     /// Something becomes part of an array: a column as it stands, unless it has arrays itself, cannot make that fail.
     pub(super) fn weigh_element(&mut self, lineage: &Lineage) {
-        let plain = lineage.direct.is_some_and(|(oid, number)| {
-            let relation = self.catalog.relation(oid);
-            let column = relation.and_then(|relation| relation.columns.iter().find(|column| column.number == number));
-            column.is_some_and(|column| !self.holds_arrays(column.type_oid))
-        });
-        if !plain {
+        let plain = lineage.direct.and_then(|column| self.type_of(column)).is_some_and(|oid| !self.holds_arrays(oid));
+        if !plain && (lineage.telling || !lineage.joins) {
             self.expose(lineage, "what is made of a protected column becomes part of an array: whether that fails shows its value");
         }
     }
@@ -31,27 +31,28 @@ impl Walk<'_> {
         }
     }
 
-    fn holds_arrays(&self, oid: u32) -> bool {
+    /// Whether `||` makes text of a value, whatever it holds: of arrays it makes arrays, of `jsonb` objects.
+    pub(super) fn joins(&self, lineage: &Lineage) -> bool {
+        let jsonb = |oid| oid == JSONB || self.catalog.type_by_oid(oid).is_some_and(|found| found.class == 'd' && found.base == JSONB);
+        lineage.joins || lineage.direct.and_then(|column| self.type_of(column)).is_some_and(|oid| !self.holds_arrays(oid) && !jsonb(oid))
+    }
+
+    /// Whether a value is a column of text as it stands.
+    pub(super) fn is_text(&self, lineage: &Lineage) -> bool {
+        lineage.direct.and_then(|column| self.type_of(column)).is_some_and(|oid| TEXTS.contains(&oid))
+    }
+
+    fn type_of(&self, (oid, number): ColumnId) -> Option<u32> {
+        let relation = self.catalog.relation(oid)?;
+        relation.columns.iter().find(|column| column.number == number).map(|column| column.type_oid)
+    }
+
+    pub(super) fn holds_arrays(&self, oid: u32) -> bool {
         match self.catalog.type_by_oid(oid) {
             Some(found) if found.class == 'd' => found.base != oid && self.holds_arrays(found.base),
             Some(found) => found.element != 0,
             None => is_array_type(oid),
         }
-    }
-}
-
-/// Whether an expression is an array, as far as its form tells.
-pub(super) fn is_array(node: &Node) -> bool {
-    match &node.node {
-        Some(NodeEnum::AArrayExpr(_)) => true,
-        Some(NodeEnum::SubLink(link)) => link.sub_link_type() == pg_query::protobuf::SubLinkType::ArraySublink,
-        Some(NodeEnum::TypeCast(cast)) => {
-            cast.type_name.as_ref().is_some_and(|name| !name.array_bounds.is_empty()) || cast.arg.as_deref().is_some_and(is_array)
-        }
-        Some(NodeEnum::FuncCall(call)) => strings(&call.funcname)
-            .and_then(|names| names.last().map(|name| name.contains("array") || name.contains("split") || name.contains("match")))
-            .unwrap_or(false),
-        _ => false,
     }
 }
 

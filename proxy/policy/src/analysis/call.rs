@@ -29,12 +29,19 @@ impl<'a> Walk<'a> {
         let mut arguments = Lineage::default();
         each.iter().for_each(|argument| arguments.absorb(argument));
         let shown = !arguments.sources.is_empty() && self.is_shown(call, scope);
+        let mut made = None;
         if !shown {
-            self.weigh_failures(&names, &each);
+            made = self.made_by(&names, call, &each);
             self.weigh_elements(&names, &each);
         }
         for order in &call.agg_order {
             let lineage = self.sort(order, scope);
+            if lineage.is_protected() {
+                made = None;
+                if call.agg_within_group && lineage.telling {
+                    self.expose(&lineage, "what was made of a protected column is calculated with: whether that fails shows its value");
+                }
+            }
             arguments.absorb(&lineage);
         }
         self.condition(call.agg_filter.as_deref(), scope, "a protected column decides in FILTER");
@@ -66,6 +73,10 @@ impl<'a> Walk<'a> {
         if call.agg_within_group {
             // `rank(…) WITHIN GROUP (ORDER BY …)` compares; over a window it numbers rows.
             result.absorb(&arguments);
+        } else if let Some(made) = made
+            && !result.returned
+        {
+            (result.telling, result.joins) = (made.telling, made.joins);
         }
         match names.last() {
             Some(&"current_setting") => {
@@ -209,6 +220,8 @@ impl<'a> Walk<'a> {
             called_user = true;
             self.calls.insert(*oid);
             self.know_type(function.result, 0);
+            let joins = !self.holds_arrays(function.result) && !matches!(function.result, super::array::JSONB);
+            result.joins = joins && (result.joins || visible.len() == 1);
         }
         if called_user && !self.trusts_all(&visible) {
             result.returned = true;
@@ -237,6 +250,9 @@ impl<'a> Walk<'a> {
         // `type(value)` is a cast.
         if count == 1 && self.is_known_type(schema, name) {
             self.has_cast = true;
+            if !builtin::takes_anything(name) {
+                self.expose(arguments, "a protected column is cast: whether that fails shows its value");
+            }
             return result;
         }
         if schema != Some("pg_catalog") && self.state.changes.is_function_uncertain(name) {

@@ -3,14 +3,11 @@
 use pg_query::protobuf::{AExprKind, ColumnRef, SqlValueFunctionOp, SubLinkType};
 use pg_query::{Node, NodeEnum};
 
-use super::array;
+use super::made::is_simple;
 use super::{ColumnId, Interest, Lineage, MOST_NESTING, Range, Scope, Source, Walk, strings};
 use crate::catalog::Relation;
 
 const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
-
-/// Operators whose failure, by zero or by overflow, tells operands apart.
-const CALCULATIONS: &[&str] = &["+", "-", "*", "/", "%", "^", "|/", "||/", "<<", ">>"];
 
 const SKIPPED: &str = "a protected column decides what else is calculated: time and errors of that show its value";
 
@@ -83,20 +80,26 @@ impl<'a> Walk<'a> {
                 }
                 lineage
             }
-            NodeEnum::NullTest(test) => self.optional(test.arg.as_deref(), scope).derived(),
+            NodeEnum::NullTest(test) => {
+                let lineage = self.optional(test.arg.as_deref(), scope).derived();
+                if matches!(test.arg.as_deref(), Some(row) if matches!(row.node, Some(NodeEnum::RowExpr(_))) && !is_simple(row)) {
+                    self.expose(&lineage, SKIPPED);
+                }
+                lineage
+            }
             NodeEnum::BooleanTest(test) => self.optional(test.arg.as_deref(), scope).derived(),
             NodeEnum::TypeCast(cast) => {
                 if let Some(name) = &cast.type_name {
                     self.type_name(name);
                 }
                 self.has_cast = true;
-                let lineage = self.optional(cast.arg.as_deref(), scope).derived();
-                if !cast.type_name.as_ref().is_some_and(is_text_type) {
-                    self.expose(&lineage, "a protected column is cast: whether that fails shows its value");
-                }
-                lineage
+                let lineage = self.optional(cast.arg.as_deref(), scope);
+                self.made_text(&lineage, cast.type_name.as_ref())
             }
-            NodeEnum::CollateClause(clause) => self.optional(clause.arg.as_deref(), scope).derived(),
+            NodeEnum::CollateClause(clause) => {
+                let lineage = self.optional(clause.arg.as_deref(), scope);
+                Lineage { joins: true, ..Lineage::built([&lineage]) }
+            }
             NodeEnum::FuncCall(call) => self.call(call, scope),
             NodeEnum::AIndirection(indirection) => self.indirection(indirection, scope),
             NodeEnum::AIndices(indices) => {
@@ -114,12 +117,16 @@ impl<'a> Walk<'a> {
                 }
                 lineage
             }
-            NodeEnum::RowExpr(row) => self.expressions(&row.args, scope),
+            NodeEnum::RowExpr(row) => {
+                let parts: Vec<Lineage> = row.args.iter().map(|part| self.expression(part, scope)).collect();
+                Lineage::built(&parts)
+            }
             NodeEnum::List(list) => self.expressions(&list.items, scope),
             NodeEnum::SubLink(link) => self.sub_link(link, scope),
             NodeEnum::CaseExpr(case) => self.case(case, scope),
             NodeEnum::CoalesceExpr(coalesce) => {
-                let lineage = self.expressions(&coalesce.args, scope);
+                let parts: Vec<Lineage> = coalesce.args.iter().map(|part| self.expression(part, scope)).collect();
+                let lineage = self.made_choice(coalesce.args.iter().zip(&parts));
                 if !coalesce.args.iter().skip(1).all(is_plain) {
                     self.expose(&lineage, SKIPPED);
                 }
@@ -130,19 +137,19 @@ impl<'a> Walk<'a> {
                 self.expressions(&min_max.args, scope)
             }
             NodeEnum::XmlExpr(xml) => {
-                let mut lineage = self.expressions(&xml.named_args, scope);
-                let rest = self.expressions(&xml.args, scope);
-                lineage.absorb(&rest);
-                lineage
+                let parts: Vec<Lineage> = xml.named_args.iter().chain(&xml.args).map(|part| self.expression(part, scope)).collect();
+                self.made_xml(xml.op, &Lineage::built(&parts))
             }
             NodeEnum::XmlSerialize(xml) => {
                 if let Some(name) = &xml.type_name {
                     self.type_name(name);
                 }
-                self.optional(xml.expr.as_deref(), scope).derived()
+                let lineage = self.optional(xml.expr.as_deref(), scope);
+                let cut = xml.type_name.as_ref().is_none_or(|name| !name.typmods.is_empty());
+                self.made_text(&lineage, xml.type_name.as_ref().filter(|_| !cut))
             }
-            NodeEnum::ResTarget(target) => self.optional(target.val.as_deref(), scope).derived(),
-            NodeEnum::NamedArgExpr(argument) => self.optional(argument.arg.as_deref(), scope).derived(),
+            NodeEnum::ResTarget(target) => self.optional(target.val.as_deref(), scope),
+            NodeEnum::NamedArgExpr(argument) => self.optional(argument.arg.as_deref(), scope),
             NodeEnum::GroupingFunc(grouping) => self.expressions(&grouping.args, scope),
             NodeEnum::GroupingSet(set) => self.expressions(&set.content, scope),
             NodeEnum::CurrentOfExpr(current) => {
@@ -155,6 +162,7 @@ impl<'a> Walk<'a> {
             NodeEnum::JsonIsPredicate(test) => self.optional(test.expr.as_deref(), scope).derived(),
             other => {
                 if let Some(lineage) = self.json(other, scope) {
+                    self.expose(&lineage, "a protected column is put into JSON or looked for in it: whether that fails shows its value");
                     return lineage;
                 }
                 let name = variant(other);
@@ -166,35 +174,27 @@ impl<'a> Walk<'a> {
 
     /// An operation; long chains lean to the left and are followed without recursion.
     fn operation(&mut self, operation: &pg_query::protobuf::AExpr, scope: &Scope<'a, '_>) -> Lineage {
-        let mut lineage = Lineage::default();
+        let mut chain = vec![operation];
         let mut current = operation;
-        let mut fallible = false;
-        let mut joins_arrays = false;
-        loop {
-            self.operation_name(current);
-            if matches!(strings(&current.name).as_deref(), Some([.., "||"])) {
-                joins_arrays |= [&current.lexpr, &current.rexpr].into_iter().flatten().any(|operand| array::is_array(operand));
-            }
-            fallible |= strings(&current.name).and_then(|name| name.last().copied()).is_some_and(|name| CALCULATIONS.contains(&name));
-            let right = self.optional(current.rexpr.as_deref(), scope);
-            lineage.absorb(&right);
+        let leftmost = loop {
             match current.lexpr.as_deref().map(|left| (left, &left.node)) {
-                Some((_, Some(NodeEnum::AExpr(left)))) => current = left,
-                Some((left, _)) => {
-                    let left = self.expression(left, scope);
-                    lineage.absorb(&left);
-                    break;
+                Some((_, Some(NodeEnum::AExpr(left)))) => {
+                    chain.push(left);
+                    current = left;
                 }
-                None => break,
+                Some((left, _)) => break Some(left),
+                None => break None,
             }
+        };
+        let mut node = leftmost;
+        let mut lineage = self.optional(leftmost, scope);
+        for operation in chain.into_iter().rev() {
+            self.operation_name(operation);
+            let right = self.optional(operation.rexpr.as_deref(), scope);
+            lineage = self.made_of(operation, (node, &lineage), &right);
+            // What stands to the left of the next is this operation.
+            node = None;
         }
-        if fallible {
-            self.expose(&lineage, "a protected column is calculated with: whether that fails shows its value");
-        }
-        if joins_arrays {
-            self.weigh_element(&lineage);
-        }
-        self.operates |= lineage.is_protected();
         lineage
     }
 
@@ -236,22 +236,25 @@ impl<'a> Walk<'a> {
             self.operator_named("=");
         }
         const BRANCH: &str = "a protected column decides a CASE: time and errors of its branches show its value";
-        let mut lineage = self.optional(case.arg.as_deref(), scope).derived();
-        self.expose(&lineage, BRANCH);
+        let mut tests = self.optional(case.arg.as_deref(), scope).derived();
+        let mut choices: Vec<(&Node, Lineage)> = Vec::new();
         for arm in &case.args {
             if let Some(NodeEnum::CaseWhen(when)) = &arm.node {
                 let test = self.optional(when.expr.as_deref(), scope);
-                self.expose(&test, BRANCH);
-                lineage.absorb(&test);
-                let result = self.optional(when.result.as_deref(), scope);
-                lineage.absorb(&result);
+                tests.absorb(&test);
+                choices.extend(when.result.as_deref().map(|result| (result, self.expression(result, scope))));
             } else {
                 self.unknown(|| "a CASE arm that is not WHEN".to_owned());
             }
         }
-        let otherwise = self.optional(case.defresult.as_deref(), scope);
-        lineage.absorb(&otherwise);
-        lineage
+        choices.extend(case.defresult.as_deref().map(|result| (result, self.expression(result, scope))));
+        self.expose(&tests, BRANCH);
+        let made = self.made_choice(choices.iter().map(|(node, lineage)| (*node, lineage)));
+        if !tests.is_protected() && !tests.opaque {
+            return made;
+        }
+        tests.absorb(&made);
+        tests
     }
 
     fn sub_link(&mut self, link: &pg_query::protobuf::SubLink, scope: &Scope<'a, '_>) -> Lineage {
@@ -263,6 +266,8 @@ impl<'a> Walk<'a> {
             }
         }
         let mut lineage = self.optional(link.testexpr.as_deref(), scope).derived();
+        const COMPARED: &str = "a protected column decides how far a sub-select is read: time and errors of that show its value";
+        self.expose(&lineage, COMPARED);
         if let Some(query) = link.subselect.as_deref() {
             let items = self.query(query, Some(scope));
             match SubLinkType::try_from(link.sub_link_type) {
@@ -272,6 +277,10 @@ impl<'a> Walk<'a> {
                         self.weigh_element(&item.lineage);
                     }
                     lineage.absorb(&items.all());
+                }
+                Ok(SubLinkType::AnySublink | SubLinkType::AllSublink | SubLinkType::RowcompareSublink) => {
+                    lineage.absorb(&items.all());
+                    self.expose(&lineage, COMPARED);
                 }
                 _ => lineage.absorb(&items.all()),
             }
@@ -294,9 +303,13 @@ impl<'a> Walk<'a> {
         for part in &indirection.indirection {
             match &part.node {
                 Some(NodeEnum::String(field)) => self.attribute(&field.sval, &mut lineage),
-                Some(NodeEnum::AIndices(_)) => {
+                Some(NodeEnum::AIndices(indices)) => {
                     let index = self.expression(part, scope);
                     lineage.absorb(&index);
+                    // Of what is NULL no element is asked for.
+                    if ![&indices.lidx, &indices.uidx].into_iter().flatten().all(|index| is_simple(index)) {
+                        self.expose(&lineage, SKIPPED);
+                    }
                 }
                 Some(NodeEnum::AStar(_)) => {}
                 _ => self.unknown(|| "a field that is none".to_owned()),
@@ -322,7 +335,7 @@ impl<'a> Walk<'a> {
                     return lineage;
                 }
                 if find_range(name, None, scope).is_some() {
-                    return self.whole(&[name], scope).derived();
+                    return self.whole(&[name], scope);
                 }
                 if SYSTEM_COLUMNS.contains(name) {
                     return Lineage::default();
@@ -404,11 +417,8 @@ impl<'a> Walk<'a> {
     pub(super) fn range_whole(&self, range: &Range<'a>) -> Lineage {
         match &range.source {
             Source::Relation(relation, _) => {
-                let mut lineage = Lineage::default();
-                for column in &relation.columns {
-                    lineage.absorb(&self.base_column(relation, column.number));
-                }
-                lineage
+                let columns: Vec<Lineage> = relation.columns.iter().map(|column| self.base_column(relation, column.number)).collect();
+                Lineage::built(&columns)
             }
             Source::Items(items) => items.all(),
             Source::Function(_, lineage, _) => lineage.clone(),
@@ -418,11 +428,8 @@ impl<'a> Walk<'a> {
     fn whole(&mut self, prefix: &[&str], scope: &Scope<'a, '_>) -> Lineage {
         let (schema, name) = match prefix {
             [] => {
-                let mut lineage = Lineage::default();
-                for range in &scope.ranges {
-                    lineage.absorb(&self.range_whole(range));
-                }
-                return lineage;
+                let ranges: Vec<Lineage> = scope.ranges.iter().map(|range| self.range_whole(range)).collect();
+                return Lineage::built(&ranges);
             }
             [name] => (None, *name),
             [.., schema, name] => (Some(*schema), *name),
@@ -487,6 +494,8 @@ impl<'a> Walk<'a> {
             Interest::Protected(protection) => {
                 if protection.is_protected(id) {
                     lineage.sources.push(id);
+                    // What a view makes of protected columns may be any of that.
+                    lineage.telling = protection.mask(id) == Some(crate::rule::MaskKind::Derived);
                 }
             }
             Interest::All => match relation.view.get() {
@@ -506,16 +515,17 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// A type every value can be cast to, without a length that cuts it or a schema that makes it another.
-fn is_text_type(name: &pg_query::protobuf::TypeName) -> bool {
+/// A type every value can be cast to, without a schema that makes it another.
+pub(super) fn is_text_type(name: &pg_query::protobuf::TypeName) -> bool {
     match strings(&name.names).as_deref() {
+        _ if !name.array_bounds.is_empty() => false,
         Some([base] | ["pg_catalog", base]) => crate::builtin::takes_anything(base),
         _ => false,
     }
 }
 
 /// A value that takes no time and never fails.
-fn is_plain(node: &Node) -> bool {
+pub(super) fn is_plain(node: &Node) -> bool {
     match &node.node {
         Some(NodeEnum::AConst(_) | NodeEnum::ColumnRef(_) | NodeEnum::ParamRef(_)) => true,
         Some(NodeEnum::TypeCast(cast)) => cast.type_name.as_ref().is_some_and(is_text_type) && cast.arg.as_deref().is_some_and(is_plain),

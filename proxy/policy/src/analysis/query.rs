@@ -68,6 +68,12 @@ impl<'a> Walk<'a> {
             }
             if let Some(cycle) = cte.cycle_clause.as_deref() {
                 let all = items.all().derived();
+                let by = strings(&cycle.cycle_col_list).unwrap_or_default();
+                for item in &items.columns {
+                    if by.contains(&item.name.as_str()) {
+                        self.expose(&item.lineage, "a protected column decides how many rows there are");
+                    }
+                }
                 items.columns.push(Item { name: cycle.cycle_mark_column.clone(), lineage: all.clone() });
                 items.columns.push(Item { name: cycle.cycle_path_column.clone(), lineage: all });
             }
@@ -96,7 +102,7 @@ impl<'a> Walk<'a> {
         // Lineage grows by each look until it stays: at most as many times as there are columns.
         for _ in 0..=items.columns.len().min(16) {
             for item in &mut items.columns {
-                item.lineage.direct = None;
+                item.lineage = std::mem::take(&mut item.lineage).derived();
             }
             if let Some(slot) = self.ctes.get_mut(slot) {
                 slot.items = items.clone();
@@ -256,7 +262,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Groups made by a protected column may come in its order. What tells one from another beside it then tells that order: anything but what
-    /// is masked in full, counts and constants.
+    /// is masked in full, counts of the rows of one relation (of a join's the client chooses how many there are), and constants.
     fn weigh_order(&mut self, select: &SelectStmt, scope: &Scope<'a, '_>, items: &Items) {
         let one_by_one = items.complete && select.target_list.len() == items.columns.len();
         for (index, item) in items.columns.iter().enumerate() {
@@ -291,7 +297,8 @@ impl<'a> Walk<'a> {
             Some(NodeEnum::FuncCall(call)) => {
                 // A count of some rows, or of the values of a clear column, would tell which group has them.
                 let counts = matches!(strings(&call.funcname).as_deref(), Some(["count"] | ["pg_catalog", "count"]));
-                let whole = call.agg_filter.is_none() && call.over.is_none();
+                let alone = matches!(scope.ranges.as_slice(), [range] if matches!(range.source, Source::Relation(..)));
+                let whole = alone && call.agg_filter.is_none() && call.over.is_none();
                 let mut of_masked = || self.expressions(&call.args, scope).is_protected() && self.is_shown(call, scope);
                 whole && ((counts && call.agg_star) || of_masked())
             }

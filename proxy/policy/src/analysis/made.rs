@@ -1,0 +1,240 @@
+//! What may be made of a protected value: only what cannot answer a question by failing, by leaving something out, or by its size.
+//!
+//! A result made of protected columns is masked in full, so that any of it may be shown. But the client chooses what is made: where a function
+//! fails for some values and not for others, where a value decides whether something else is calculated, or where it decides how large something
+//! grows, the mere success of a statement answers. So there are three kinds of values: columns as they stand; what is put together of them without
+//! a look at what is in them (`a || b`, `upper(a)`, `row_to_json(t)`), of which the same may be made again; and what is
+//! [telling](super::Lineage), of which next to nothing is made any more. What is not known to be harmless counts as not.
+
+use pg_query::protobuf::{AExpr, AExprKind, FuncCall, XmlExprOp};
+use pg_query::{Node, NodeEnum};
+
+use super::expression::{is_plain, is_text_type};
+use super::{Lineage, Walk, strings};
+use crate::builtin::{self, Makes};
+
+const FAILS: &str = "a protected column is handed to a function that can fail: whether it does shows its value";
+const FURTHER: &str = "something more is made of what was made of a protected column: whether that fails shows its value";
+const OTHERS: &str =
+    "a protected column is handed to a function beside what is no constant: whether that fails, or how much comes of it, shows its value";
+const PATTERN: &str =
+    "a protected column is matched with what is no constant, or refers back to what it matched: failure and time of that show its value";
+const OPERATES: &str = "a protected column is an operand of what is not known to work with any value: whether it fails shows its value";
+const SKIPS: &str = "a protected column decides what else it is compared with: time and errors of that show its value";
+
+/// Comparisons: they work with any two values that can be compared at all.
+const COMPARES: &[&str] = &["=", "<>", "!=", "<", "<=", ">", ">=", "@>", "<@", "&&", "?", "?|", "?&", "^@"];
+
+/// Operators that take a part out of a JSON value.
+const PARTS: &[&str] = &["->", "->>", "#>", "#>>"];
+
+/// Operators whose right operand is a pattern.
+const LIKE: &[&str] = &["~~", "!~~", "~~*", "!~~*"];
+const MATCHES: &[&str] = &["~", "!~", "~*", "!~*"];
+
+impl Walk<'_> {
+    /// What a call of a built-in function makes of its arguments. Gives nothing where that is a telling value or none at all.
+    pub(super) fn made_by(&mut self, names: &[&str], call: &FuncCall, each: &[Lineage]) -> Option<Lineage> {
+        let ([name] | ["pg_catalog", name]) = names else { return None };
+        if !builtin::is_harmless(name) || !each.iter().any(Lineage::is_protected) {
+            return None;
+        }
+        if each.iter().any(|lineage| lineage.telling) {
+            let others = call.args.iter().zip(each).filter(|(_, lineage)| !lineage.is_protected());
+            let alone = each.iter().filter(|lineage| lineage.is_protected()).count() == 1;
+            if !alone || !builtin::lessens(name) || !others.into_iter().all(|(node, _)| is_constant(node)) {
+                self.expose_all(each, FURTHER);
+            }
+            return None;
+        }
+        let mut form = true;
+        let mut joins = true;
+        for (index, lineage) in each.iter().enumerate().filter(|(_, lineage)| lineage.is_protected()) {
+            match builtin::makes(name, index, each.len()) {
+                Makes::Text => {}
+                // `lag(value, 1, default)`: values of two kinds come together.
+                Makes::Form => {
+                    joins = false;
+                    form &= call.args.iter().zip(each).all(|(node, other)| other.is_protected() || is_small(node));
+                }
+                Makes::Answer => {
+                    form = false;
+                    if !call.args.iter().zip(each).all(|(node, other)| other.is_protected() || is_constant(node)) {
+                        self.expose(lineage, OTHERS);
+                    }
+                }
+                Makes::Match => {
+                    form = false;
+                    self.by_literal = true;
+                    // `substring(s, 2)` takes numbers, and numbers are no patterns.
+                    let pattern = call.args.get(1).is_none_or(|node| is_number(node) || is_pattern(node));
+                    if !pattern || !call.args.iter().skip(1).all(is_constant) {
+                        self.expose(lineage, PATTERN);
+                    }
+                }
+                Makes::Fails => self.expose(lineage, FAILS),
+            }
+        }
+        form.then(|| Lineage { joins, ..Lineage::built(each) })
+    }
+
+    fn expose_all(&mut self, each: &[Lineage], how: &'static str) {
+        for lineage in each {
+            self.expose(lineage, how);
+        }
+    }
+
+    /// What an operator makes of two values.
+    pub(super) fn made_of(&mut self, operation: &AExpr, (left, of_left): (Option<&Node>, &Lineage), of_right: &Lineage) -> Lineage {
+        let mut made = of_left.clone();
+        made.absorb(of_right);
+        if !made.is_protected() {
+            return made;
+        }
+        self.operates = true;
+        let right = operation.rexpr.as_deref();
+        let names = strings(&operation.name).unwrap_or_default();
+        let name = names.last().copied().unwrap_or_default();
+        let rows = [left, right].into_iter().flatten().any(is_row);
+        let wrong = match AExprKind::try_from(operation.kind) {
+            Ok(AExprKind::AexprLike | AExprKind::AexprIlike) => self.wrong_pattern(false, right, [of_left, of_right]),
+            Ok(AExprKind::AexprOp) if LIKE.contains(&name) => self.wrong_pattern(false, right, [of_left, of_right]),
+            Ok(AExprKind::AexprOp) if MATCHES.contains(&name) => self.wrong_pattern(true, right, [of_left, of_right]),
+            Ok(AExprKind::AexprOp) if name == "||" => {
+                let fits = |part: &Lineage| !part.is_protected() || (!part.telling && self.joins(part));
+                if fits(of_left) && fits(of_right) {
+                    return Lineage { joins: true, ..Lineage::built([of_left, of_right]) };
+                }
+                Some(OPERATES)
+            }
+            Ok(AExprKind::AexprOp) if PARTS.contains(&name) => (!right.is_some_and(is_simple)).then_some(OPERATES),
+            Ok(
+                AExprKind::AexprOp
+                | AExprKind::AexprOpAny
+                | AExprKind::AexprOpAll
+                | AExprKind::AexprDistinct
+                | AExprKind::AexprNotDistinct
+                | AExprKind::AexprNullif,
+            ) if COMPARES.contains(&name) => {
+                let simple = !rows || [left, right].into_iter().flatten().all(is_simple);
+                (!simple).then_some(SKIPS)
+            }
+            Ok(
+                AExprKind::AexprIn
+                | AExprKind::AexprBetween
+                | AExprKind::AexprNotBetween
+                | AExprKind::AexprBetweenSym
+                | AExprKind::AexprNotBetweenSym,
+            ) => {
+                let simple = right.is_some_and(is_simple) && left.is_none_or(|left| !is_row(left) || is_simple(left));
+                (!simple).then_some(SKIPS)
+            }
+            _ => Some(OPERATES),
+        };
+        if let Some(how) = wrong {
+            self.expose(&made, how);
+        }
+        made
+    }
+
+    /// The pattern must be a constant that cannot fail half-way: a LIKE pattern that ends in an escape does so only for what matches up to there.
+    fn wrong_pattern(&mut self, expression: bool, pattern: Option<&Node>, [left, right]: [&Lineage; 2]) -> Option<&'static str> {
+        self.by_literal = true;
+        let sound = pattern.is_some_and(|pattern| if expression { is_pattern(pattern) } else { ends_plainly(pattern) });
+        (!sound || left.telling || right.is_protected()).then_some(PATTERN)
+    }
+
+    /// One of several values, chosen by nothing that is protected. Where a clear one is among them that is no small constant, the client may
+    /// have put in something of which sums grow too large.
+    pub(super) fn made_choice<'l>(&self, choices: impl IntoIterator<Item = (&'l Node, &'l Lineage)>) -> Lineage {
+        let choices: Vec<_> = choices.into_iter().collect();
+        let mut made = Lineage::built(choices.iter().map(|(_, lineage)| *lineage));
+        let fits = |node: &Node, lineage: &Lineage| {
+            if lineage.is_protected() { !lineage.telling } else { is_small(node) || self.is_text(lineage) }
+        };
+        made.telling = made.is_protected() && !choices.iter().all(|(node, lineage)| fits(node, lineage));
+        made.joins = choices.iter().all(|(_, lineage)| !lineage.is_protected() || self.joins(lineage));
+        made
+    }
+
+    /// What an XML expression makes of its parts.
+    pub(super) fn made_xml(&mut self, operation: i32, parts: &Lineage) -> Lineage {
+        let total = matches!(XmlExprOp::try_from(operation), Ok(XmlExprOp::IsXmlelement | XmlExprOp::IsXmlforest | XmlExprOp::IsXmlconcat));
+        if !total || parts.telling {
+            self.expose(parts, FAILS);
+        }
+        Lineage { joins: true, ..parts.clone() }
+    }
+
+    /// A cast: to text every value can be.
+    pub(super) fn made_text(&mut self, lineage: &Lineage, to: Option<&pg_query::protobuf::TypeName>) -> Lineage {
+        let text = to.is_some_and(is_text_type);
+        if !text {
+            self.expose(lineage, "a protected column is cast: whether that fails shows its value");
+        }
+        let mut made = Lineage::built([lineage]);
+        made.joins = text;
+        made
+    }
+}
+
+/// A row of values, or several of them.
+fn is_row(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::RowExpr(_)) => true,
+        Some(NodeEnum::List(list)) => list.items.iter().any(is_row),
+        _ => false,
+    }
+}
+
+/// What takes no time and never fails, or is put together of such.
+pub(super) fn is_simple(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::RowExpr(row)) => row.args.iter().all(is_simple),
+        Some(NodeEnum::List(list)) => list.items.iter().all(is_simple),
+        Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().all(is_simple),
+        _ => is_plain(node) || is_constant(node),
+    }
+}
+
+/// A literal, maybe of a type: the server reads it before it runs anything.
+pub(super) fn is_constant(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::AConst(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(|arg| matches!(arg.node, Some(NodeEnum::AConst(_)))),
+        _ => false,
+    }
+}
+
+/// A constant of which nothing large is made: no literal with digits, since `'9e131071'` is a number where one is asked for.
+fn is_small(node: &Node) -> bool {
+    use pg_query::protobuf::a_const::Val;
+    match &node.node {
+        Some(NodeEnum::AConst(value)) => match &value.val {
+            None | Some(Val::Ival(_) | Val::Boolval(_)) => true,
+            Some(Val::Sval(text)) => !text.sval.bytes().any(|byte| byte.is_ascii_digit()),
+            _ => false,
+        },
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_small),
+        _ => false,
+    }
+}
+
+fn is_number(node: &Node) -> bool {
+    use pg_query::protobuf::a_const::Val;
+    matches!(&node.node, Some(NodeEnum::AConst(value)) if matches!(value.val, Some(Val::Ival(_) | Val::Fval(_))))
+}
+
+/// A regular expression that takes time by its length and that of the text: without references to what it matched.
+fn is_pattern(node: &Node) -> bool {
+    let Some(text) = super::call::constant(node) else { return false };
+    !text.as_bytes().windows(2).any(|pair| matches!(pair, [b'\\', b'1'..=b'9']))
+}
+
+/// A LIKE pattern that does not end in the middle of an escape.
+fn ends_plainly(node: &Node) -> bool {
+    super::call::constant(node).is_some_and(|text| {
+        let escapes = text.bytes().rev().take_while(|byte| *byte == b'\\').count();
+        escapes.is_multiple_of(2)
+    })
+}
