@@ -4,6 +4,7 @@
 //! (`starts`); only a byte that can begin a pattern is looked at further, and never by more than [`LONGEST`] bytes, so that time is linear in
 //! the length. A policy's own patterns are regular expressions of bounded length, for the same reason.
 
+mod escapes;
 mod names;
 mod numbers;
 mod own;
@@ -183,14 +184,25 @@ impl Detectors {
     #[must_use]
     pub fn scan(&self, value: &[u8]) -> Vec<Found> {
         let mut found = Vec::new();
-        let backslash = self.each(value, |hit| {
+        let escape = self.each(value, |hit| {
             found.push(hit);
             true
         });
         if let Some(own) = &self.own {
             own.join(value, &mut found);
         }
-        if backslash {
+        if escape {
+            if let Some(plain) = escapes::Plain::of(value) {
+                let mut read = Vec::new();
+                self.each(&plain.bytes, |hit| {
+                    read.push(hit);
+                    true
+                });
+                if let Some(own) = &self.own {
+                    own.join(&plain.bytes, &mut read);
+                }
+                found.extend(read.into_iter().filter_map(|hit| Some(Found { kind: hit.kind, range: plain.place(&hit.range)? })));
+            }
             found.extend(words::hexadecimal(value).filter_map(|(range, bytes)| {
                 let kind = self.first_in_hexadecimal(&bytes)?;
                 Some(Found { kind, range })
@@ -217,12 +229,24 @@ impl Detectors {
     #[must_use]
     pub fn finds(&self, value: &[u8]) -> bool {
         let mut any = false;
-        let backslash = self.each(value, |_| {
+        let escape = self.each(value, |_| {
             any = true;
             false
         });
         any || self.own.as_ref().is_some_and(|own| own.is_match(value))
-            || (backslash && words::hexadecimal(value).any(|(_, bytes)| self.first_in_hexadecimal(&bytes).is_some()))
+            || (escape
+                && (escapes::Plain::of(value).is_some_and(|plain| self.finds_plainly(&plain.bytes))
+                    || words::hexadecimal(value).any(|(_, bytes)| self.first_in_hexadecimal(&bytes).is_some())))
+    }
+
+    /// The same in bytes as they stand.
+    fn finds_plainly(&self, value: &[u8]) -> bool {
+        let mut any = false;
+        self.each(value, |_| {
+            any = true;
+            false
+        });
+        any || self.own.as_ref().is_some_and(|own| own.is_match(value))
     }
 
     /// Appends the value to `out` with what was found hidden, and says how much that was. Length and layout stay, as do the last four
@@ -271,8 +295,8 @@ impl Detectors {
         }
     }
 
-    /// Hands out what the built-in detectors find until `hit` says that it is enough. Gives whether there is a backslash in the value, as far
-    /// as it was looked at.
+    /// Hands out what the built-in detectors find until `hit` says that it is enough. Gives whether escapes may begin in the value, as
+    /// far as it was looked at.
     fn each(&self, value: &[u8], mut hit: impl FnMut(Found) -> bool) -> bool {
         // Where the next pattern may begin at the earliest.
         let mut free = 0;
@@ -295,7 +319,7 @@ impl Detectors {
                 }
             }
         }
-        starts.saw_backslash()
+        starts.saw_escape()
     }
 
     /// The first of some kinds that matches here.

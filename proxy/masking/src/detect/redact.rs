@@ -24,7 +24,8 @@ pub(super) fn hide_all(form: Form, value: &[u8], found: &[Found], shown: impl Fn
     for Found { kind, range } in found {
         let clear = value.get(copied..range.start).unwrap_or_default();
         out.extend_from_slice(clear);
-        let hidden = value.get(range.clone()).unwrap_or_default();
+        let hidden = super::escapes::plain(value.get(range.clone()).unwrap_or_default());
+        let hidden = hidden.as_ref();
         copied = range.end;
         match form {
             Form::Json => {
@@ -161,6 +162,20 @@ mod tests {
     }
 
     #[test]
+    fn xml_stays_xml() {
+        for (clear, hidden) in [
+            ("<v>&#51;14-15-9265</v>", "<v>***-**-9265</v>"),
+            ("<v>314&#45;15&#x2d;9265 &amp; &#228;</v>", "<v>***-**-9265 &amp; &#228;</v>"),
+            ("<e>bob&#64;example.com</e>", "<e>b**@example.com</e>"),
+        ] {
+            let (detectors, mut out) = (Detectors::standard(), BytesMut::new());
+            assert!(detectors.finds(clear.as_bytes()));
+            assert_eq!(detectors.redact(clear.as_bytes(), &mut out), 1);
+            assert_eq!(String::from_utf8(out.to_vec()).unwrap(), hidden);
+        }
+    }
+
+    #[test]
     fn json_stays_json() {
         let detectors = Detectors::standard().with(vec![Pattern::new("staff", r"EMP\\?.{0,6}\d{4}", 0).unwrap()]).unwrap();
         for (clear, hidden) in [
@@ -171,6 +186,10 @@ mod tests {
             (r#"{"id": "EMP\n1234"}"#, r#"{"id": "***\n****"}"#),
             (r#"{"id": "EMP\u00e41234"}"#, r#"{"id": "********"}"#),
             (r"[21000021, 121000358]", r"[21000021, 100000000]"),
+            (r#"{"v": "\u0033\u0031\u0034-15-9265"}"#, r#"{"v": "***-**-9265"}"#),
+            (r#"{"v": "314\u002d15\u002d9265", "w": "\u00e4"}"#, r#"{"v": "***-**-9265", "w": "\u00e4"}"#),
+            (r#"{"mail": "bob\u0040example.com"}"#, r#"{"mail": "b**@example.com"}"#),
+            (r#"{"phone": "\u002B1 (212) 555-0187"}"#, r#"{"phone": "+* (***) ***-0187"}"#),
         ] {
             let found = json(&detectors, clear);
             assert!(serde_json::from_str::<serde_json::Value>(&found).is_ok(), "{found}");

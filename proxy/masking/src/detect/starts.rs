@@ -37,17 +37,17 @@ pub(super) struct Starts<'v> {
     found: u64,
     /// Whether a word goes on from the lanes before: the highest bit of the first lane.
     inside: u64,
-    backslash: u64,
+    escape: u64,
 }
 
 impl<'v> Starts<'v> {
     pub(super) const fn of(value: &'v [u8]) -> Self {
-        Self { rest: value, at: 0, next: 0, found: 0, inside: 0, backslash: 0 }
+        Self { rest: value, at: 0, next: 0, found: 0, inside: 0, escape: 0 }
     }
 
-    /// Whether there was a backslash in what was gone through.
-    pub(super) const fn saw_backslash(&self) -> bool {
-        self.backslash != 0
+    /// Whether what was gone through has a byte with which escapes begin: a backslash or `&`.
+    pub(super) const fn saw_escape(&self) -> bool {
+        self.escape != 0
     }
 
     fn look(&mut self, lanes: u64) {
@@ -60,7 +60,7 @@ impl<'v> Starts<'v> {
         let word = (digit | letter | is(ascii, b'_')) & plain;
         let before = (word << 8) | self.inside;
         self.inside = word >> 56;
-        self.backslash |= is(ascii, b'\\') & plain;
+        self.escape |= (is(ascii, b'\\') | is(ascii, b'&')) & plain;
         let sign = is(ascii, b'+') | is(ascii, b'(') | is(ascii, b'@');
         self.found = (((digit | capital) & !before) | sign) & plain;
     }
@@ -121,14 +121,14 @@ mod tests {
         #[test]
         fn lanes_say_what_bytes_say(
             value in prop::collection::vec(
-                prop_oneof![any::<u8>(), prop::sample::select(b"09azAZ_+(@\\ -/:`{[^\x7f\x80\xb0\xc1\xff".to_vec())],
+                prop_oneof![any::<u8>(), prop::sample::select(b"09azAZ_+(@\\& -/:`{[^\x7f\x80\xb0\xc1\xff".to_vec())],
                 0..40,
             )
         ) {
             let mut starts = Starts::of(&value);
             let found: Vec<usize> = starts.by_ref().collect();
             prop_assert_eq!(found, one_by_one(&value));
-            prop_assert_eq!(starts.saw_backslash(), value.contains(&b'\\'));
+            prop_assert_eq!(starts.saw_escape(), value.contains(&b'\\') || value.contains(&b'&'));
         }
     }
 }
