@@ -31,6 +31,7 @@ mod relation;
 mod restricts;
 mod session;
 mod statement;
+mod stored;
 mod write;
 
 /// A base column: relation and attribute number.

@@ -257,6 +257,8 @@ pub struct TrustedFunction {
     pub reads: Vec<(String, String)>,
     /// Relations it writes.
     pub writes: Vec<(String, String)>,
+    /// What it returns is nothing of the masked columns of the relations it reads.
+    pub clear: bool,
 }
 
 /// Limits of judgement.

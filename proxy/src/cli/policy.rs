@@ -60,13 +60,13 @@ struct ExplainArgs {
     #[arg(long)]
     policy: PathBuf,
     /// The statement text.
-    #[arg(long, required_unless_present = "sql_file")]
+    #[arg(long, required_unless_present = "sql_file", allow_hyphen_values = true)]
     sql: Option<String>,
     /// A file with the statement text, for long ones; `-` is standard input.
     #[arg(long, conflicts_with = "sql")]
     sql_file: Option<PathBuf>,
     /// Texts the session sent before it, in order; for SET, PREPARE, temporary tables.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     after: Vec<String>,
     /// Who asks: `subject`, `subject:group,group`, or `:group,group`; a subject with `@` is the e-mail address too.
     #[arg(long = "as", value_parser = parse_somebody)]

@@ -26,12 +26,20 @@ impl Walk<'_> {
                     self.alters(Some(range));
                 }
                 Ok(T::AtAddColumn) => match command.def.as_deref().and_then(|definition| definition.node.as_ref()) {
-                    Some(NodeEnum::ColumnDef(column)) if self.is_plain_column(column) => {
-                        self.change(Change::Extended(range.relname.clone()));
+                    Some(NodeEnum::ColumnDef(column)) => {
+                        self.adds_column(range, column);
+                        if self.is_plain_column(column) {
+                            self.change(Change::Extended(range.relname.clone()));
+                        } else {
+                            self.alters(Some(range));
+                        }
                     }
                     _ => self.alters(Some(range)),
                 },
                 Ok(T::AtAddConstraint) => {
+                    if let Some(constraint) = command.def.as_deref() {
+                        self.checks_rows(range, constraint);
+                    }
                     if !command.def.as_deref().is_some_and(|constraint| self.is_plain_constraint(constraint)) {
                         self.alters(Some(range));
                     }

@@ -42,7 +42,8 @@ impl Walk<'_> {
         lineage.direct.and_then(|column| self.type_of(column)).is_some_and(|oid| TEXTS.contains(&oid))
     }
 
-    fn type_of(&self, (oid, number): ColumnId) -> Option<u32> {
+    /// The type of a column.
+    pub(super) fn type_of(&self, (oid, number): ColumnId) -> Option<u32> {
         let relation = self.catalog.relation(oid)?;
         relation.columns.iter().find(|column| column.number == number).map(|column| column.type_oid)
     }

@@ -69,7 +69,8 @@ impl<'a> Walk<'a> {
         }
         let count = call.args.len();
         let star = call.agg_star;
-        let mut result = self.call_named(&names, count, &arguments);
+        let types: Vec<Option<u32>> = each.iter().map(|argument| argument.direct.and_then(|column| self.type_of(column))).collect();
+        let mut result = self.call_named(&names, count, &types, &arguments);
         if call.agg_within_group {
             // `rank(…) WITHIN GROUP (ORDER BY …)` compares; over a window it numbers rows.
             result.absorb(&arguments);
@@ -162,8 +163,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A call by name, with so many arguments of that lineage.
-    pub(super) fn call_named(&mut self, names: &[&str], count: usize, arguments: &Lineage) -> Lineage {
+    /// A call by name, with so many arguments of that lineage, and of these types as far as they are known.
+    pub(super) fn call_named(&mut self, names: &[&str], count: usize, types: &[Option<u32>], arguments: &Lineage) -> Lineage {
         let (schema, name) = match names {
             [name] => (None, truncate(name)),
             [schema, name] => (Some(truncate(schema)), truncate(name)),
@@ -202,7 +203,7 @@ impl<'a> Walk<'a> {
                 None => self.paths.iter().any(|path| path.contains(&function.schema.as_str())),
             })
             // An overload of a built-in function is chosen only for arguments of its own types.
-            .filter(|function| !known_builtin || self.is_overload_possible(name, function, count))
+            .filter(|function| !known_builtin || self.is_overload_possible(name, function, count, types))
             .map(|function| function.oid)
             .collect();
         let mut called_user = false;
@@ -278,9 +279,14 @@ impl<'a> Walk<'a> {
 
     /// Whether a call by the name of a built-in function may mean this one of users. Where no value of a user's type is in play, a literal may
     /// become one, unless the server takes the call for one of its own functions.
-    fn is_overload_possible(&self, name: &str, function: &crate::catalog::Function, count: usize) -> bool {
+    fn is_overload_possible(&self, name: &str, function: &crate::catalog::Function, count: usize, types: &[Option<u32>]) -> bool {
         let possible = |oid: u32| self.catalog.may_become(oid, &self.types);
         let arguments = function.arguments.get(..count).unwrap_or(&function.arguments);
+        // The server takes the function that has most of the types it is given as they are: its own, when that has all of them and this one has not.
+        let differs = arguments.iter().zip(types).any(|(argument, given)| given.is_some_and(|given| given != *argument));
+        if differs && builtin::takes(name, count, types) {
+            return false;
+        }
         if arguments.iter().all(|argument| possible(*argument)) {
             return true;
         }
@@ -291,11 +297,18 @@ impl<'a> Walk<'a> {
         !builtin::takes(name, count, &given)
     }
 
+    /// Whether the policy vouches for each of these functions, and none returns what it masks.
     pub(super) fn trusts_all(&self, functions: &[u32]) -> bool {
         functions.iter().filter(|oid| self.catalog.is_users(**oid)).all(|oid| match self.interest {
             Interest::All => false,
             Interest::Protected(protection) => self.catalog.function(*oid).is_some_and(|function| {
-                protection.policy().trusted_functions().iter().any(|trusted| trusted.name.matches(&function.schema, &function.name))
+                let mut named = protection.policy().trusted_functions().iter();
+                let trusted = named.find(|trusted| trusted.name.matches(&function.schema, &function.name));
+                // A relation that is not there might have been any.
+                let masked = |(schema, name): &(String, String)| {
+                    self.catalog.relation_in(schema, name).is_none_or(|relation| protection.touches(relation.oid))
+                };
+                trusted.is_some_and(|trusted| trusted.clear || !protection.any() || !trusted.reads.iter().any(masked))
             }),
         })
     }

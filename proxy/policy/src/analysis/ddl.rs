@@ -242,6 +242,11 @@ impl<'a> Walk<'a> {
             | N::AlterTsdictionaryStmt(_)
             | N::AlterTsconfigurationStmt(_)
             | N::ReplicaIdentityStmt(_) => self.ddl("changes the schema"),
+            N::AlterDomainStmt(alter) => {
+                self.ddl("changes the schema");
+                self.checks_values(alter);
+                self.change(Change::Everything(SHAPE));
+            }
             N::CreateExtensionStmt(_)
             | N::AlterExtensionStmt(_)
             | N::AlterExtensionContentsStmt(_)
@@ -250,7 +255,6 @@ impl<'a> Walk<'a> {
             | N::CreateEventTrigStmt(_)
             | N::AlterEventTrigStmt(_)
             | N::CreatePlangStmt(_)
-            | N::AlterDomainStmt(_)
             | N::CreateOpClassStmt(_)
             | N::CreateOpFamilyStmt(_)
             | N::AlterOpFamilyStmt(_)
@@ -359,6 +363,7 @@ impl<'a> Walk<'a> {
         let computed =
             index.index_params.iter().any(|param| matches!(&param.node, Some(NodeEnum::IndexElem(element)) if element.expr.is_some()));
         if computed || index.where_clause.is_some() {
+            self.indexes_rows(range, index);
             self.change(Change::Relation(range.relname.clone()));
         }
     }

@@ -127,7 +127,7 @@ impl<'a> Walk<'a> {
             NodeEnum::CoalesceExpr(coalesce) => {
                 let parts: Vec<Lineage> = coalesce.args.iter().map(|part| self.expression(part, scope)).collect();
                 let lineage = self.made_choice(coalesce.args.iter().zip(&parts));
-                if !coalesce.args.iter().skip(1).all(is_plain) {
+                if !coalesce.args.iter().skip(1).all(is_simple) {
                     self.expose(&lineage, SKIPPED);
                 }
                 lineage
@@ -385,7 +385,7 @@ impl<'a> Walk<'a> {
             }
             _ => {}
         }
-        self.call_named(&[name], 1, &whole)
+        self.call_named(&[name], 1, &[], &whole)
     }
 
     /// The value of a column in one range.

@@ -197,11 +197,19 @@ pub(super) fn is_simple(node: &Node) -> bool {
     }
 }
 
-/// A literal, maybe of a type: the server reads it before it runs anything.
+/// A literal, maybe of a type of the server: that reads it before it runs anything. Those of users may have checks that it makes later.
 pub(super) fn is_constant(node: &Node) -> bool {
     match &node.node {
         Some(NodeEnum::AConst(_)) => true,
-        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(|arg| matches!(arg.node, Some(NodeEnum::AConst(_)))),
+        Some(NodeEnum::TypeCast(cast)) => {
+            let literal = cast.arg.as_deref().is_some_and(|arg| matches!(arg.node, Some(NodeEnum::AConst(_))));
+            let own = cast.type_name.as_ref().and_then(|name| strings(&name.names)).is_some_and(|names| match names.as_slice() {
+                [name] => builtin::is_type(name),
+                ["pg_catalog", _] => true,
+                _ => false,
+            });
+            literal && own
+        }
         _ => false,
     }
 }

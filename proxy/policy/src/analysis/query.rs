@@ -1,6 +1,6 @@
 //! Queries: SELECT, VALUES, set operations and their WITH clauses.
 
-use pg_query::protobuf::{SelectStmt, SetOperation, WithClause};
+use pg_query::protobuf::{CoercionForm, SelectStmt, SetOperation, WithClause};
 use pg_query::{Node, NodeEnum};
 
 use super::{Cte, Interest, Item, Items, Lineage, MOST_QUERIES, Scope, Source, Walk, strings};
@@ -249,6 +249,15 @@ impl<'a> Walk<'a> {
         if let Some(NodeEnum::GroupingSet(set)) = &node.node {
             let parts = set.content.iter().map(|inner| self.deeper(|walk| walk.group(inner, scope, items, how)) == Some(true));
             return parts.fold(false, |any, parts| any | parts);
+        }
+        if let Some(NodeEnum::RowExpr(row)) = &node.node
+            && CoercionForm::try_from(row.row_format) == Ok(CoercionForm::CoerceImplicitCast)
+        {
+            // Parentheses around several are no row: each of them sorts into groups by itself.
+            return row
+                .args
+                .iter()
+                .fold(false, |any, inner| (self.deeper(|walk| walk.group(inner, scope, items, how)) == Some(true)) | any);
         }
         let lineage = self.grouped(node, scope, items);
         if lineage.direct.is_none() {

@@ -189,7 +189,6 @@ impl<'a> Walk<'a> {
             self.only_planned(inner);
         }
         self.kind = self.kind.max(StatementKind::Read);
-        self.missing_where = false;
         // A plan shows constants folded from what functions returned.
         let lineage = super::Lineage { opaque: self.opaque, ..super::Lineage::default() };
         self.outputs = Some(Items { columns: vec![super::Item { name: "QUERY PLAN".to_owned(), lineage }], complete: true });

@@ -11,6 +11,7 @@ use crate::state::changes::Change;
 use crate::state::truncate;
 
 const FEEDS: &str = "a protected column feeds a write";
+const CONFLICT: &str = "a protected column decides a conflict";
 
 impl<'a> Walk<'a> {
     pub(super) fn insert(&mut self, insert: &InsertStmt, outer: Option<&Scope<'a, '_>>) -> Items {
@@ -32,12 +33,19 @@ impl<'a> Walk<'a> {
                 for element in &infer.index_elems {
                     match &element.node {
                         Some(NodeEnum::IndexElem(element)) => {
-                            let _ = self.optional(element.expr.as_deref(), &scope);
+                            let named = self.lookup_column(&element.name, &scope).unwrap_or_default();
+                            self.expose(&named, CONFLICT);
+                            self.condition(element.expr.as_deref(), &scope, CONFLICT);
                         }
                         _ => self.unknown(|| "a conflict target that is none".to_owned()),
                     }
                 }
-                self.condition(infer.where_clause.as_deref(), &scope, "a protected column decides a conflict");
+                self.condition(infer.where_clause.as_deref(), &scope, CONFLICT);
+            }
+            if conflict.infer.as_deref().is_none_or(|infer| infer.index_elems.is_empty()) {
+                // A constraint by its name, or any there is.
+                let row = scope.ranges.first().map(|range| self.range_whole(range)).unwrap_or_default();
+                self.expose(&row, "a protected column may decide a conflict where ON CONFLICT does not name the columns");
             }
             scope.ranges.push(Range { alias: "excluded".to_owned(), schema: None, source: Source::Items(proposed) });
             self.assignments(&conflict.target_list, &scope);

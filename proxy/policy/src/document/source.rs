@@ -519,4 +519,7 @@ pub struct TrustedFunction {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub writes: Vec<Spanned<String>>,
+    /// What it returns is nothing of the masked columns of the relations it reads. Default `false`: where there are any, the result is masked.
+    #[serde(default)]
+    pub clear: bool,
 }

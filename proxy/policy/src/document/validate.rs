@@ -476,7 +476,7 @@ impl Check<'_> {
                 .collect()
         };
         let kind = trusted.kind.as_ref().map_or(StatementKind::Read, |kind| *kind.get_ref());
-        Ok(TrustedFunction { name, kind, reads: literal(&trusted.reads)?, writes: literal(&trusted.writes)? })
+        Ok(TrustedFunction { name, kind, reads: literal(&trusted.reads)?, writes: literal(&trusted.writes)?, clear: trusted.clear })
     }
 }
 
