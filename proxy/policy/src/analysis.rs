@@ -3,7 +3,9 @@
 //! An exhaustive walk: a node kind that is not listed makes the statement unknown. Owns name resolution under the session's
 //! search paths and the lineage of columns; does not own what the policy makes of it (`decide`).
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use pg_query::Node;
@@ -44,6 +46,13 @@ const MOST_NESTING: usize = 1000;
 /// Greatest nesting of queries.
 const MOST_QUERIES: usize = 200;
 const MOST_NOTES: usize = 24;
+/// Most columns of a query, which is many times what the server takes (1,664).
+const MOST_COLUMNS: usize = 20_000;
+/// What a walk may cost in all: expressions visited, columns copied and looked through. Parts of a tree are looked at more than once, and a star
+/// over a star doubles what is behind it, so that nesting alone would bound nothing.
+const WORK: u64 = 100_000;
+const WORK_FOR_A_BYTE: u64 = 200;
+const MOST_WORK: u64 = 5_000_000;
 /// Greatest nesting of views and expressions of the catalog.
 const MOST_LEVELS: usize = 24;
 
@@ -246,6 +255,8 @@ struct Walk<'a> {
     depth: usize,
     nesting: usize,
     queries: usize,
+    /// What this walk and those within it may still cost.
+    work: Rc<Cell<u64>>,
     kind: StatementKind,
     notes: Vec<String>,
     /// Texts that EXECUTE or FETCH may stand for.
@@ -311,8 +322,11 @@ pub(crate) fn statement(
     state: &SessionState,
     protection: &Protection<'_>,
     parameter_types: &[u32],
+    text_length: usize,
 ) -> Analysis {
     let mut walk = Walk::new(catalog, state, Interest::Protected(protection));
+    let length = u64::try_from(text_length).unwrap_or(u64::MAX);
+    walk.work.set(length.saturating_mul(WORK_FOR_A_BYTE).saturating_add(WORK).min(MOST_WORK));
     for oid in parameter_types {
         walk.parameter(*oid);
     }
@@ -330,6 +344,7 @@ impl<'a> Walk<'a> {
             depth: 0,
             nesting: 0,
             queries: 0,
+            work: Rc::new(Cell::new(MOST_WORK)),
             kind: StatementKind::Empty,
             notes: Vec::new(),
             executes: Vec::new(),
@@ -370,6 +385,24 @@ impl<'a> Walk<'a> {
             limit: None,
             action: SessionAction::None,
         }
+    }
+
+    /// A walk within this one, which pays for it.
+    fn within(&self, interest: Interest<'a>) -> Self {
+        Self { work: Rc::clone(&self.work), ..Walk::new(self.catalog, self.state, interest) }
+    }
+
+    fn spend(&self, work: usize) {
+        self.work.set(self.work.get().saturating_sub(u64::try_from(work).unwrap_or(u64::MAX)));
+    }
+
+    /// Whether this has cost all it may.
+    fn is_spent(&mut self) -> bool {
+        let spent = self.work.get() == 0;
+        if spent {
+            self.unknown(|| "it takes more work than is judged".to_owned());
+        }
+        spent
     }
 
     fn raise(&mut self, kind: StatementKind, note: impl FnOnce() -> String) {

@@ -32,7 +32,10 @@ pub(crate) fn text(sql: &str, request: &JudgeRequest<'_>) -> Judgement {
             analyses
         }
         Err(Refusal::TooManyComments) => {
-            vec![unknown("it has more comments in a row, without a blank between them, than are read".to_owned(), protection.any())]
+            vec![unknown(
+                "it has more comments or signs in a row, without a blank between them, than are read".to_owned(),
+                protection.any(),
+            )]
         }
         Err(Refusal::TooLarge) => vec![unknown("the text is longer than is judged".to_owned(), protection.any())],
         Err(Refusal::Syntax(message)) => {
@@ -68,7 +71,7 @@ fn analyse(
     for (index, statement) in statements.iter().enumerate() {
         let state = own_state.as_ref().unwrap_or(request.state);
         let Some(node) = statement.stmt.as_deref() else { continue };
-        let mut analysis = analysis::statement(node, request.catalog, state, protection, request.parameter_types);
+        let mut analysis = analysis::statement(node, request.catalog, state, protection, request.parameter_types, sql.len());
         write(&mut analysis.effects, sql, statement);
         if !analysis.effects.is_empty() && index + 1 < statements.len() {
             let state = own_state.get_or_insert_with(|| request.state.clone());

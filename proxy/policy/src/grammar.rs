@@ -16,21 +16,27 @@ const TOO_DEEP: [&str; 2] = ["nested too deep", "stack depth limit"];
 pub(crate) enum Refusal {
     /// Longer than is judged.
     TooLarge,
-    /// Comments in a row without anything between them, of which reading takes the square of their number.
+    /// Comments or signs in a row without anything between them, of which reading takes more than the square of their number.
     TooManyComments,
     /// The grammar says it is no SQL, or more than it can take.
     Syntax(String),
 }
 
-/// How many bytes PostgreSQL's scanner reads again at most where comments follow each other; a text like people's has none.
+/// How many bytes PostgreSQL's scanner reads again at most where comments or signs follow each other; a text like people's has none.
 const MOST_REREADS: usize = 1 << 22;
 
 /// About how many bytes the scanner reads more than once: at each beginning of a comment it takes all characters of operators that follow for one
-/// operator, finds the comment in it and gives them back.
+/// operator, finds the comment in it and gives them back; of an operator that ends in signs it gives back each.
 fn rereads(sql: &[u8]) -> usize {
     let is_operator = |byte: &u8| b"~!@#^&|`?+-*/%<>=".contains(byte);
     let runs = sql.split(|byte| !is_operator(byte)).filter(|run| run.len() > 2);
-    runs.map(|run| run.len().saturating_mul(run.windows(2).filter(|pair| *pair == b"/*").count())).fold(0, usize::saturating_add)
+    let again = |run: &[u8]| {
+        let comments = run.windows(2).filter(|pair| *pair == b"/*").count();
+        // Signs at the end are given back one by one, and for each the whole run is looked through.
+        let signs = run.iter().rev().take_while(|byte| matches!(byte, b'+' | b'-')).count();
+        run.len().saturating_mul(comments.saturating_add(signs.saturating_mul(signs) / 16))
+    };
+    runs.map(again).fold(0, usize::saturating_add)
 }
 
 /// The statements of a text.

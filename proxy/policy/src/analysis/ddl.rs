@@ -348,7 +348,7 @@ impl<'a> Walk<'a> {
 
     /// An expression that calls nothing but harmless functions of the server.
     fn is_plain_value(&self, value: &Node) -> bool {
-        let mut inner = Walk::new(self.catalog, self.state, self.interest);
+        let mut inner = self.within(self.interest);
         let source = Source::Items(super::Items::default());
         let scope =
             Scope { ranges: vec![Range { alias: String::new(), schema: None, source }], hidden: Vec::new(), parent: None, merged: false };

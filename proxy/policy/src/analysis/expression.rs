@@ -18,6 +18,10 @@ impl<'a> Walk<'a> {
             self.unknown(|| "an expression nested deeper than is judged".to_owned());
             return Lineage::opaque();
         }
+        self.spend(1);
+        if self.is_spent() {
+            return Lineage::opaque();
+        }
         self.nesting += 1;
         let lineage = self.deeper(|walk| walk.expression_node(node, scope)).unwrap_or_else(Lineage::opaque);
         self.nesting -= 1;
@@ -392,6 +396,7 @@ impl<'a> Walk<'a> {
     pub(super) fn range_column(&self, range: &Range<'a>, name: &str) -> Option<Lineage> {
         match &range.source {
             Source::Relation(relation, aliases) => {
+                self.spend(1 + relation.columns.len() / 4);
                 let index = match aliases.iter().position(|alias| alias == name) {
                     Some(index) => index,
                     None => relation.columns.iter().position(|column| column.name == name).filter(|index| *index >= aliases.len())?,
@@ -399,6 +404,7 @@ impl<'a> Walk<'a> {
                 Some(self.base_column(relation, relation.columns.get(index)?.number))
             }
             Source::Items(items) => {
+                self.spend(1 + items.columns.len() / 4);
                 let mut found: Option<Lineage> = None;
                 for item in items.columns.iter().filter(|item| item.name == name) {
                     match &mut found {

@@ -93,6 +93,7 @@ impl<'a> Walk<'a> {
             let shared: Vec<Lineage> = left
                 .iter()
                 .flat_map(|range| column_names(range))
+                .take_while(|_| self.work.get() > 0)
                 .flat_map(|name| {
                     let ours = left.iter().filter_map(|range| self.range_column(range, name));
                     let theirs: Vec<Lineage> = right.iter().filter_map(|range| self.range_column(range, name)).collect();
@@ -103,6 +104,7 @@ impl<'a> Walk<'a> {
             for lineage in &shared {
                 self.expose(lineage, how);
             }
+            let _ = self.is_spent();
         }
         if !join.using_clause.is_empty() {
             scope.merged = true;
@@ -227,6 +229,10 @@ impl<'a> Walk<'a> {
 
     /// All columns of a range, in order.
     pub(super) fn range_items(&self, range: &Range<'a>) -> Items {
+        self.spend(column_names(range).len());
+        if self.work.get() == 0 {
+            return Items::default();
+        }
         match &range.source {
             Source::Items(items) => items.clone(),
             Source::Function(columns, ..) => Items { columns: columns.clone(), complete: false },

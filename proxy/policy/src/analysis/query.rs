@@ -3,7 +3,7 @@
 use pg_query::protobuf::{CoercionForm, SelectStmt, SetOperation, WithClause};
 use pg_query::{Node, NodeEnum};
 
-use super::{Cte, Interest, Item, Items, Lineage, MOST_QUERIES, Scope, Source, Walk, strings};
+use super::{Cte, Interest, Item, Items, Lineage, MOST_COLUMNS, MOST_QUERIES, Scope, Source, Walk, strings};
 use crate::StatementKind;
 use crate::rule::MaskKind;
 
@@ -125,6 +125,10 @@ impl<'a> Walk<'a> {
 
     pub(super) fn select(&mut self, select: &SelectStmt, outer: Option<&Scope<'a, '_>>) -> Items {
         self.kind = self.kind.max(StatementKind::Read);
+        self.spend(1);
+        if self.is_spent() {
+            return Items::default();
+        }
         let before = self.with(select.with_clause.as_ref(), outer);
         let items = match SetOperation::try_from(select.op) {
             Ok(SetOperation::SetopNone) => self.simple_select(select, outer),
@@ -358,6 +362,10 @@ impl<'a> Walk<'a> {
             }
             let name = if target.name.is_empty() { figure_name(value) } else { target.name.clone() };
             items.columns.push(Item { name, lineage });
+        }
+        if items.columns.len() > MOST_COLUMNS {
+            self.unknown(|| format!("a query of more than {MOST_COLUMNS} columns"));
+            return Items::default();
         }
         items
     }

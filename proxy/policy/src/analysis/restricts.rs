@@ -20,7 +20,7 @@ impl<'a> Walk<'a> {
     /// Whether a condition restricts the rows of the first range of a scope.
     pub(super) fn restricts(&self, condition: Option<&Node>, scope: &Scope<'a, '_>) -> bool {
         let (Some(condition), Some((target, others))) = (condition, scope.ranges.split_first()) else { return false };
-        let mut walk = Walk::new(self.catalog, self.state, Interest::All);
+        let mut walk = self.within(Interest::All);
         walk.depth = self.depth;
         // Of a table that the catalog does not show yet any column may be one.
         let table = match &target.source {

@@ -183,7 +183,7 @@ impl<'a> Walk<'a> {
         if analyze {
             let _ = self.deeper(|walk| walk.statement(query));
         } else {
-            let mut inner = Walk::new(self.catalog, self.state, self.interest);
+            let mut inner = self.within(self.interest);
             inner.depth = self.depth + 1;
             inner.statement(query);
             self.only_planned(inner);
@@ -205,6 +205,7 @@ impl<'a> Walk<'a> {
             depth: _,
             nesting: _,
             queries: _,
+            work: _,
             kind,
             notes,
             executes,

@@ -67,7 +67,7 @@ impl Walk<'_> {
 
     fn stored(&mut self, range: &RangeVar, keys: &[&Node], elements: &[&Node], conditions: &[&Node]) {
         // What is called there counts where it is called: here only what it is made of matters.
-        let mut inner = Walk::new(self.catalog, self.state, self.interest);
+        let mut inner = self.within(self.interest);
         let ranges = inner.range_var(range);
         let scope = Scope { ranges, hidden: Vec::new(), parent: None, merged: false };
         for key in keys {
