@@ -58,6 +58,17 @@ impl Walk<'_> {
                     | T::AtSetUnLogged
                     | T::AtReplicaIdentity,
                 ) => {}
+                Ok(T::AtDropExpression) => {
+                    // The values stay, and are a column's like any other from now on.
+                    self.unmasks(range);
+                    self.alters(Some(range));
+                }
+                Ok(T::AtDropColumn) if !range.inh => {
+                    // The children keep theirs.
+                    self.unmasks(range);
+                    self.alters(Some(range));
+                    self.change(Change::Everything(SHAPE));
+                }
                 // Where something else goes with it, names may mean other relations.
                 Ok(T::AtDropColumn) if DropBehavior::try_from(command.behavior) != Ok(DropBehavior::DropCascade) => {
                     self.change(Change::Extended(range.relname.clone()));

@@ -215,6 +215,7 @@ impl<'a> Walk<'a> {
         }
         if parted {
             self.weigh_order(select, &scope, &items);
+            self.weigh_having(select, &scope, &items);
         }
         if select.into_clause.is_some() {
             self.into(select.into_clause.as_deref(), &items, true);
@@ -292,6 +293,25 @@ impl<'a> Walk<'a> {
                     "rows told apart by a protected column come in its order, and clear columns beside it say which they are",
                 );
                 return;
+            }
+        }
+    }
+
+    /// HAVING picks among groups made by a protected column: by what tells one from another it would say which rows are in one group.
+    fn weigh_having(&mut self, select: &SelectStmt, scope: &Scope<'a, '_>, items: &Items) {
+        let Some(having) = select.having_clause.as_deref() else { return };
+        let mut open: Vec<&Node> = vec![having];
+        while let Some(node) = open.pop() {
+            match &node.node {
+                Some(NodeEnum::BoolExpr(logic)) => open.extend(&logic.args),
+                Some(NodeEnum::AExpr(operation)) => open.extend(operation.lexpr.as_deref().into_iter().chain(operation.rexpr.as_deref())),
+                _ if self.tells_no_group(node, scope) => {}
+                _ => {
+                    let lineage = items.all();
+                    let lineage = if lineage.is_protected() { lineage } else { self.expressions(&select.group_clause, scope) };
+                    self.expose(&lineage, "HAVING picks groups of a protected column by what tells which rows are in them");
+                    return;
+                }
             }
         }
     }

@@ -55,8 +55,10 @@ impl Walk<'_> {
             (Setting::ReadOnly, Ok(K::VarSetValue)) if given.is_some_and(|values| values.iter().all(|value| builtin::is_true(value))) => {
                 self.raise(StatementKind::Session, || format!("sets {name}"));
             }
-            // The session's default is what it was logged in with.
-            (Setting::ReadOnly, _) if resets => self.raise(StatementKind::Session, || format!("resets {name}")),
+            // The session's default is what it was logged in with; that of the transaction is the server's own, which is off.
+            (Setting::ReadOnly, _) if resets && name != "transaction_read_only" => {
+                self.raise(StatementKind::Session, || format!("resets {name}"))
+            }
             (Setting::ReadOnly, _) => self.raise(StatementKind::Write, || "makes transactions writable".to_owned()),
             (Setting::Harmless, Ok(K::VarSetValue | K::VarSetDefault | K::VarReset)) => {
                 self.raise(StatementKind::Session, || format!("sets {name}"))
