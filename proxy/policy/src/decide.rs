@@ -81,8 +81,20 @@ fn analyse(
             if settles {
                 settle(state, &analysis.effects);
             }
+            if analysis.effects.iter().any(|effect| matches!(effect, Effect::SettingsUnseen)) {
+                // Nobody can ask in the middle of a text.
+                state.apply(&Effect::SearchPath { path: None, lasts: Lasts::Perhaps });
+            }
         }
         analyses.push(analysis);
+    }
+    if statements.len() > 1
+        && !settles
+        && let Some(ran) =
+            analyses.iter_mut().find(|analysis| analysis.effects.iter().any(|effect| matches!(effect, Effect::SettingsUnseen)))
+    {
+        // What one statement set another may take back in part, and who asks afterwards is told only of what is left.
+        ran.effects.push(Effect::SearchPath { path: None, lasts: Lasts::Perhaps });
     }
     if analyses.is_empty() {
         analyses.push(empty());

@@ -79,6 +79,12 @@ impl Judgement {
             || self.trace.effects.iter().any(|effect| matches!(effect, Effect::Changed(_)))
     }
 
+    /// Whether code runs whose inside is not followed, which may set what texts are read and names looked up by.
+    #[must_use]
+    pub fn runs_code(&self) -> bool {
+        self.trace.effects.iter().any(|effect| matches!(effect, Effect::SettingsUnseen))
+    }
+
     /// Whether the judgement serves every text with the same fingerprint: what is refused or held is told with its own text, and some judgements
     /// are made by the value of a literal.
     #[must_use]
@@ -184,6 +190,8 @@ pub(crate) enum Effect {
     TemporaryObjects,
     /// Code whose inside is not followed ran: it may have made temporary relations.
     CodeRan,
+    /// Code ran that may have set what texts are read and names looked up by.
+    SettingsUnseen,
     /// A setting may have this value from here on, which the text gives it.
     Setting(String, String),
     /// Code ran that may have given any setting any value.

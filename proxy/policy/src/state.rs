@@ -137,6 +137,24 @@ impl SessionState {
         self
     }
 
+    /// The server was asked after code had run. `settled`: no transaction is open that could take back what was set before; `role`: the one that
+    /// is set, if any.
+    pub fn asked(&mut self, path: &str, role: Option<&str>, settled: bool) {
+        match (parse_path(path), settled && self.roles.len() < MOST_ROLES) {
+            (Some(path), true) => {
+                let paths = vec![path];
+                if self.path_unknown || self.paths != paths {
+                    (self.paths, self.path_unknown) = (paths, false);
+                    self.epoch += 1;
+                }
+            }
+            (path, _) => self.apply(&Effect::SearchPath { path, lasts: Lasts::Perhaps }),
+        }
+        if let Some(role) = role {
+            self.apply(&Effect::Role(role.to_owned()));
+        }
+    }
+
     /// What a path is in this session.
     pub(crate) fn own_path(&self, path: &SearchPath) -> SearchPath {
         match (path, &self.login_path) {
@@ -329,6 +347,8 @@ impl SessionState {
                 self.told.given(name, value);
                 return;
             }
+            // Whoever forwards it asks the server; see `asked`.
+            Effect::SettingsUnseen => return,
             Effect::SettingsForeign => {
                 if self.settings.foreign {
                     return;

@@ -67,12 +67,14 @@ impl Session {
                     self.refreshed = false;
                 }
                 Taken::Done => {
+                    self.sent(header.tag);
                     input.advance(header.total);
                     self.refreshed = false;
                 }
                 Taken::Wait(intake) => {
                     // A Bind or Query that is held has been taken over by the hold.
                     if matches!(intake, Intake::Held(_)) {
+                        self.sent(header.tag);
                         input.advance(header.total);
                         self.refreshed = false;
                     }
@@ -168,8 +170,22 @@ impl Session {
 
     /// Judges a text now, or says what to wait for first.
     pub(crate) fn judge_now(&mut self, text: &[u8], types: &[u32]) -> Result<std::sync::Arc<Judged>, Intake> {
+        self.judge_when_known(text, types, true)
+    }
+
+    /// The same of a text that the server has read already.
+    pub(crate) fn judge_again(&mut self, text: &[u8], types: &[u32]) -> Result<std::sync::Arc<Judged>, Intake> {
+        self.judge_when_known(text, types, false)
+    }
+
+    fn judge_when_known(&mut self, text: &[u8], types: &[u32], anew: bool) -> Result<std::sync::Arc<Judged>, Intake> {
         if self.meaning_in_flight() {
             return Err(Intake::Drain);
+        }
+        if self.must_ask(text, anew)
+            && let Some(wait) = self.ask()
+        {
+            return Err(wait);
         }
         if self.catalog_dirty && !self.refreshed {
             return Err(self.ask_for_catalog());
@@ -210,6 +226,7 @@ impl Session {
     /// Writes a simple Query upstream. The only place that does.
     pub(crate) fn forward_query(&mut self, permit: Permit, text: &Bytes, judged: &Judged, request: Option<String>) {
         let statement = permit.consume();
+        self.ran(text, &judged.judgement);
         let gate = self.statement_gate(&judged.judgement);
         let unnamed = self.forget_unnamed();
         let own = self.own_deallocate(&judged.judgement);

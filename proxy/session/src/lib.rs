@@ -12,6 +12,7 @@
 //! - **I3** in strict durability both outboxes release bytes only when the events before them are durable;
 //! - **I5** a refusal puts something that fails in the refused message's place, so that the transaction ends as after a native error.
 
+mod asking;
 mod at_once;
 mod client;
 mod copy;

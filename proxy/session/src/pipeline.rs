@@ -8,6 +8,7 @@ use countersign_policy::facts::SessionAction;
 use countersign_policy::{Judgement, StatementFacts, StatementKind as Kind};
 use countersign_wire::{ErrorFields, Target};
 
+use crate::asking::Answer;
 use crate::names::Ticket;
 
 /// One message upstream and what its answer means.
@@ -27,6 +28,8 @@ pub(crate) enum Step {
     Close { target: Target, name: Bytes, ticket: Option<Ticket>, visible: bool },
     /// Sync; ends with ReadyForQuery.
     Sync,
+    /// The proxy's own question.
+    Ask(Answer),
     /// Something that fails in place of a refused message of the extended protocol.
     Poison { statement: u64, error: ErrorFields },
     /// The same for a simple Query; ends with ReadyForQuery.

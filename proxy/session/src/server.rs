@@ -11,7 +11,6 @@ use countersign_wire::{ErrorFields, ReadyStatus, RowDescription, Target, WireErr
 
 use crate::copy::Copy;
 use crate::effect::Effect;
-use crate::errors;
 use crate::extended::Prepared;
 use crate::names;
 use crate::pipeline::Step;
@@ -48,7 +47,9 @@ impl Session {
                     return Ok(());
                 }
             }
-            if input.first() == Some(&ROW) {
+            if input.first() == Some(&ROW) && matches!(self.pipeline.front(), Some(Step::Ask(_))) {
+                self.take_answer_row(input)?;
+            } else if input.first() == Some(&ROW) {
                 self.take_rows(input)?;
             } else if input.first() == Some(&be::COPY_DATA) {
                 self.take_copy_out(input)?;
@@ -101,6 +102,9 @@ impl Session {
     }
 
     fn take_server_frame(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Result<(), Fatal> {
+        if self.take_answer(tag, body)? {
+            return Ok(());
+        }
         match tag {
             be::PARSE_COMPLETE => match self.pipeline.pop() {
                 Some(Step::Parse { name, id, ticket }) => {
@@ -501,20 +505,7 @@ impl Session {
         };
         self.state.parameter(&name, &value);
         self.record(Event::Parameter { name: name.clone(), value: shown });
-        // INVARIANT: judgement reads texts as UTF-8 with standard strings; a server that reads them otherwise must not get any.
-        let pinned = match name.as_str() {
-            // The server reports UNICODE, another name of it, as the client wrote it.
-            "client_encoding" => value.eq_ignore_ascii_case("UTF8") || value.eq_ignore_ascii_case("UNICODE"),
-            "standard_conforming_strings" => value == "on",
-            _ => true,
-        };
-        if pinned {
-            return Ok(());
-        }
-        Err(Fatal::new(
-            format!("{name} became {value}"),
-            errors::fatal("58000", &format!("{name} was changed to {value}, under which statements cannot be judged; the session ends")),
-        ))
+        self.pinned(&name, &value)
     }
 
     fn ready(&mut self, frame: &[u8], body: &[u8]) -> Result<(), Fatal> {

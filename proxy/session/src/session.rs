@@ -12,6 +12,7 @@ use countersign_recording::Event;
 use countersign_recording::v1::event::SessionStart;
 use countersign_wire::{ErrorFields, ReadyStatus};
 
+use crate::asking::Asking;
 use crate::copy::Copy;
 use crate::effect::{Effect, End};
 use crate::errors;
@@ -201,6 +202,8 @@ pub struct Session {
     pub(crate) discloses: bool,
     /// What completed since the last ReadyForQuery, when it was one statement.
     pub(crate) settling: Settling,
+    /// What is not known since code ran.
+    pub(crate) asking: Asking,
     /// Counts Syncs.
     pub(crate) segment: u64,
     pub(crate) next_id: u64,
@@ -308,6 +311,7 @@ impl Session {
             ending: false,
             discloses: false,
             settling: Settling::Nothing,
+            asking: Asking::default(),
             segment: 0,
             next_id: 0,
             next_statement: 0,

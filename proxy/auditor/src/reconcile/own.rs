@@ -12,13 +12,15 @@ const OWN: &str = include_str!("../../../policy/src/catalog/queries.rs");
 pub(super) const AT_LOGIN: &str = "SHOW search_path";
 
 /// What else those connections say.
-const OWN_FRAME: [&str; 6] = [
+const OWN_FRAME: [&str; 7] = [
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     "SET LOCAL lock_timeout = '500ms'",
     "BEGIN READ ONLY",
     "COMMIT",
     "ROLLBACK",
     AT_LOGIN,
+    "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('role'), \
+pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')",
 ];
 
 /// What the gateway puts before a held statement to estimate its rows.
@@ -95,6 +97,8 @@ mod tests {
             "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)",
             "SELECT pg_catalog.string_agg(pg_catalog.row_to_json(s)::text, ' ' ORDER BY s.setdatabase, s.setrole) FROM pg_catalog.pg_db_role_setting s",
             "COMMIT",
+            "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('role'), \
+             pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')",
             "BEGIN READ ONLY; SET LOCAL statement_timeout = 800; SET LOCAL lock_timeout = 200",
             "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 1",
             // What stays sealed is known but for its constants.

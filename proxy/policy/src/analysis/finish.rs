@@ -46,6 +46,11 @@ impl<'a> Walk<'a> {
                 self.action = crate::facts::SessionAction::CatalogChange;
             }
         }
+        if matches!(self.kind, StatementKind::Procedural | StatementKind::Unknown)
+            || (self.kind > StatementKind::Procedural && !functions.is_empty())
+        {
+            self.effects.push(crate::decision::Effect::SettingsUnseen);
+        }
         if let Some(poison) = self.state.poisoned
             && self.kind > StatementKind::Empty
         {

@@ -1,0 +1,181 @@
+//! Asking the server what code may have set.
+//!
+//! A function, a DO block or a trigger can set what texts are read and names looked up by: `search_path`, the role, `standard_conforming_strings`,
+//! `client_encoding`. The server reports some of that, and only with ReadyForQuery, which is too late for what a client sends in one go. So the
+//! next text waits until the server has said how things stand. Owns: when that is needed, the question, and what comes of the answer.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use countersign_policy::Judgement;
+use countersign_wire::{ReadyStatus, Target, be, fe, peek_frame};
+
+use crate::errors;
+use crate::pipeline::Step;
+use crate::session::{Fatal, Intake, Session};
+
+/// What is asked; `countersign-audit reconcile` knows it by every word.
+const QUESTION: &[u8] = b"SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('role'), \
+pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')";
+
+/// Names that no client's statement or portal has upstream.
+const STATEMENT: &[u8] = b"_cs_ask";
+const PORTAL: &[u8] = b"_cp_ask";
+
+/// A Bind without values: no formats, no parameters, results in text.
+const NOTHING_BOUND: &[u8] = &[0; 6];
+
+/// A client may cancel what is asked without knowing of it; more often than this it is no accident.
+const MOST_FAILURES: u8 = 8;
+
+/// What is not known of the session since code ran.
+#[derive(Debug, Default)]
+pub(crate) struct Asking {
+    /// The text that ran code.
+    ran: Option<Bytes>,
+    /// The answer was given within a transaction, whose end may take back what it was about.
+    unsettled: bool,
+    /// Extended messages went upstream since the last Sync: the question goes among them.
+    open: bool,
+    failures: u8,
+}
+
+/// What the answer has brought so far.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// The question has a Sync of its own.
+    syncs: bool,
+    values: Vec<String>,
+    closed: u8,
+}
+
+impl Session {
+    /// A frame of the client's went upstream, or something in its place did.
+    pub(crate) const fn sent(&mut self, tag: u8) {
+        match tag {
+            fe::PARSE | fe::BIND | fe::DESCRIBE | fe::EXECUTE | fe::CLOSE => self.asking.open = true,
+            fe::SYNC | fe::QUERY => self.asking.open = false,
+            _ => {}
+        }
+    }
+
+    /// A text was forwarded.
+    pub(crate) fn ran(&mut self, text: &Bytes, judgement: &Judgement) {
+        if judgement.runs_code() {
+            self.asking.ran = Some(text.clone());
+        }
+    }
+
+    /// Whether a text cannot be judged before the server was asked. The text that ran code may run again: batches of one statement are common, and
+    /// it means again what it meant, unless it is read anew and has something to be read otherwise.
+    pub(crate) fn must_ask(&self, text: &[u8], anew: bool) -> bool {
+        let settles = self.asking.unsettled && self.status == ReadyStatus::Idle && !self.asking.open;
+        let plain = || text.is_ascii() && !text.contains(&b'\\');
+        settles || self.asking.ran.as_ref().is_some_and(|ran| *ran != text || (anew && !plain()))
+    }
+
+    /// Asks, or waits for what has to be answered before. Nothing can be asked in a failed transaction, whose failure took everything back.
+    pub(crate) fn ask(&mut self) -> Option<Intake> {
+        if !self.pipeline.is_empty() {
+            return Some(Intake::Drain);
+        }
+        if self.status == ReadyStatus::Failed {
+            return None;
+        }
+        let syncs = !self.asking.open;
+        self.to_server.write(0, |out| {
+            countersign_wire::put_parse(out, STATEMENT, QUESTION, &[]);
+            countersign_wire::put_bind(out, PORTAL, STATEMENT, NOTHING_BOUND);
+            countersign_wire::put_execute(out, PORTAL, 0);
+            countersign_wire::put_close(out, Target::Portal, PORTAL);
+            countersign_wire::put_close(out, Target::Statement, STATEMENT);
+            if syncs {
+                countersign_wire::put_empty(out, fe::SYNC);
+            }
+        });
+        self.pipeline.push(Step::Ask(Answer { syncs, ..Answer::default() }));
+        Some(Intake::Drain)
+    }
+
+    /// Takes what belongs to the answer; says whether that was it.
+    pub(crate) fn take_answer(&mut self, tag: u8, body: &[u8]) -> Result<bool, Fatal> {
+        let Some(Step::Ask(answer)) = self.pipeline.front_mut() else { return Ok(false) };
+        let syncs = answer.syncs;
+        match tag {
+            be::PARSE_COMPLETE | be::BIND_COMPLETE | be::COMMAND_COMPLETE => {}
+            be::CLOSE_COMPLETE => {
+                answer.closed = answer.closed.saturating_add(1);
+                if answer.closed == 2 && !syncs {
+                    self.answered()?;
+                }
+            }
+            be::ERROR if syncs => {
+                answer.values.clear();
+                let said = countersign_wire::notice_fields(body)?;
+                if said.is_fatal() {
+                    return Ok(false);
+                }
+            }
+            be::READY if syncs => {
+                self.status = countersign_wire::ready_status(body)?;
+                self.answered()?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Takes the row of the answer, once it is whole.
+    pub(crate) fn take_answer_row(&mut self, input: &mut BytesMut) -> Result<(), Fatal> {
+        let header = peek_frame(input, countersign_wire::LARGE_BODY)?;
+        let Some(header) = header.filter(|header| input.len() >= header.total) else { return Ok(()) };
+        let frame = input.split_to(header.total);
+        let mut row = frame.get(countersign_wire::HEADER_LEN..).unwrap_or_default();
+        let short = || Fatal::server_protocol("a row that is too short");
+        let count = row.try_get_u16().map_err(|_| short())?;
+        let mut values = Vec::new();
+        for _ in 0..count {
+            let length = usize::try_from(row.try_get_i32().map_err(|_| short())?).map_err(|_| short())?;
+            let (value, rest) = row.split_at_checked(length).ok_or_else(short)?;
+            values.push(String::from_utf8_lossy(value).into_owned());
+            row = rest;
+        }
+        if let Some(Step::Ask(answer)) = self.pipeline.front_mut() {
+            answer.values = values;
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self) -> Result<(), Fatal> {
+        let Some(Step::Ask(answer)) = self.pipeline.pop() else { return Ok(()) };
+        let [path, role, strings, encoding] = answer.values.as_slice() else {
+            self.asking.failures = self.asking.failures.saturating_add(1);
+            if self.asking.failures >= MOST_FAILURES {
+                let message = "the server does not say what code that ran has set; the session ends";
+                return Err(Fatal::new("what code set is not known", errors::fatal("58000", message)));
+            }
+            return Ok(());
+        };
+        self.pinned("standard_conforming_strings", strings)?;
+        self.pinned("client_encoding", encoding)?;
+        let settled = answer.syncs && self.status == ReadyStatus::Idle;
+        self.state.asked(path, (role != "none").then_some(role), settled);
+        self.asking = Asking { unsettled: !settled, open: self.asking.open, ..Asking::default() };
+        Ok(())
+    }
+
+    /// INVARIANT: judgement reads texts as UTF-8 with standard strings; a server that reads them otherwise must not get any.
+    pub(crate) fn pinned(&self, name: &str, value: &str) -> Result<(), Fatal> {
+        let kept = match name {
+            // The server reports UNICODE, another name of it, as the client wrote it.
+            "client_encoding" => value.eq_ignore_ascii_case("UTF8") || value.eq_ignore_ascii_case("UNICODE"),
+            "standard_conforming_strings" => value == "on",
+            _ => true,
+        };
+        if kept {
+            return Ok(());
+        }
+        Err(Fatal::new(
+            format!("{name} became {value}"),
+            errors::fatal("58000", &format!("{name} was changed to {value}, under which statements cannot be judged; the session ends")),
+        ))
+    }
+}

@@ -1,0 +1,139 @@
+//! Code that sets what texts are read and names looked up by: the next text is judged as the server will take it, in a pipeline, too.
+
+use anyhow::{Context as _, Result, ensure};
+use countersign_e2e::scenario::runtime;
+use countersign_e2e::stack::{Stack, StackOptions};
+
+use crate::raw::{Raw, message, query};
+
+const POLICY: &str = r#"
+version = 1
+[[rules]]
+name = "all-but-writes"
+what = { kinds = ["empty", "read", "session", "transaction", "procedural"] }
+action = "allow"
+[[masks]]
+columns = ["public.clients.ssn"]
+mask = { kind = "full" }
+"#;
+
+const SETUP: &str = r"
+    create table public.clients (id integer primary key, ssn text not null);
+    insert into public.clients values (1, '987-65-4321');
+    create table public.plain (a text);
+    insert into public.plain values ('plain');
+    create schema other;
+    create view other.plain as select ssn as a from public.clients;
+    create function other.upper(text) returns text language sql stable as 'select ssn from public.clients where id = 1';
+    create function public.sets_path() returns integer language plpgsql as
+        $f$ begin perform set_config('search_path', 'other, pg_catalog, public', false); return 1; end $f$;
+    create function public.sets_strings() returns integer language plpgsql as
+        $f$ begin perform set_config('standard_conforming_strings', 'off', false); return 1; end $f$;
+    create function public.sets_nothing() returns integer language plpgsql as $f$ begin return 1; end $f$;
+    create table public.log (n integer);
+    create function public.on_log() returns trigger language plpgsql as
+        $f$ begin perform set_config('search_path', 'other, pg_catalog, public', false); return new; end $f$;
+    grant usage on schema other to public;
+    grant select, insert, delete on all tables in schema public, other to public;
+";
+
+const SECRET: &str = "987-65-4321";
+
+/// Parse, Bind, Execute of a text, without names and values.
+fn run(sql: &str) -> Vec<u8> {
+    let parse = message(b'P', format!("\0{sql}\0\0\0").as_bytes());
+    let bind = message(b'B', &[0; 8]);
+    let execute = message(b'E', &[0; 5]);
+    [parse, bind, execute].concat()
+}
+
+/// Sends messages and a Sync; everything that comes back, as text, and the tags.
+async fn pipeline(raw: &mut Raw, parts: &[Vec<u8>]) -> Result<(String, String)> {
+    raw.send(&[parts.concat(), message(b'S', &[])].concat()).await?;
+    collect(raw).await
+}
+
+async fn collect(raw: &mut Raw) -> Result<(String, String)> {
+    let (mut tags, mut said) = (String::new(), String::new());
+    loop {
+        let Ok((tag, body)) = raw.next().await else { return Ok((tags, said)) };
+        tags.push(char::from(tag));
+        said.push_str(&String::from_utf8_lossy(&body));
+        if tag == b'Z' {
+            return Ok((tags, said));
+        }
+    }
+}
+
+#[test]
+fn what_code_sets_counts_for_the_next_text() -> Result<()> {
+    runtime()?.block_on(async {
+        let dir = tempfile::tempdir()?;
+        let policy = dir.path().join("policy.toml");
+        std::fs::write(&policy, POLICY)?;
+        let options = StackOptions { policy: Some(policy), setup: Some(SETUP.to_owned()), plaintext: true, ..StackOptions::default() };
+        let stack = Stack::start(options, &|_| ()).await?;
+        let token = stack.principal("ci")?.token.clone();
+        let login = || Raw::login(&stack.gateway, &token);
+
+        // One after the other, in a transaction that is taken back, and in the middle of a text.
+        let mut raw = login().await?;
+        ensure!(raw.run("select upper('x')").await? == ["X"]);
+        raw.run("select sets_path()").await?;
+        for sql in ["select upper('x')", "select a from plain", "select a from plain where a like '987%'"] {
+            raw.send(&query(sql)).await?;
+            let (tags, said) = collect(&mut raw).await?;
+            ensure!(!said.contains(SECRET), "{sql}: {tags} {said}");
+            ensure!(!sql.contains("like") || tags == "EZ", "{sql}: {tags} {said}");
+        }
+        ensure!(raw.run("select a from public.plain").await? == ["plain"], "what names its schema goes on");
+        raw.run("set search_path = public").await?;
+        ensure!(raw.run("select a from plain").await? == ["plain"], "the session knows its path again");
+
+        let mut raw = login().await?;
+        for sql in ["begin", "select sets_path()"] {
+            raw.run(sql).await?;
+        }
+        raw.send(&query("select upper('x')")).await?;
+        let (_, said) = collect(&mut raw).await?;
+        ensure!(!said.contains(SECRET), "within the transaction: {said}");
+        raw.run("rollback").await?;
+        ensure!(raw.run("select upper('x')").await? == ["X"], "what was set was taken back");
+        ensure!(raw.run("select a from plain").await? == ["plain"]);
+
+        let mut raw = login().await?;
+        raw.send(&query("select sets_path(); select upper('x')")).await?;
+        let (_, said) = collect(&mut raw).await?;
+        ensure!(!said.contains(SECRET), "in one text: {said}");
+
+        // Without a Sync in between.
+        for (first, then) in [
+            ("select sets_path()", "select upper('x')"),
+            ("select sets_path()", "select a from plain"),
+            ("do $$ begin perform sets_path(); end $$", "select upper('x')"),
+        ] {
+            let mut raw = login().await?;
+            let (tags, said) = pipeline(&mut raw, &[run(first), run(then)]).await.context("a pipeline")?;
+            ensure!(!said.contains(SECRET) && tags.ends_with('Z'), "{first}; {then}: {tags} {said}");
+        }
+        let mut raw = login().await?;
+        let (tags, said) =
+            pipeline(&mut raw, &[run("select sets_strings()"), run(r"select '\' as a, ' , upper(ssn) from public.clients --'")])
+                .await
+                .context("strings")?;
+        ensure!(!said.contains(SECRET) && said.contains("standard_conforming_strings was changed"), "{tags} {said}");
+
+        // Drivers send the same statement many times without waiting, and mix it with others; nothing of the gateway's own shows.
+        let mut raw = login().await?;
+        let same = run("select sets_nothing()");
+        let (tags, said) = pipeline(&mut raw, &[same.clone(), same.clone(), same.clone()]).await?;
+        ensure!(tags == "12DC12DC12DCZ", "{tags} {said}");
+        let (tags, said) = pipeline(&mut raw, &[same.clone(), run("select 2"), same, run("select 3")]).await?;
+        ensure!(tags == "12DC12DC12DC12DCZ", "{tags} {said}");
+        ensure!(raw.run("select 1 + 1").await? == ["2"]);
+        raw.send(&query("select sets_nothing(); select 1/0")).await?;
+        ensure!(collect(&mut raw).await?.0.ends_with("EZ"));
+        ensure!(raw.run("select 1 + 1").await? == ["2"], "after a failure the session goes on");
+        Ok(())
+    })
+}
