@@ -27,6 +27,13 @@ pub(super) fn hide_all(form: Form, value: &[u8], found: &[Found], shown: impl Fn
         let hidden = super::escapes::plain(value.get(range.clone()).unwrap_or_default());
         let hidden = hidden.as_ref();
         copied = range.end;
+        if clear.ends_with(b"\\x") && hidden.len().is_multiple_of(2) && hidden.iter().all(u8::is_ascii_hexdigit) {
+            // `bytea` within a longer text: as many bytes, each of them a star.
+            hidden.chunks(2).for_each(|_| out.extend_from_slice(b"2a"));
+            strings.pass(clear);
+            strings.pass(hidden);
+            continue;
+        }
         match form {
             Form::Json => {
                 strings.pass(clear);

@@ -32,7 +32,7 @@ fn finds_and_hides() {
         ("routing 011401533;", Kind::Routing, "routing *********;"),
         ("write to alice.b+x@mail.example.com.", Kind::Email, "write to a********@mail.example.com."),
         ("<a@example.com>", Kind::Email, "<*@example.com>"),
-        ("(1,\"\\\\x3132332d34352d36373839\")", Kind::Ssn, "(1,\"\\\\x******************3839\")"),
+        ("(1,\"\\\\x3132332d34352d36373839\")", Kind::Ssn, "(1,\"\\\\x2a2a2a2a2a2a2a2a2a2a2a\")"),
         ("(212) 555-0123", Kind::Phone, "(***) ***-0123"),
         ("call 212-555-0123!", Kind::Phone, "call ***-***-0123!"),
         ("1-212-555-0123", Kind::Phone, "*-***-***-0123"),

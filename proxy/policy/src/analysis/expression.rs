@@ -166,7 +166,10 @@ impl<'a> Walk<'a> {
             NodeEnum::JsonIsPredicate(test) => self.optional(test.expr.as_deref(), scope).derived(),
             other => {
                 if let Some(lineage) = self.json(other, scope) {
-                    self.expose(&lineage, "a protected column is put into JSON or looked for in it: whether that fails shows its value");
+                    self.expose_protected(
+                        &lineage,
+                        "a protected column is put into JSON or looked for in it: whether that fails shows its value",
+                    );
                     return lineage;
                 }
                 let name = variant(other);
@@ -271,7 +274,7 @@ impl<'a> Walk<'a> {
         }
         let mut lineage = self.optional(link.testexpr.as_deref(), scope).derived();
         const COMPARED: &str = "a protected column decides how far a sub-select is read: time and errors of that show its value";
-        self.expose(&lineage, COMPARED);
+        self.expose_protected(&lineage, COMPARED);
         if let Some(query) = link.subselect.as_deref() {
             let items = self.query(query, Some(scope));
             match SubLinkType::try_from(link.sub_link_type) {
@@ -284,7 +287,7 @@ impl<'a> Walk<'a> {
                 }
                 Ok(SubLinkType::AnySublink | SubLinkType::AllSublink | SubLinkType::RowcompareSublink) => {
                     lineage.absorb(&items.all());
-                    self.expose(&lineage, COMPARED);
+                    self.expose_protected(&lineage, COMPARED);
                 }
                 _ => lineage.absorb(&items.all()),
             }

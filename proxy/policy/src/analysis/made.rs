@@ -78,6 +78,13 @@ impl Walk<'_> {
         form.then(|| Lineage { joins, ..Lineage::built(each) })
     }
 
+    /// What decides nothing unless it is protected.
+    pub(super) fn expose_protected(&mut self, lineage: &Lineage, how: &'static str) {
+        if lineage.is_protected() {
+            self.expose(lineage, how);
+        }
+    }
+
     fn expose_all(&mut self, each: &[Lineage], how: &'static str) {
         for lineage in each {
             self.expose(lineage, how);
@@ -161,7 +168,7 @@ impl Walk<'_> {
     pub(super) fn made_xml(&mut self, operation: i32, parts: &Lineage) -> Lineage {
         let total = matches!(XmlExprOp::try_from(operation), Ok(XmlExprOp::IsXmlelement | XmlExprOp::IsXmlforest | XmlExprOp::IsXmlconcat));
         if !total || parts.telling {
-            self.expose(parts, FAILS);
+            self.expose_protected(parts, FAILS);
         }
         Lineage { joins: true, ..parts.clone() }
     }
