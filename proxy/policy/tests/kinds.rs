@@ -368,6 +368,7 @@ fn protected_columns_do_not_decide() {
         // What people write.
         ("select coalesce(json_agg(d), '[]'::json) from (select json_build_object('id', id, 'ssn', ssn) as d from customers) t", true),
         ("select array_to_json(array_agg(row_to_json(t))) from (select id, name, ssn from customers) t", true),
+        ("select coalesce(jsonb_agg(d), '[]') from (select jsonb_build_object('id', id, 'ssn', ssn) as d from customers) t", true),
         ("select array_agg(lower(ssn)), ssn in ('1'::text, '2'::varchar) from customers", true),
         ("select sum(case when id = 1 then length(ssn) else 0 end), sum(coalesce(length(ssn), 0)) from customers", true),
         ("select upper(left(name, 1)) || lower(substr(name, 2)) || ' ' || coalesce(ssn, '') || id from customers", true),

@@ -52,10 +52,11 @@ impl Walk<'_> {
         for (index, lineage) in each.iter().enumerate().filter(|(_, lineage)| lineage.is_protected()) {
             match builtin::makes(name, index, each.len()) {
                 Makes::Text => {}
-                // `lag(value, 1, default)`: values of two kinds come together.
                 Makes::Form => {
                     joins = false;
-                    form &= call.args.iter().zip(each).all(|(node, other)| other.is_protected() || is_small(node));
+                    // `lag(value, 1, default)`: values of two kinds come together.
+                    let alone = !matches!(*name, "lag" | "lead");
+                    form &= alone || call.args.iter().zip(each).all(|(node, other)| other.is_protected() || is_small(node));
                 }
                 Makes::Answer => {
                     form = false;
