@@ -155,6 +155,19 @@ impl SessionState {
         }
     }
 
+    /// Temporary relations that are there after code had run. Where the client made none itself, each is the code's; where it did, nothing is sure
+    /// until the facts show what the open transaction made.
+    pub fn found_temporary(&mut self, names: &[String], settled: bool) {
+        if !self.temporary {
+            for name in names {
+                self.apply(&Effect::Changed(changes::Change::Temporary(name.clone())));
+            }
+        } else if !names.is_empty() && !settled {
+            let views = "code ran where temporary relations are, which may have made another of a name";
+            self.apply(&Effect::Changed(changes::Change::Everything(views)));
+        }
+    }
+
     /// What a path is in this session.
     pub(crate) fn own_path(&self, path: &SearchPath) -> SearchPath {
         match (path, &self.login_path) {

@@ -14,7 +14,8 @@ use crate::session::{Fatal, Intake, Session};
 
 /// What is asked; `countersign-audit reconcile` knows it by every word.
 const QUESTION: &[u8] = b"SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('role'), \
-pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')";
+pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding'), COALESCE((SELECT pg_catalog.json_agg(c.relname) FROM pg_catalog.pg_class c \
+WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.<>) 'i')::pg_catalog.text, '[]')";
 
 /// Names that no client's statement or portal has upstream.
 const STATEMENT: &[u8] = b"_cs_ask";
@@ -146,7 +147,7 @@ impl Session {
 
     fn answered(&mut self) -> Result<(), Fatal> {
         let Some(Step::Ask(answer)) = self.pipeline.pop() else { return Ok(()) };
-        let [path, role, strings, encoding] = answer.values.as_slice() else {
+        let [path, role, strings, encoding, temporary] = answer.values.as_slice() else {
             self.asking.failures = self.asking.failures.saturating_add(1);
             if self.asking.failures >= MOST_FAILURES {
                 let message = "the server does not say what code that ran has set; the session ends";
@@ -157,6 +158,9 @@ impl Session {
         self.pinned("standard_conforming_strings", strings)?;
         self.pinned("client_encoding", encoding)?;
         let settled = answer.syncs && self.status == ReadyStatus::Idle;
+        // What code made there hides other relations of its name, and no facts show it before its transaction ends.
+        let temporary: Vec<String> = serde_json::from_str(temporary).map_err(|_| Fatal::server_protocol("a list that is none"))?;
+        self.state.found_temporary(&temporary, settled);
         self.state.asked(path, (role != "none").then_some(role), settled);
         self.asking = Asking { unsettled: !settled, open: self.asking.open, ..Asking::default() };
         Ok(())

@@ -30,6 +30,8 @@ const SETUP: &str = r"
     create function public.sets_strings() returns integer language plpgsql as
         $f$ begin perform set_config('standard_conforming_strings', 'off', false); return 1; end $f$;
     create function public.sets_nothing() returns integer language plpgsql as $f$ begin return 1; end $f$;
+    create function public.makes_view() returns integer language plpgsql as
+        $f$ begin create temporary view plain as select ssn as a from public.clients; return 1; end $f$;
     create table public.log (n integer);
     create function public.on_log() returns trigger language plpgsql as
         $f$ begin perform set_config('search_path', 'other, pg_catalog, public', false); return new; end $f$;
@@ -111,6 +113,7 @@ fn what_code_sets_counts_for_the_next_text() -> Result<()> {
             ("select sets_path()", "select upper('x')"),
             ("select sets_path()", "select a from plain"),
             ("do $$ begin perform sets_path(); end $$", "select upper('x')"),
+            ("select makes_view()", "select upper(a::text) from plain"),
         ] {
             let mut raw = login().await?;
             let (tags, said) = pipeline(&mut raw, &[run(first), run(then)]).await.context("a pipeline")?;
