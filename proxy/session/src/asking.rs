@@ -4,7 +4,7 @@
 //! `client_encoding`. The server reports some of that, and only with ReadyForQuery, which is too late for what a client sends in one go. So the
 //! next text waits until the server has said how things stand. Owns: when that is needed, the question, and what comes of the answer.
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BytesMut};
 use countersign_policy::Judgement;
 use countersign_wire::{ReadyStatus, Target, be, fe, peek_frame};
 
@@ -30,8 +30,8 @@ const MOST_FAILURES: u8 = 8;
 /// What is not known of the session since code ran.
 #[derive(Debug, Default)]
 pub(crate) struct Asking {
-    /// The text that ran code.
-    ran: Option<Bytes>,
+    /// Code ran.
+    ran: bool,
     /// The answer was given within a transaction, whose end may take back what it was about.
     unsettled: bool,
     /// Extended messages went upstream since the last Sync: the question goes among them.
@@ -59,18 +59,14 @@ impl Session {
     }
 
     /// A text was forwarded.
-    pub(crate) fn ran(&mut self, text: &Bytes, judgement: &Judgement) {
-        if judgement.runs_code() {
-            self.asking.ran = Some(text.clone());
-        }
+    pub(crate) fn ran(&mut self, judgement: &Judgement) {
+        self.asking.ran |= judgement.runs_code();
     }
 
-    /// Whether a text cannot be judged before the server was asked. The text that ran code may run again: batches of one statement are common, and
-    /// it means again what it meant, unless it is read anew and has something to be read otherwise.
-    pub(crate) fn must_ask(&self, text: &[u8], anew: bool) -> bool {
-        let settles = self.asking.unsettled && self.status == ReadyStatus::Idle && !self.asking.open;
-        let plain = || text.is_ascii() && !text.contains(&b'\\');
-        settles || self.asking.ran.as_ref().is_some_and(|ran| *ran != text || (anew && !plain()))
+    /// Whether no text can be judged before the server was asked: the one that ran the code neither, which may look up names itself.
+    pub(crate) const fn must_ask(&self) -> bool {
+        let settles = self.asking.unsettled && matches!(self.status, ReadyStatus::Idle) && !self.asking.open;
+        settles || self.asking.ran
     }
 
     /// Asks, or waits for what has to be answered before. Nothing can be asked in a failed transaction, whose failure took everything back.

@@ -170,19 +170,10 @@ impl Session {
 
     /// Judges a text now, or says what to wait for first.
     pub(crate) fn judge_now(&mut self, text: &[u8], types: &[u32]) -> Result<std::sync::Arc<Judged>, Intake> {
-        self.judge_when_known(text, types, true)
-    }
-
-    /// The same of a text that the server has read already.
-    pub(crate) fn judge_again(&mut self, text: &[u8], types: &[u32]) -> Result<std::sync::Arc<Judged>, Intake> {
-        self.judge_when_known(text, types, false)
-    }
-
-    fn judge_when_known(&mut self, text: &[u8], types: &[u32], anew: bool) -> Result<std::sync::Arc<Judged>, Intake> {
         if self.meaning_in_flight() {
             return Err(Intake::Drain);
         }
-        if self.must_ask(text, anew)
+        if self.must_ask()
             && let Some(wait) = self.ask()
         {
             return Err(wait);
@@ -226,7 +217,7 @@ impl Session {
     /// Writes a simple Query upstream. The only place that does.
     pub(crate) fn forward_query(&mut self, permit: Permit, text: &Bytes, judged: &Judged, request: Option<String>) {
         let statement = permit.consume();
-        self.ran(text, &judged.judgement);
+        self.ran(&judged.judgement);
         let gate = self.statement_gate(&judged.judgement);
         let unnamed = self.forget_unnamed();
         let own = self.own_deallocate(&judged.judgement);

@@ -185,10 +185,10 @@ impl Session {
             self.refuse_extended(0, errors::error("26000", &text));
             return Ok(Taken::Done);
         };
-        let judged = if self.still_valid(&prepared.judged) && !self.catalog_dirty && !self.must_ask(&prepared.text, false) {
+        let judged = if self.still_valid(&prepared.judged) && !self.catalog_dirty && !self.must_ask() {
             Arc::clone(&prepared.judged)
         } else {
-            match self.judge_again(&prepared.text, &prepared.types) {
+            match self.judge_now(&prepared.text, &prepared.types) {
                 Ok(judged) => judged,
                 Err(wait) => return Ok(Taken::Wait(wait)),
             }
@@ -333,7 +333,7 @@ impl Session {
         let altered = approved.is_some_and(|portal| portal.told != self.state.told());
         if altered || !self.still_valid(&judged) {
             // The policy or the session's settings changed since Bind: what was let pass then must still pass now.
-            let now = match self.judge_again(&text, &types) {
+            let now = match self.judge_now(&text, &types) {
                 Ok(now) => now,
                 Err(wait) => return Ok(Taken::Wait(wait)),
             };
@@ -356,7 +356,7 @@ impl Session {
                 return Ok(Taken::Done);
             }
         }
-        self.ran(&text, &judged.judgement);
+        self.ran(&judged.judgement);
         let gate = self.statement_gate(&judged.judgement);
         let now_us = self.now_us;
         let Some(portal) = self.portals.get_mut(&id) else { return Ok(Taken::Done) };

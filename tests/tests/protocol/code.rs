@@ -108,6 +108,20 @@ fn what_code_sets_counts_for_the_next_text() -> Result<()> {
         let (_, said) = collect(&mut raw).await?;
         ensure!(!said.contains(SECRET), "in one text: {said}");
 
+        // The very text that ran the code, again.
+        let both = "select sets_path(), upper('x')";
+        let mut raw = login().await?;
+        raw.send(&[query(both), query(both)].concat()).await?;
+        for _ in 0..2 {
+            let (tags, said) = collect(&mut raw).await?;
+            ensure!(!said.contains(SECRET), "the same text again: {tags} {said}");
+        }
+        let named = message(b'P', format!("s\0{both}\0\0\0").as_bytes());
+        let once = [message(b'B', b"\0s\0\0\0\0\0\0\0"), message(b'E', &[0; 5])].concat();
+        let mut raw = login().await?;
+        let (tags, said) = pipeline(&mut raw, &[named, once.clone(), once]).await?;
+        ensure!(!said.contains(SECRET), "the same statement again: {tags} {said}");
+
         // Without a Sync in between.
         for (first, then) in [
             ("select sets_path()", "select upper('x')"),
