@@ -1,7 +1,7 @@
-"""Sequences of messages that no driver sends: random but the same each time, legal and illegal, cut anywhere.
+"""Sequences of messages that no driver sends: random but the same each time, legal and illegal, cut anywhere; and some written out.
 
 Each sequence has a number, which is all its making depends on; what the server answers to it, message for message, is one line of JSON.
-`sequences.py` plays the first 100, `sequences.py 1000 5000` those from 1000 on. Python's own library is all it needs.
+`sequences.py` plays the first 100 and those written out, `sequences.py 1000 5000` those from 1000 on. Python's own library is all it needs.
 """
 
 import base64
@@ -34,7 +34,7 @@ rollback; select 1; begin|select 1; prepare s1 as select 1; execute s1|savepoint
 begin; savepoint x; select 1/0; rollback to x; select 5
 """.replace("\n", "").split("|")
 STATEMENTS = ["", "", "s1", "s2"]
-PORTALS = ["", "", "p", "q"]
+PORTALS = ["", "", "p", "q", "c"]
 END = b"the end"
 
 
@@ -78,6 +78,55 @@ def any_message(chance):
     # Data that the server refuses come with their end: whether it, or the next message, is what ends the copy is not the gateway's to know.
     refused = message(b"d", b"x\n") + message(b"c")
     return chance.choice([message(b"d", b"11\n"), refused, message(b"c"), message(b"f", text("no"))])
+
+
+def execute(portal, rows=0):
+    return message(b"E", text(portal) + struct.pack("!i", rows))
+
+
+def describe(portal):
+    return message(b"D", b"P" + text(portal))
+
+
+def run(sql):
+    return message(b"Q", text(sql))
+
+
+def named(portal, sql):
+    return message(b"P", text("") + text(sql) + struct.pack("!h", 0)) + message(b"B", text(portal) + text("") + struct.pack("!hhh", 0, 0, 0))
+
+
+SYNC, CLOSE_C = message(b"S"), message(b"C", b"P" + text("c"))
+C = "declare c cursor for select n, n::text from generate_series(1,5) n"
+# A cursor that SQL declared is a portal to the protocol, and the other way round.
+WRITTEN = {
+    "cursor_executed": [run("begin"), run(C), execute("c"), SYNC, execute("c"), SYNC],
+    "cursor_executed_by_pieces": [run("begin"), run(C), execute("c", 2), SYNC, execute("c", 2), execute("c", 2), SYNC, run("fetch 1 from c")],
+    "cursor_described": [run("begin"), run(C), describe("c"), execute("c", 1), describe("c"), SYNC],
+    "cursor_and_fetch": [run("begin"), run(C), run("fetch 2 from c"), execute("c", 1), SYNC, run("move 1 in c"), execute("c"), SYNC],
+    "cursor_closed": [run("begin"), run(C), CLOSE_C, execute("c"), SYNC, run("rollback"), execute("c"), SYNC],
+    "cursor_closed_by_sql": [run("begin"), run(C), run("close c"), execute("c", 1), SYNC, run("select 1")],
+    "cursor_closed_and_fetched": [run("begin"), run(C), CLOSE_C, SYNC, run("fetch 1 from c")],
+    "cursor_gone_with_its_transaction": [run("begin"), run(C), run("commit"), execute("c"), SYNC],
+    "cursor_held": [run(C.replace("cursor", "cursor with hold")), execute("c", 2), SYNC, run("begin"), run("select 1/0"), execute("c"), SYNC],
+    "cursor_binary": [run("begin"), run(C.replace("cursor", "binary cursor")), describe("c"), execute("c", 2), SYNC, run("fetch 1 from c")],
+    "cursor_scrolled": [run("begin"), run(C.replace("cursor", "scroll cursor")), execute("c"), SYNC, run("fetch backward 2 from c"), execute("c"), SYNC],
+    "cursor_declared_in_the_pipeline": [run("begin"), named("", C), execute(""), describe("c"), execute("c", 1), execute("c"), CLOSE_C, SYNC],
+    "cursor_after_an_error": [run("begin"), run(C), named("", "select 1/0"), execute(""), execute("c"), SYNC, execute("c"), SYNC],
+    "cursor_fails": [run("begin"), run("declare c cursor for select 1/(3-n) from generate_series(1,5) n"), execute("c", 1), execute("c"), SYNC],
+    "cursor_twice": [run("begin"), run(C), run("close c"), run("declare c cursor for values ('x')"), describe("c"), execute("c"), SYNC],
+    "cursor_of_code": [
+        run("create or replace function opens() returns refcursor language plpgsql as $$ declare c refcursor := 'c'; begin open c for values (7); return c; end $$"),
+        run("begin"), run("select opens()"), describe("c"), execute("c", 1), SYNC, run("fetch 1 from c"),
+    ],
+    "cursor_and_bind": [run("begin"), run(C), named("c", "select 1"), SYNC, run("rollback"), execute("c"), SYNC],
+    "portal_and_declare": [run("begin"), named("c", "select 7"), SYNC, run(C), run("rollback"), run("begin"), named("c", "select 8"), run(C), SYNC],
+    "portal_fetched": [run("begin"), named("p", "values (1),(2),(3),(4)"), SYNC, run("fetch 1 from p"), execute("p", 1), SYNC, run("fetch all from p")],
+    "portal_moved": [run("begin"), named("p", "values (1),(2),(3),(4)"), execute("p", 1), SYNC, run("move 2 in p"), execute("p"), SYNC],
+    "portal_closed_by_sql": [run("begin"), named("p", "values (1),(2)"), SYNC, run("close p"), execute("p"), SYNC],
+    "portal_closed_by_sql_and_declared": [run("begin"), named("c", "values (1),(2)"), SYNC, run("close c"), run(C), execute("c", 1), SYNC],
+    "portals_that_no_name_can_be": [execute("c" * 64), SYNC, execute("_cp1"), SYNC, execute('a"b'), SYNC],
+}
 
 
 class Connection:
@@ -152,12 +201,16 @@ def shown(tag, body):
     return f"{tag.decode()} {body}"
 
 
-def play(connection, number):
+def random_messages(number):
     chance = random.Random(number)
     data = b"".join(any_message(chance) for _ in range(chance.randint(1, 24)))
     cuts = [chance.randint(1, 40) for _ in range(chance.choice([0, 0, 3, 10]))]
     # Whatever state that leaves: out of a copy, out of the error, out of the transaction, and a last word.
     data += message(b"c") + message(b"S") * 2 + message(b"c") + message(b"Q", text("rollback")) + message(b"c") + message(b"S")
+    return cuts, data
+
+
+def play(connection, cuts, data):
     data += message(b"Q", text(f"select '{END.decode()}'"))
     try:
         for cut in cuts:
@@ -186,7 +239,11 @@ def main():
     for number in range(first, first + count):
         connection = Connection()
         connection.run("truncate seq")
-        report(f"sequence_{number}", play(connection, number))
+        report(f"sequence_{number}", play(connection, *random_messages(number)))
+        connection.io.close()
+    for name, messages in WRITTEN.items():
+        connection = Connection()
+        report(name, play(connection, [], b"".join(messages) + run("rollback")))
         connection.io.close()
 
 

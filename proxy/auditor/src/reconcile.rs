@@ -258,7 +258,7 @@ fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, 
     };
     let Some(one) = recorded.and_then(|all| all.iter_mut().find(same)) else {
         let own = |said: &Said| match &said.what {
-            What::Statement(text) | What::Fetch(text) => own::said(text, &logged.database, sent),
+            What::Statement(text) | What::Fetch(text) | What::Cursor(text) => own::said(text, &logged.database, sent),
             What::Other(_) => false,
         };
         if logged.said.iter().all(own) {
@@ -280,7 +280,8 @@ fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, 
         let known = match &said.what {
             What::Statement(text) => one.take(text),
             // Further rows of what was executed before. The name in the message is whatever the client likes.
-            What::Fetch(text) => one.texts.contains_key(text) || one.sealed.contains_key(&normal::form(text)),
+            What::Fetch(text) => one.knows(text),
+            What::Cursor(text) => one.take(text) || one.knows(text),
             What::Other(_) => false,
         };
         match (known, &said.what) {
@@ -292,6 +293,10 @@ fn compare(process: u32, logged: &Logged, recorded: Option<&mut Vec<Recorded>>, 
 }
 
 impl Recorded {
+    fn knows(&self, text: &str) -> bool {
+        self.texts.contains_key(text) || self.sealed.contains_key(&normal::form(text))
+    }
+
     /// Takes one sending of a text; false when none is left.
     fn take(&mut self, text: &str) -> bool {
         let exact = self.texts.get_mut(text).filter(|left| **left > 0);

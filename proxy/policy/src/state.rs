@@ -273,6 +273,12 @@ impl SessionState {
         self.prepared(name).is_some()
     }
 
+    /// Whether SQL declared a cursor of this name, and nothing else can be it.
+    #[must_use]
+    pub fn has_cursor(&self, name: &str) -> bool {
+        self.cursor(name).is_some()
+    }
+
     /// Whether names mean to this session what they would mean to a new one: no other search path or role, nothing temporary, no code whose
     /// inside is not followed.
     #[must_use]

@@ -122,6 +122,7 @@ impl Session {
             // No request in the store waits for its end.
             What::Query { text } => self.forward_query(permit, &text, &held.judged, None),
             What::Bind(bind) => self.forward_bind(permit, *bind, held.judged, None),
+            What::Fetch(fetch) => self.forward_fetch(permit, &fetch, &held.judged, None),
         }
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Prepared {
 pub(crate) struct Portal {
     /// Name upstream.
     pub(crate) own: Bytes,
+    /// It is a cursor that SQL declared, and lives here for one Execute only.
+    pub(crate) of_cursor: bool,
     /// Statement number.
     pub(crate) statement: u64,
     /// Text.
@@ -64,6 +66,13 @@ pub(crate) struct Portal {
     pub(crate) plan: Option<Plan>,
     /// When its first Execute was forwarded.
     pub(crate) since: u64,
+}
+
+impl Portal {
+    /// The approval request whose statement ended. A cursor's is over with it.
+    pub(crate) fn finished(&mut self) -> Option<String> {
+        if self.of_cursor { self.request.take() } else { self.request.clone() }
+    }
 }
 
 pub(crate) fn digest(text: &[u8], parameters: &[Parameter]) -> StatementDigest {
@@ -236,7 +245,7 @@ impl Session {
         Ok(Taken::Done)
     }
 
-    /// Writes a Bind upstream. The only place that does; an Execute can only name a portal made here.
+    /// Writes a Bind upstream. The only place that does; an Execute can only name a portal made here, or a cursor ([`crate::cursors`]).
     pub(crate) fn forward_bind(&mut self, permit: Permit, bind: BoundStatement, judged: Arc<Judged>, request: Option<String>) {
         let statement = permit.consume();
         let id = self.new_id();
@@ -255,6 +264,7 @@ impl Session {
         let (text, types) = (bind.prepared.text.clone(), bind.prepared.types.clone());
         let portal = Portal {
             own,
+            of_cursor: false,
             statement,
             text,
             types,
@@ -320,8 +330,7 @@ impl Session {
             return Ok(Taken::Wait(Intake::Drain));
         }
         let Some(id) = self.portal_names.lookup(view.portal) else {
-            self.refuse_extended(0, errors::error("34000", &format!("portal \"{}\" does not exist", quoted(view.portal))));
-            return Ok(Taken::Done);
+            return Ok(self.take_fetch(view.portal, view.max_rows));
         };
         let Some((judged, text, types)) =
             self.portals.get(&id).map(|portal| (Arc::clone(&portal.judged), portal.text.clone(), portal.types.clone()))
@@ -484,6 +493,7 @@ impl Session {
     /// A portal is gone, or never came to be.
     pub(crate) fn drop_portal(&mut self, id: u64) {
         if let Some(portal) = self.portals.remove(&id)
+            && !portal.of_cursor
             && self.kept_portals.remove(&portal.own)
         {
             self.state.protocol_name(true, &String::from_utf8_lossy(&portal.own), false);

@@ -1,7 +1,7 @@
 //! A held statement: from the judgement that holds it to the permit that opens it.
 //!
 //! A simple Query is held as it is. In the extended protocol the Bind is held, since planning it may already run functions the
-//! planner folds; it has all bound values.
+//! planner folds; it has all bound values. Of a cursor that SQL declared the Execute is held, as its FETCH would be.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use countersign_recording::Event;
 use countersign_recording::v1::event::Parameter;
 use countersign_wire::{ErrorFields, ReadyStatus, Target, fe};
 
+use crate::cursors::Fetch;
 use crate::effect::{Effect, HoldRequest};
 use crate::errors;
 use crate::extended::{BoundStatement, digest, typed};
@@ -34,6 +35,7 @@ pub(crate) struct Held {
 pub(crate) enum What {
     Query { text: Bytes },
     Bind(Box<BoundStatement>),
+    Fetch(Fetch),
 }
 
 #[derive(Debug)]
@@ -63,6 +65,10 @@ impl Held {
 
     pub(crate) fn bind(bind: BoundStatement, terms: HoldTerms, judged: Arc<Judged>) -> Self {
         Self { what: What::Bind(Box::new(bind)), terms, judged, phase: Phase::Draining { asked: false } }
+    }
+
+    pub(crate) const fn fetch(fetch: Fetch, terms: HoldTerms, judged: Arc<Judged>) -> Self {
+        Self { what: What::Fetch(fetch), terms, judged, phase: Phase::Draining { asked: false } }
     }
 
     /// The request, once placed.
@@ -118,6 +124,7 @@ impl Session {
         let Intake::Held(mut held) = std::mem::replace(&mut self.intake, Intake::Open) else { return };
         let (text, parameters, extended) = match &mut held.what {
             What::Query { text } => (text.clone(), Vec::new(), false),
+            What::Fetch(fetch) => (fetch.text.clone(), Vec::new(), true),
             What::Bind(bind) => {
                 if let Some(prepared) = self.statements.get(&bind.prepared.id) {
                     bind.prepared = Arc::clone(prepared);
@@ -264,6 +271,7 @@ impl Session {
             Ok(permit) => match held.what {
                 What::Query { text } => self.forward_query(permit, &text, &held.judged, Some(request)),
                 What::Bind(bind) => self.forward_bind(permit, *bind, held.judged, Some(request)),
+                What::Fetch(fetch) => self.forward_fetch(permit, &fetch, &held.judged, Some(request)),
             },
             Err(mismatch) => {
                 self.anomaly(placed.statement, mismatch.to_string());
@@ -356,7 +364,7 @@ impl Session {
     pub(crate) fn refuse_held(&mut self, what: &What, statement: u64, error: ErrorFields) {
         match what {
             What::Query { .. } => self.refuse_query(statement, error),
-            What::Bind(_) => self.refuse_extended(statement, error),
+            What::Bind(_) | What::Fetch(_) => self.refuse_extended(statement, error),
         }
     }
 
@@ -364,7 +372,7 @@ impl Session {
     pub(crate) fn abandon_hold(&mut self) {
         if let Intake::Held(held) = &self.intake
             && matches!(held.phase, Phase::Draining { .. })
-            && matches!(held.what, What::Bind(_))
+            && !matches!(held.what, What::Query { .. })
             && self.skipping
         {
             self.intake = Intake::Open;

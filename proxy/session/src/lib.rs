@@ -16,6 +16,7 @@ mod asking;
 mod at_once;
 mod client;
 mod copy;
+mod cursors;
 mod effect;
 mod errors;
 mod extended;

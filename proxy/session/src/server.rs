@@ -304,6 +304,7 @@ impl Session {
     fn complete(&mut self, frame: &[u8], tag: String) -> Result<(), Fatal> {
         self.flush_rows();
         self.copy = Copy::None;
+        let mut executed = None;
         let (statement, judgement, plan, request, since) = match self.pipeline.front() {
             // Its request is finished when the whole Query is.
             Some(Step::Query { statement, judgement, since, .. }) => {
@@ -311,13 +312,15 @@ impl Session {
             }
             Some(Step::Execute { portal }) => {
                 let id = *portal;
+                executed = Some(id);
                 self.copies = 0;
                 self.pipeline.pop();
-                let suspended = tag == "PortalSuspended";
                 match self.portals.get_mut(&id) {
                     Some(portal) => {
+                        // A cursor's further rows are another FETCH.
+                        let suspended = tag == "PortalSuspended" && !portal.of_cursor;
                         let plan = if suspended { None } else { portal.plan.take() };
-                        let request = if suspended { None } else { portal.request.clone() };
+                        let request = if suspended { None } else { portal.finished() };
                         (portal.statement, Arc::clone(&portal.judged.judgement), plan, request, portal.since)
                     }
                     None => return Err(Fatal::server_protocol("completion of an unknown portal")),
@@ -325,6 +328,9 @@ impl Session {
             }
             _ => return Err(unexpected(be::COMMAND_COMPLETE)),
         };
+        if let Some(id) = executed {
+            self.drop_cursor(id);
+        }
         if let Some(Plan::Mask(mask)) = &plan {
             self.record_masked(statement, mask);
         }
@@ -397,7 +403,7 @@ impl Session {
                 statement
             }
             Some(Step::Execute { portal } | Step::Bind { id: portal, .. }) => {
-                let found = self.portals.get(portal).map(|portal| (portal.statement, portal.request.clone()));
+                let found = self.portals.get_mut(portal).map(|portal| (portal.statement, portal.finished()));
                 let (statement, request) = found.unwrap_or((0, None));
                 self.finish_hold(request, &said);
                 statement
@@ -478,6 +484,7 @@ impl Session {
                 self.portal_names.discard(&name, ticket);
                 self.drop_portal(id);
             }
+            Step::Execute { portal } => self.drop_cursor(portal),
             Step::Query { unnamed: Some(ticket), .. } | Step::PoisonQuery { unnamed: Some(ticket), .. } => {
                 self.statement_names.discard(&Bytes::new(), ticket);
             }

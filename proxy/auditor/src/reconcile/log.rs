@@ -32,6 +32,8 @@ pub(super) enum What {
     Statement(String),
     /// More rows from a portal of a statement, or so the message says.
     Fetch(String),
+    /// A portal of a DECLARE: that statement by Bind, or rows of the cursor that it made, by Execute.
+    Cursor(String),
     /// What no gateway lets through: a function called by number, a replication connection.
     Other(String),
 }
@@ -39,7 +41,7 @@ pub(super) enum What {
 impl What {
     pub(super) fn text(&self) -> &str {
         match self {
-            Self::Statement(text) | Self::Fetch(text) | Self::Other(text) => text,
+            Self::Statement(text) | Self::Fetch(text) | Self::Cursor(text) | Self::Other(text) => text,
         }
     }
 
@@ -56,7 +58,14 @@ impl What {
         }
         // `execute <statement>/<portal>: <text>`, `execute fetch from <statement>/<portal>: <text>`; both names may hold anything.
         let (name, text) = message.strip_prefix("execute ")?.split_once(": ")?;
-        Some(if name.starts_with("fetch from ") { Self::Fetch(text.to_owned()) } else { Self::Statement(text.to_owned()) })
+        let declares = text.trim_start().get(..7).is_some_and(|word| word.eq_ignore_ascii_case("declare"));
+        Some(if name.starts_with("fetch from ") {
+            Self::Fetch(text.to_owned())
+        } else if name.contains('/') && declares {
+            Self::Cursor(text.to_owned())
+        } else {
+            Self::Statement(text.to_owned())
+        })
     }
 }
 
@@ -105,6 +114,8 @@ mod tests {
             ("statement: select 1; select 2", statement("select 1; select 2")),
             ("execute s1/p1: select $1: x", statement("select $1: x")),
             ("execute fetch from s1: select 1", Some(What::Fetch("select 1".to_owned()))),
+            ("execute <unnamed>/c: declare c cursor for select 1", Some(What::Cursor("declare c cursor for select 1".to_owned()))),
+            ("execute <unnamed>: declare c cursor for select 1", statement("declare c cursor for select 1")),
             ("connection authorized: user=a", None),
             (
                 "fastpath function call: \"lo_unlink\" (OID 964)",
