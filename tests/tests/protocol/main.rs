@@ -2,6 +2,7 @@
 
 mod cancel;
 mod code;
+mod cursors;
 mod ends;
 mod logins;
 mod raw;

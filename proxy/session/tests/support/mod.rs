@@ -57,6 +57,7 @@ enum Behaviour {
     Empty,
     Deallocate,
     Prepare,
+    Declare,
 }
 
 pub(crate) const ROW: &str = "SELECT 1";
@@ -67,6 +68,7 @@ pub(crate) const HELD: &str = "SELECT 1 FOR UPDATE";
 pub(crate) const COPY: &str = "COPY accounts FROM STDIN";
 pub(crate) const DEALLOCATE: &str = "DEALLOCATE a";
 pub(crate) const PREPARE: &str = "PREPARE b AS SELECT 1";
+pub(crate) const DECLARE: &str = "DECLARE c CURSOR FOR SELECT 1";
 
 fn behaviour(sql: &[u8]) -> Option<Behaviour> {
     Some(match std::str::from_utf8(sql).ok()? {
@@ -78,6 +80,7 @@ fn behaviour(sql: &[u8]) -> Option<Behaviour> {
         "" => Behaviour::Empty,
         DEALLOCATE => Behaviour::Deallocate,
         PREPARE => Behaviour::Prepare,
+        DECLARE => Behaviour::Declare,
         _ => return None,
     })
 }
@@ -294,6 +297,9 @@ impl Server {
         match what {
             Behaviour::Fails => Some(("22012", "division by zero")),
             Behaviour::Deallocate if !self.statements.contains_key(&b"a"[..]) => Some(("26000", "prepared statement does not exist")),
+            Behaviour::Declare if self.status == ReadyStatus::Idle => {
+                Some(("25P01", "DECLARE CURSOR can only be used in transaction blocks"))
+            }
             Behaviour::Prepare if self.statements.contains_key(&b"b"[..]) => Some(("42P05", "prepared statement already exists")),
             _ => None,
         }
@@ -328,6 +334,10 @@ impl Server {
             Behaviour::Prepare => {
                 self.statements.insert(b"b".to_vec(), Behaviour::Row);
                 complete(out, "PREPARE");
+            }
+            Behaviour::Declare => {
+                self.portals.insert(b"c".to_vec(), (Behaviour::Row, false));
+                complete(out, "DECLARE CURSOR");
             }
             Behaviour::Fails => {}
         }

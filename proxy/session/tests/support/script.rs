@@ -5,10 +5,10 @@ use bytes::BytesMut;
 use countersign_session::Effect;
 use countersign_wire::{self as wire, ReadyStatus, Target, be, fe};
 
-use super::{BROKEN, Bench, COPY, DENIED, FAILS, HELD, ROW};
+use super::{BROKEN, Bench, COPY, DECLARE, DENIED, FAILS, HELD, ROW};
 
-const TEXTS: [&str; 8] = [ROW, FAILS, BROKEN, DENIED, HELD, COPY, "BEGIN", "COMMIT"];
-const NAMES: [&str; 3] = ["", "a", "b"];
+const TEXTS: [&str; 9] = [ROW, FAILS, BROKEN, DENIED, HELD, COPY, "BEGIN", "COMMIT", DECLARE];
+const NAMES: [&str; 4] = ["", "a", "b", "c"];
 
 /// Reads a script's bytes; past the end all are zero.
 struct Script<'a>(&'a [u8]);
