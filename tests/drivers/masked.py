@@ -1,5 +1,5 @@
 """Reads a table of every type, all of it masked, by psycopg (text and binary) and asyncpg. Prints a line for each; a driver's own error is its status."""
-import asyncio, os, ssl, sys
+import asyncio, datetime, os, ssl, sys
 import asyncpg, psycopg
 
 QUERY = "select * from shapes order by id"
@@ -24,6 +24,19 @@ def by_psycopg():
             print(f"psycopg copy: {sum(1 for _ in copy.rows())} rows")
 
 
+def styles():
+    """Dates in every style that psycopg reads: it takes the style from what the server reported, and nothing else for a date."""
+    conninfo = f"host=localhost port={os.environ['PGPORT']} dbname={os.environ['PGDATABASE']} sslmode=verify-full"
+    with psycopg.connect(conninfo, autocommit=True) as connection, connection.cursor() as cursor:
+        for style in ("ISO, DMY", "SQL, MDY", "SQL, DMY", "German, DMY", "Postgres, MDY", "Postgres, DMY"):
+            cursor.execute(f"set datestyle = '{style}'")
+            cursor.execute("select d_year, c_date, c_ts, c_interval, c_money from shapes where id < 3")
+            for row in cursor.fetchall():
+                day, moment = datetime.date, datetime.datetime
+                assert row == (day(1961, 1, 1), day(2000, 1, 1), moment(2000, 1, 1), datetime.timedelta(), "$0.00"), f"{style}: {row}"
+        print("psycopg dates: *** in six styles")
+
+
 async def by_asyncpg():
     context = ssl.create_default_context(cafile=os.environ["PGSSLROOTCERT"])
     connection = await asyncpg.connect(
@@ -36,4 +49,5 @@ async def by_asyncpg():
 
 
 by_psycopg()
+styles()
 asyncio.run(by_asyncpg())

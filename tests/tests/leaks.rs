@@ -6,6 +6,7 @@
 //! search would prove nothing.
 
 mod leak_cases;
+mod leak_forms;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -95,6 +96,9 @@ fn masked_results_are_still_results() -> Result<()> {
         }
         numbers(&stack).await?;
         settings(&stack).await?;
+        leak_forms::styles(&stack).await?;
+        leak_forms::unsettled_styles(&stack).await?;
+        leak_forms::texts_of_several(&stack).await?;
         // What is copied out masked can be read in again: each value is one of its type.
         let oracle = stack.upstream.oracle().await?;
         oracle.batch_execute("create table public.again (like hr.people)").await?;

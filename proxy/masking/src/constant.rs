@@ -3,17 +3,17 @@
 use bytes::{BufMut as _, BytesMut};
 
 use crate::{
-    number, secret, time,
+    TextStyle, number, secret, time,
     types::{self, Family},
 };
 
 /// The constant on the wire; `None` when it is not a value of the type, or the type is not known.
-pub(crate) fn encode(text: &str, oid: u32, binary: bool) -> Option<Vec<u8>> {
+pub(crate) fn encode(text: &str, oid: u32, binary: bool, style: TextStyle) -> Option<Vec<u8>> {
     let bytes = to_binary(text, oid)?;
     if binary {
         return Some(bytes);
     }
-    // The written form is valid text for the type, since it could be read; booleans have one form only.
+    // The written form is valid text for the type, since it could be read; booleans have one form only, dates one in each style.
     Some(match types::family(oid, false) {
         Family::Bool => {
             if bytes == [1] {
@@ -21,6 +21,11 @@ pub(crate) fn encode(text: &str, oid: u32, binary: bool) -> Option<Vec<u8>> {
             } else {
                 b"f".to_vec()
             }
+        }
+        Family::Date => {
+            let (year, rest) = text.split_once('-')?;
+            let (month, day) = rest.split_once('-')?;
+            style.date(year, month, day)?.into_bytes()
         }
         _ => text.as_bytes().to_vec(),
     })

@@ -6,7 +6,7 @@
 use bytes::{Buf as _, BufMut as _, BytesMut};
 
 use crate::data_row::Treatment;
-use crate::{ColumnPlan, MaskError, MaskKey};
+use crate::{ColumnPlan, MaskError, MaskKey, TextStyle};
 
 mod binary;
 mod csv;
@@ -88,10 +88,10 @@ enum Unit {
 impl CopyMasker {
     /// A masker for rows with exactly these columns. Masks and detectors must be for text format, or all for binary, as the layout is.
     #[must_use]
-    pub fn new(layout: CopyLayout, columns: &[ColumnPlan], key: &MaskKey) -> Self {
+    pub fn new(layout: CopyLayout, columns: &[ColumnPlan], key: &MaskKey, style: TextStyle) -> Self {
         Self {
             layout,
-            treatments: columns.iter().map(|plan| Treatment::new(plan, key)).collect(),
+            treatments: columns.iter().map(|plan| Treatment::new(plan, key, style)).collect(),
             masked: vec![0; columns.len()].into_boxed_slice(),
             pending: BytesMut::new(),
             progress: Progress::default(),

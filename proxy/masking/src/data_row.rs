@@ -7,7 +7,7 @@ use bytes::{BufMut as _, BytesMut};
 
 use crate::detect::Detectors;
 use crate::scan::ValueScanner;
-use crate::{ColumnMask, MaskKey, ValueMasker};
+use crate::{ColumnMask, MaskKey, TextStyle, ValueMasker};
 
 /// Why a row could not be masked. The caller must not forward the row.
 #[derive(Debug, thiserror::Error)]
@@ -54,10 +54,10 @@ pub(crate) enum Treatment {
 }
 
 impl Treatment {
-    pub(crate) fn new(plan: &ColumnPlan, key: &MaskKey) -> Self {
+    pub(crate) fn new(plan: &ColumnPlan, key: &MaskKey, style: TextStyle) -> Self {
         match plan {
             ColumnPlan::Clear => Self::Clear,
-            ColumnPlan::Mask(mask) => Self::Mask(Box::new(ValueMasker::new(mask, key))),
+            ColumnPlan::Mask(mask) => Self::Mask(Box::new(ValueMasker::new(mask, key, style))),
             ColumnPlan::Detect { detectors, type_oid, binary } => {
                 ValueScanner::new(detectors, *type_oid, *binary).map_or(Self::Clear, Self::Scan)
             }
@@ -109,11 +109,11 @@ pub struct RowMasker {
 }
 
 impl RowMasker {
-    /// A masker for rows with exactly these columns.
+    /// A masker for rows with exactly these columns, whose texts are written in that style.
     #[must_use]
-    pub fn new(columns: &[ColumnPlan], key: &MaskKey) -> Self {
+    pub fn new(columns: &[ColumnPlan], key: &MaskKey, style: TextStyle) -> Self {
         let masked = vec![0; columns.len()].into_boxed_slice();
-        Self { treatments: columns.iter().map(|plan| Treatment::new(plan, key)).collect(), masked }
+        Self { treatments: columns.iter().map(|plan| Treatment::new(plan, key, style)).collect(), masked }
     }
 
     /// Whether rows pass as they are, whatever is in them.

@@ -308,7 +308,7 @@ impl Detectors {
             let found = match value.get(at) {
                 Some(b'0'..=b'9') if begins_number(value, at) => self.first(numbers::kinds_at(value, at), value, at),
                 Some(b'+' | b'(') => self.first(&[Kind::Phone], value, at),
-                Some(b'A'..=b'Z') => self.first(&[Kind::Iban], value, at),
+                Some(b'A'..=b'Z' | b'a'..=b'z') => self.first(&[Kind::Iban], value, at),
                 Some(b'@') if self.wants(Kind::Email) => words::address(value, at, free).map(|range| (Kind::Email, range)),
                 _ => None,
             };

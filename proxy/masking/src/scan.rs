@@ -7,7 +7,7 @@
 use bytes::{BufMut as _, BytesMut};
 
 use crate::detect::{Detectors, Form};
-use crate::types::array_element;
+use crate::types::{MONEY, array_element};
 
 mod numeric;
 
@@ -19,8 +19,6 @@ const DEEPEST: usize = 6;
 const FIRST_USER_OID: u32 = 16384;
 /// `pg_type.oid` of text.
 const TEXT: u32 = 25;
-/// That of money, whose text no other digits could stand in.
-const MONEY: u32 = 790;
 
 /// Detectors bound to a result column. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -177,9 +175,8 @@ impl ValueScanner {
             (true, None, Some((element, false))) => numeric::is_found_in_range(detectors, element, value),
             (true, None, Some((element, true))) => numeric::is_found_in_multirange(detectors, element, value),
             _ if oid == MONEY => numeric::is_found_in_money(detectors, value),
-            // In an array of them each has quotes of its own.
             _ if array_element(oid) == Some(MONEY) => {
-                value.split(|byte| *byte == b'"').any(|part| numeric::is_found_in_money(detectors, part))
+                numeric::array_elements(value).any(|element| numeric::is_found_in_money(detectors, element))
             }
             _ => numeric::is_found_in_text(detectors, value),
         }
@@ -230,7 +227,7 @@ impl ValueScanner {
                 if !self.is_whole_found(oid, binary, value) {
                     return clear(out);
                 }
-                numeric::nothing(oid, binary, out);
+                numeric::nothing(oid, binary, value, out);
                 1
             }
             Shape::Array => match self.array(value, out, depth) {

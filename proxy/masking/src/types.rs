@@ -60,6 +60,16 @@ pub(crate) const fn family(oid: u32, binary: bool) -> Family {
     }
 }
 
+/// `pg_type.oid` of money.
+pub(crate) const MONEY: u32 = 790;
+/// Nothing, in dollars. Drivers that know money at all (JDBC) take no text without a currency.
+pub(crate) const NO_DOLLARS: &str = "$0.00";
+
+/// Nothing as the text of money: in dollars where the value is in dollars. The server reads `0` under every `lc_monetary`, others only in its own.
+pub(crate) fn no_money(value: &[u8]) -> &'static str {
+    if value.contains(&b'$') { NO_DOLLARS } else { "0" }
+}
+
 /// The value that stands for "masked in full", `None` where only NULL is known to be valid.
 pub(crate) fn zero(oid: u32, binary: bool) -> Option<Vec<u8>> {
     let (text, bytes): (&str, &[u8]) = match oid {

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use crate::types::Family;
 use crate::{
-    Mask, MaskKey, constant, number,
+    Mask, MaskKey, TextStyle, constant, number,
     secret::{self, Secret},
     text, time, types,
 };
@@ -26,6 +26,8 @@ pub struct ValueMasker {
     action: Action,
     /// The type's value for "masked in full"; `None` is NULL.
     zero: Option<Box<[u8]>>,
+    /// Whether that is written with the currency of the value's own text.
+    money: bool,
     /// Whether a NULL is shown as that, too.
     hides_null: bool,
     secret: Secret,
@@ -47,7 +49,7 @@ enum Action {
 impl ValueMasker {
     /// Prepares a column's mask.
     #[must_use]
-    pub fn new(column: &ColumnMask, key: &MaskKey) -> Self {
+    pub fn new(column: &ColumnMask, key: &MaskKey, style: TextStyle) -> Self {
         let ColumnMask { ref mask, type_oid, binary } = *column;
         let family = types::family(type_oid, binary);
         let textual = matches!(family, Family::Text | Family::Padded | Family::Name);
@@ -60,14 +62,21 @@ impl ValueMasker {
             Mask::Token if family == Family::Uuid => Action::Hash { family, binary },
             Mask::Hash if textual || secret::suits(family) => Action::Hash { family, binary },
             Mask::Constant { value } => {
-                constant::encode(value, type_oid, binary).map_or(Action::Zero, |bytes| Action::Fixed(bytes.into_boxed_slice()))
+                constant::encode(value, type_oid, binary, style).map_or(Action::Zero, |bytes| Action::Fixed(bytes.into_boxed_slice()))
             }
-            Mask::Truncate { unit } => time::Cut::new(family, *unit).map_or(Action::Zero, |cut| Action::Truncate { cut, binary }),
+            Mask::Truncate { unit } => time::Cut::new(family, *unit, style).map_or(Action::Zero, |cut| Action::Truncate { cut, binary }),
             Mask::Round { to } if number::suits(family, *to) => Action::Round { to: *to, family, binary },
             Mask::Last4 | Mask::Email | Mask::Token | Mask::Hash | Mask::Round { .. } => Action::Zero,
         };
-        let zero = types::zero(type_oid, binary).map(Vec::into_boxed_slice);
-        Self { action, zero, hides_null: *mask == Mask::Derived, secret: Secret::new(key) }
+        let styled = style.zero(type_oid).filter(|_| !binary).map(|text| text.as_bytes().to_vec());
+        let mut zero = styled.or_else(|| types::zero(type_oid, binary)).map(Vec::into_boxed_slice);
+        let hides_null = *mask == Mask::Derived;
+        let money = type_oid == types::MONEY && !binary;
+        if money && hides_null {
+            // A NULL has no text to take the currency from, and must not be told from other values.
+            zero = Some(types::NO_DOLLARS.as_bytes().into());
+        }
+        Self { action, zero, money: money && !hides_null, hides_null, secret: Secret::new(key) }
     }
 
     /// What a NULL is shown as, where it is not shown as NULL.
@@ -98,7 +107,8 @@ impl ValueMasker {
             return masked;
         }
         out.truncate(start);
-        out.extend_from_slice(self.zero.as_ref()?);
+        let zero = if self.money { types::no_money(value).as_bytes() } else { self.zero.as_deref()? };
+        out.extend_from_slice(zero);
         Some(())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_masking::{CopyLayout, CopyMasker, RowMasker};
+use countersign_masking::{CopyLayout, CopyMasker, RowMasker, TextStyle};
 use pg_query::Node;
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,19 @@ impl Judgement {
     #[must_use]
     pub fn runs_code(&self) -> bool {
         self.trace.effects.iter().any(|effect| matches!(effect, Effect::SettingsUnseen))
+    }
+
+    /// Whether no setting can be another one afterwards, or while it runs.
+    #[must_use]
+    pub fn keeps_settings(&self) -> bool {
+        use crate::StatementKind as K;
+        let sets = |effect: &Effect| matches!(effect, Effect::Setting(..) | Effect::SettingsForeign | Effect::SettingsUnseen);
+        // An UPDATE of pg_settings is a SET.
+        let plain = |facts: &StatementFacts| {
+            matches!(facts.kind, K::Empty | K::Read | K::Write | K::CopyIn | K::CopyOut)
+                && facts.writes.iter().all(|relation| relation.schema != "pg_catalog")
+        };
+        self.statements.iter().all(plain) && !self.trace.effects.iter().any(sets)
     }
 
     /// Whether the judgement serves every text with the same fingerprint: what is refused or held is told with its own text, and some judgements
@@ -274,6 +287,16 @@ pub struct ResultColumn {
     pub type_oid: u32,
     /// Format code: 0 text, 1 binary.
     pub format: i16,
+}
+
+/// Which result of a text it is, and how it is written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place {
+    /// The statement, from 0, to whose completion it belongs, where the text may have several and it is the first result before that; `None`
+    /// where it may be any.
+    pub statement: Option<usize>,
+    /// The session's style.
+    pub style: TextStyle,
 }
 
 /// What masking asks of a result.

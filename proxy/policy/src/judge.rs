@@ -1,10 +1,11 @@
 //! The one entry point: judge a text, then plan masks for its results.
 
-use countersign_masking::MaskKey;
 use countersign_masking::detect::Detectors;
+use countersign_masking::{MaskKey, TextStyle};
 
 use crate::decision::CopyOutcome;
 use crate::decision::ForeseenColumn;
+use crate::decision::Place;
 use crate::{Catalog, Judgement, MaskOutcome, Policy, Principal, ResultColumn, SessionState, decide, masks};
 
 /// Everything a judgement depends on.
@@ -39,22 +40,23 @@ pub fn judge(sql: &str, request: &JudgeRequest<'_>) -> Judgement {
 
 /// Plans the masks of one result set of a judged text.
 #[must_use]
-pub fn plan_masks(judgement: &Judgement, columns: &[ResultColumn], request: &JudgeRequest<'_>, key: &MaskKey) -> MaskOutcome {
-    masks::plan(judgement, columns, request, key)
+pub fn plan_masks(judgement: &Judgement, columns: &[ResultColumn], place: Place, request: &JudgeRequest<'_>, key: &MaskKey) -> MaskOutcome {
+    masks::plan(judgement, columns, place, request, key)
 }
 
 /// Plans the masks of the `nth` COPY to the client of a judged text, which the server announced in binary or text format with so many
-/// columns.
+/// columns, and whose texts are in that style.
 #[must_use]
 pub fn plan_copy(
     judgement: &Judgement,
     nth: usize,
     binary: bool,
     columns: usize,
+    style: TextStyle,
     request: &JudgeRequest<'_>,
     key: &MaskKey,
 ) -> CopyOutcome {
-    masks::plan_copy(judgement, nth, binary, columns, request, key)
+    masks::plan_copy(judgement, nth, binary, columns, style, request, key)
 }
 
 /// Whether some mask of the policy is about the principal.

@@ -48,7 +48,7 @@ pub use roster::{GroupBy, GroupSource, Person, Roster};
 #[cfg(feature = "judge")]
 pub use catalog::Catalog;
 #[cfg(feature = "judge")]
-pub use decision::{CopyOutcome, Denial, ForeseenColumn, HoldTerms, Judgement, MaskOutcome, MaskedColumn, ResultColumn, Verdict};
+pub use decision::{CopyOutcome, Denial, ForeseenColumn, HoldTerms, Judgement, MaskOutcome, MaskedColumn, Place, ResultColumn, Verdict};
 #[cfg(feature = "judge")]
 pub use judge::{JudgeRequest, foresee_masks, judge, masks_apply, plan_copy, plan_masks, text_detectors};
 #[cfg(feature = "judge")]

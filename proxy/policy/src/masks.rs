@@ -4,13 +4,15 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 
 use countersign_masking::detect::Detectors;
-use countersign_masking::{ColumnMask, ColumnPlan, CopyMasker, Mask as ValueMask, MaskKey, RowMasker, TimeUnit as Unit, ValueScanner};
+use countersign_masking::{
+    ColumnMask, ColumnPlan, CopyMasker, Mask as ValueMask, MaskKey, RowMasker, TextStyle, TimeUnit as Unit, ValueScanner,
+};
 
 use crate::analysis::{ColumnId, relation_view};
 use crate::builtin;
 use crate::catalog::{Column, Relation};
 use crate::decision::ForeseenColumn;
-use crate::decision::{CopyColumn, CopyOutcome, MaskedColumn, Output};
+use crate::decision::{CopyColumn, CopyOutcome, MaskedColumn, Output, Place};
 use crate::document::source::TimeUnit;
 use crate::pattern::ColumnPattern;
 use crate::rule::{Detect, Mask, MaskKind};
@@ -269,12 +271,18 @@ pub(crate) fn foresee(judgement: &Judgement, request: &JudgeRequest<'_>) -> Vec<
 }
 
 /// Plans the masks of one result.
-pub(crate) fn plan(judgement: &Judgement, columns: &[ResultColumn], request: &JudgeRequest<'_>, key: &MaskKey) -> MaskOutcome {
+pub(crate) fn plan(
+    judgement: &Judgement,
+    columns: &[ResultColumn],
+    place: Place,
+    request: &JudgeRequest<'_>,
+    key: &MaskKey,
+) -> MaskOutcome {
     let protection = Protection::new(request.policy, request.principal, request.catalog);
     if !protection.any() && !protection.detects() {
         return MaskOutcome::Pass;
     }
-    let foreseen = foreseen(judgement, columns.len());
+    let foreseen = foreseen(judgement, columns.len(), place.statement);
     let mut plans = Vec::with_capacity(columns.len());
     let mut names = Vec::new();
     for (index, column) in columns.iter().enumerate() {
@@ -300,7 +308,7 @@ pub(crate) fn plan(judgement: &Judgement, columns: &[ResultColumn], request: &Ju
     if names.is_empty() {
         return MaskOutcome::Pass;
     }
-    MaskOutcome::Mask { masker: RowMasker::new(&plans, key), columns: names, granted: judgement.trace.unmask }
+    MaskOutcome::Mask { masker: RowMasker::new(&plans, key, place.style), columns: names, granted: judgement.trace.unmask }
 }
 
 /// What the recording says in place of a mask's name where detectors looked.
@@ -312,6 +320,7 @@ pub(crate) fn plan_copy(
     nth: usize,
     binary: bool,
     count: usize,
+    style: TextStyle,
     request: &JudgeRequest<'_>,
     key: &MaskKey,
 ) -> CopyOutcome {
@@ -364,7 +373,7 @@ pub(crate) fn plan_copy(
     if count != copy.columns.len() || binary != (layout.format == countersign_masking::CopyFormat::Binary) {
         return refuse("the server announced another format or other columns than the statement has");
     }
-    CopyOutcome::Mask { masker: CopyMasker::new(layout.clone(), &plans, key), columns: names, granted: judgement.trace.unmask }
+    CopyOutcome::Mask { masker: CopyMasker::new(layout.clone(), &plans, key, style), columns: names, granted: judgement.trace.unmask }
 }
 
 fn copy_mask(column: &CopyColumn, origin: &Origin<'_>, protection: &Protection<'_>) -> Option<(MaskKind, String)> {
@@ -380,11 +389,20 @@ fn copy_mask(column: &CopyColumn, origin: &Origin<'_>, protection: &Protection<'
     column.tainted.then(|| (MaskKind::Derived, "derived".to_owned()))
 }
 
-/// What the analysis foresees of each column of a result with so many columns: `(tainted, direct)`, the worst of all statements
-/// whose result it may be. `None` when a statement's columns are not known.
-fn foreseen(judgement: &Judgement, count: usize) -> Option<Vec<(bool, bool)>> {
+/// What the analysis foresees of each column of a result with so many columns: `(tainted, direct)`. That of the statement whose result it is,
+/// where that is sure: a plain read gives one result and no rule adds to it. Else the worst of all statements whose result it may be; `None`
+/// when a statement's columns are not known.
+fn foreseen(judgement: &Judgement, count: usize, statement: Option<usize>) -> Option<Vec<(bool, bool)>> {
     if judgement.trace.outputs.is_empty() {
         return None;
+    }
+    if let Some(statement) = statement
+        && judgement.trace.outputs.len() == judgement.statements.len()
+        && judgement.statements.get(statement).is_some_and(|facts| facts.kind == crate::StatementKind::Read)
+        && let Some(outputs) = judgement.trace.outputs.get(statement)?
+        && outputs.len() == count
+    {
+        return Some(outputs.iter().map(|Output { tainted, direct, .. }| (*tainted, *direct)).collect());
     }
     let mut worst: Option<Vec<(bool, bool)>> = None;
     for (outputs, facts) in judgement.trace.outputs.iter().zip(&judgement.statements) {

@@ -6,6 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use countersign_masking::TextStyle;
+
 use crate::decision::{Effect, Lasts, Written};
 use crate::{Judgement, Principal, StatementFacts, StatementKind};
 
@@ -57,6 +59,7 @@ pub struct SessionState {
     pub(crate) roles: Vec<String>,
     pub(crate) changes: Changes,
     pub(crate) settings: Settings,
+    style: TextStyle,
     told: Told,
     prepared: HashMap<String, Vec<Remembered>>,
     cursors: HashMap<String, Vec<Remembered>>,
@@ -81,6 +84,7 @@ impl Default for SessionState {
             roles: Vec::new(),
             changes: Changes::default(),
             settings: Settings::default(),
+            style: TextStyle::default(),
             told: Told::default(),
             prepared: HashMap::new(),
             cursors: HashMap::new(),
@@ -227,6 +231,7 @@ impl SessionState {
     /// The server reported a parameter.
     pub fn parameter(&mut self, name: &str, value: &str) {
         self.settings.reported(name, value);
+        self.style.reported(name, value);
         self.told.reported(name, value);
         let poison = match name {
             // The server reports UNICODE, another name of it, as the client wrote it.
@@ -244,6 +249,12 @@ impl SessionState {
             let path = parse_path(value);
             self.apply(&Effect::SearchPath { path, lasts: Lasts::Perhaps });
         }
+    }
+
+    /// How the session writes dates and intervals in text, by what the server reported last.
+    #[must_use]
+    pub const fn style(&self) -> TextStyle {
+        self.style
     }
 
     /// The server reported its transaction status.

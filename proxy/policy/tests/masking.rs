@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_masking::MaskKey;
+use countersign_masking::{MaskKey, TextStyle};
 use countersign_policy::catalog::{CatalogBuilder, QUERIES, Snapshot};
 use countersign_policy::judge::STACK_BYTES;
 use countersign_policy::{
-    Catalog, CopyOutcome, JudgeRequest, Judgement, MaskOutcome, Policy, Principal, ResultColumn, SessionState, Verdict, fingerprint, judge,
-    plan_copy, plan_masks, text_detectors,
+    Catalog, CopyOutcome, JudgeRequest, Judgement, MaskOutcome, Place, Policy, Principal, ResultColumn, SessionState, Verdict, fingerprint,
+    judge, plan_copy, plan_masks, text_detectors,
 };
 
 const BASE: &str = r#"
@@ -218,7 +218,8 @@ fn tags_in_comments_name_columns() {
                 now: 0,
             };
             let judgement = judge("select id, tax from people", &request);
-            let plan = plan_masks(&judgement, &[column(20000, 1, 23), column(20000, 2, 25)], &request, &MaskKey::new([7; 32]));
+            let plan =
+                plan_masks(&judgement, &[column(20000, 1, 23), column(20000, 2, 25)], Place::default(), &request, &MaskKey::new([7; 32]));
             assert_eq!(matches!(plan, MaskOutcome::Mask { .. }), masked, "{comment:?}");
         }
     });
@@ -247,9 +248,12 @@ fn detectors_are_about_columns_and_principals() {
             };
             for ((name, sql), found) in columns.iter().zip(found) {
                 let judgement = judge(&format!("copy ({sql}) to stdout"), &request);
-                let plan = plan_copy(&judgement, 0, false, 1, &request, &MaskKey::new([7; 32]));
+                let plan = plan_copy(&judgement, 0, false, 1, TextStyle::default(), &request, &MaskKey::new([7; 32]));
                 assert_eq!(matches!(plan, CopyOutcome::Mask { .. }), found, "{name} for {group}");
-                assert!(matches!(plan_copy(&judgement, 1, false, 1, &request, &MaskKey::new([7; 32])), CopyOutcome::Refuse(_)));
+                assert!(matches!(
+                    plan_copy(&judgement, 1, false, 1, TextStyle::default(), &request, &MaskKey::new([7; 32])),
+                    CopyOutcome::Refuse(_)
+                ));
             }
             assert_eq!(text_detectors(&policy, &principal).is_some(), group == "analyst");
         }

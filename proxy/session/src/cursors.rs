@@ -101,6 +101,7 @@ impl Session {
             described: true,
             columns: None,
             plan: None,
+            style: countersign_masking::TextStyle::default(),
             since: self.now_us,
         };
         self.portals.insert(id, portal);

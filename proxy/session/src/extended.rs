@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign_approval::StatementDigest;
+use countersign_masking::TextStyle;
 use countersign_policy::facts::SessionAction;
 use countersign_policy::{ResultColumn, StatementKind, Verdict};
 use countersign_recording::v1::event::Parameter;
@@ -64,6 +65,8 @@ pub(crate) struct Portal {
     pub(crate) columns: Option<Arc<[ResultColumn]>>,
     /// How its rows are masked, once known.
     pub(crate) plan: Option<Plan>,
+    /// The style that is planned for.
+    pub(crate) style: TextStyle,
     /// When its first Execute was forwarded.
     pub(crate) since: u64,
 }
@@ -275,6 +278,7 @@ impl Session {
             described: false,
             columns: None,
             plan: None,
+            style: TextStyle::default(),
             since: 0,
         };
         self.pipeline.push_judged(Step::Bind { name: bind.portal, id, ticket }, &portal.judged.judgement);
@@ -332,7 +336,7 @@ impl Session {
         let Some(id) = self.portal_names.lookup(view.portal) else {
             return Ok(self.take_fetch(view.portal, view.max_rows));
         };
-        let Some((judged, text, types)) =
+        let Some((mut judged, text, types)) =
             self.portals.get(&id).map(|portal| (Arc::clone(&portal.judged), portal.text.clone(), portal.types.clone()))
         else {
             return Err(Fatal::client_protocol("portal without a statement"));
@@ -348,8 +352,10 @@ impl Session {
             };
             let held_and_granted = self.portals.get(&id).is_some_and(|portal| portal.request.is_some());
             let is_same = now.judgement.policy == judged.judgement.policy && now.judgement.statements == judged.judgement.statements;
+            // What the server bound is what names meant then: judged by another policy it can be only while they mean the same.
+            let other_policy = !now.stamp.is_of_policy(&judged.stamp);
             let passes = match &now.judgement.verdict {
-                Verdict::Allow => true,
+                Verdict::Allow => !other_policy || now.stamp.means_as(&judged.stamp),
                 Verdict::Hold(_) => held_and_granted && is_same && !altered,
                 Verdict::Deny(_) => false,
             };
@@ -363,6 +369,14 @@ impl Session {
                 );
                 self.refuse_extended(statement, error);
                 return Ok(Taken::Done);
+            }
+            if other_policy {
+                // From here on its rows are masked as the new one says.
+                self.drop_plan(id);
+                if let Some(portal) = self.portals.get_mut(&id) {
+                    portal.judged = Arc::clone(&now);
+                }
+                judged = now;
             }
         }
         self.ran(&judged.judgement);

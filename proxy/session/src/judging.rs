@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use countersign_masking::MaskKey;
+use countersign_masking::{MaskKey, TextStyle};
 use countersign_policy::catalog::FIRST_USER_OID;
 use countersign_policy::facts::{SessionAction, StatementKind};
 use countersign_policy::judge::{JudgeRequest, judge, plan_copy, plan_masks};
-use countersign_policy::{CopyOutcome, Denial, Judgement, MaskOutcome, PolicyDigest, ResultColumn, StatementFacts, TextCache, Verdict};
+use countersign_policy::{
+    CopyOutcome, Denial, Judgement, MaskOutcome, Place, PolicyDigest, ResultColumn, StatementFacts, TextCache, Verdict,
+};
 use countersign_recording::Event;
 use countersign_recording::v1::event;
 
@@ -19,6 +21,18 @@ pub(crate) struct Stamp {
     epoch: u64,
     policy: PolicyDigest,
     catalog: u64,
+}
+
+impl Stamp {
+    /// Whether every name means the same under both, whatever the policies say of it.
+    pub(crate) fn means_as(&self, other: &Self) -> bool {
+        self.epoch == other.epoch && self.catalog == other.catalog
+    }
+
+    /// Whether both are of one policy.
+    pub(crate) fn is_of_policy(&self, other: &Self) -> bool {
+        self.policy == other.policy
+    }
 }
 
 /// Judgements of texts under one stamp.
@@ -95,13 +109,18 @@ impl Session {
         }
     }
 
-    pub(crate) fn plan_masks(&self, judgement: &Judgement, columns: &[ResultColumn]) -> MaskOutcome {
+    pub(crate) fn plan_masks(&self, judgement: &Judgement, columns: &[ResultColumn], place: Place) -> MaskOutcome {
         let key: &MaskKey = &self.mask_key;
-        plan_masks(judgement, columns, &self.judge_request(), key)
+        plan_masks(judgement, columns, place, &self.judge_request(), key)
+    }
+
+    /// How texts in the results of a statement are written, as far as that is known. Changes are reported with ReadyForQuery, and only then.
+    pub(crate) fn style(&self, judgement: &Judgement) -> TextStyle {
+        self.state.style().unsettled(self.rows.unsettled || !judgement.keeps_settings())
     }
 
     pub(crate) fn plan_copy(&self, judgement: &Judgement, nth: usize, binary: bool, columns: usize) -> CopyOutcome {
-        plan_copy(judgement, nth, binary, columns, &self.judge_request(), &self.mask_key)
+        plan_copy(judgement, nth, binary, columns, self.style(judgement), &self.judge_request(), &self.mask_key)
     }
 
     /// Records the settings that the session opened with, each as the statement it stands for.

@@ -1,8 +1,10 @@
 //! Rows on their way to the client: masked, recorded, forwarded.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use countersign_masking::{MaskError, RowMasker};
-use countersign_policy::{Denial, Judgement, MaskOutcome, MaskedColumn as Planned, ResultColumn};
+use countersign_policy::{Denial, Judgement, MaskOutcome, MaskedColumn as Planned, Place, ResultColumn};
 use countersign_recording::Event;
 use countersign_recording::v1::event::MaskedColumn;
 use countersign_wire::{RowDescription, be};
@@ -40,6 +42,12 @@ pub(crate) struct RowBatch {
     masked: BytesMut,
     /// The plan of the result of a simple Query.
     pub(crate) simple: Option<Plan>,
+    /// Statements of the running simple Query that completed: each does so once, whatever rules made of it.
+    pub(crate) completed: usize,
+    /// The next of them has described a result.
+    pub(crate) described: bool,
+    /// Settings may be others than the server reported last.
+    pub(crate) unsettled: bool,
 }
 
 /// The run of whole frames with tag `tag` at the start of `input`: bytes and frames.
@@ -60,11 +68,38 @@ pub(crate) fn run_of(input: &[u8], tag: u8) -> (usize, u64) {
 
 impl Session {
     /// Plans the masks of a described result.
-    pub(crate) fn plan(&self, judgement: &Judgement, columns: &[ResultColumn]) -> Result<Plan, Fatal> {
-        match self.plan_masks(judgement, columns) {
+    pub(crate) fn plan(&self, judgement: &Judgement, columns: &[ResultColumn], place: Place) -> Result<Plan, Fatal> {
+        match self.plan_masks(judgement, columns, place) {
             MaskOutcome::Pass => Ok(Plan::Pass),
             MaskOutcome::Mask { masker, columns, granted } => Ok(Plan::Mask(Box::new(MaskPlan { masker, columns, granted }))),
             MaskOutcome::Refuse(denial) => Err(refused(&denial)),
+        }
+    }
+
+    /// Plans the masks of a portal's rows, unless they are planned as things stand. It may run in parts, with SET between them, or a new policy.
+    pub(crate) fn plan_portal(&mut self, id: u64) -> Result<(), Fatal> {
+        let Some(portal) = self.portals.get(&id) else { return Ok(()) };
+        let judged = Arc::clone(&portal.judged);
+        let style = self.style(&judged.judgement);
+        if portal.plan.is_some() && portal.style == style {
+            return Ok(());
+        }
+        let Some(columns) = portal.columns.clone() else { return Ok(()) };
+        let plan = self.plan(&judged.judgement, &columns, Place { statement: None, style })?;
+        self.drop_plan(id);
+        if let Some(portal) = self.portals.get_mut(&id) {
+            portal.plan = Some(plan);
+            portal.style = style;
+        }
+        Ok(())
+    }
+
+    /// A portal's masks are no more, and what they did so far is recorded.
+    pub(crate) fn drop_plan(&mut self, id: u64) {
+        let Some((statement, plan)) = self.portals.get_mut(&id).map(|portal| (portal.statement, portal.plan.take())) else { return };
+        if let Some(Plan::Mask(mask)) = plan {
+            self.flush_rows();
+            self.record_masked(statement, &mask);
         }
     }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use countersign_policy::Judgement;
 use countersign_policy::facts::SessionAction;
 use countersign_policy::state::TransactionStatus;
+use countersign_policy::{Judgement, Place};
 use countersign_recording::Event;
 use countersign_wire::{ErrorFields, ReadyStatus, RowDescription, Target, WireError, be, peek_frame};
 
@@ -79,8 +79,9 @@ impl Session {
         let (statement, mut plan) = match self.pipeline.front() {
             Some(Step::Query { statement, .. }) => (*statement, self.rows.simple.take()),
             Some(Step::Execute { portal }) => {
-                let portal = self.portals.get_mut(portal);
-                portal.map_or((0, None), |portal| (portal.statement, portal.plan.take()))
+                let id = *portal;
+                self.plan_portal(id)?;
+                self.portals.get_mut(&id).map_or((0, None), |portal| (portal.statement, portal.plan.take()))
             }
             _ => return Err(Fatal::server_protocol("rows without a statement")),
         };
@@ -108,6 +109,7 @@ impl Session {
         match tag {
             be::PARSE_COMPLETE => match self.pipeline.pop() {
                 Some(Step::Parse { name, id, ticket }) => {
+                    self.rows.unsettled |= self.statements.get(&id).is_some_and(|prepared| prepared.judged.judgement.runs_code());
                     if let Some(replaced) = self.statement_names.confirm(&name, Some(id), ticket) {
                         self.drop_statement(replaced);
                     }
@@ -118,6 +120,8 @@ impl Session {
             },
             be::BIND_COMPLETE => match self.pipeline.pop() {
                 Some(Step::Bind { name, id, ticket }) => {
+                    // Planning runs functions that are said to be immutable.
+                    self.rows.unsettled |= self.portals.get(&id).is_some_and(|portal| portal.judged.judgement.runs_code());
                     if let Some(replaced) = self.portal_names.confirm(&name, Some(id), ticket) {
                         self.drop_portal(replaced);
                     }
@@ -275,7 +279,10 @@ impl Session {
             }
             Some(Step::Query { statement, judgement, .. }) => {
                 let (statement, judgement) = (*statement, Arc::clone(judgement));
-                self.rows.simple = Some(self.plan(&judgement, &rows::columns(&description, None))?);
+                // INVARIANT: a plan is one statement's own only where the result can be no other's.
+                let own = !std::mem::replace(&mut self.rows.described, true);
+                let place = Place { statement: own.then_some(self.rows.completed), style: self.style(&judgement) };
+                self.rows.simple = Some(self.plan(&judgement, &rows::columns(&description, None), place)?);
                 self.result_frames(statement, frame, 0);
                 Ok(())
             }
@@ -291,13 +298,10 @@ impl Session {
     /// A portal was described: its masks can be planned.
     fn described(&mut self, target: Target, id: Option<u64>, columns: Vec<countersign_policy::ResultColumn>) -> Result<(), Fatal> {
         let (Target::Portal, Some(id)) = (target, id) else { return Ok(()) };
-        let Some(judged) = self.portals.get(&id).map(|portal| Arc::clone(&portal.judged)) else { return Ok(()) };
-        let plan = self.plan(&judged.judgement, &columns)?;
-        if let Some(portal) = self.portals.get_mut(&id) {
-            portal.columns = Some(columns.into());
-            portal.plan = Some(plan);
-        }
-        Ok(())
+        self.drop_plan(id);
+        let Some(portal) = self.portals.get_mut(&id) else { return Ok(()) };
+        portal.columns = Some(columns.into());
+        self.plan_portal(id)
     }
 
     /// CommandComplete, EmptyQueryResponse or PortalSuspended.
@@ -308,6 +312,7 @@ impl Session {
         let (statement, judgement, plan, request, since) = match self.pipeline.front() {
             // Its request is finished when the whole Query is.
             Some(Step::Query { statement, judgement, since, .. }) => {
+                (self.rows.completed, self.rows.described) = (self.rows.completed.saturating_add(1), false);
                 (*statement, Arc::clone(judgement), self.rows.simple.take(), None, *since)
             }
             Some(Step::Execute { portal }) => {
@@ -335,7 +340,8 @@ impl Session {
             self.record_masked(statement, mask);
         }
         self.transaction_protected |= judgement.touches_protected;
-        self.completed(&tag, &judgement);
+        self.rows.unsettled |= !judgement.keeps_settings();
+        self.command_completed(&tag, &judgement);
         self.settling = match self.settling {
             Settling::Nothing => Settling::One(Arc::clone(&judgement)),
             Settling::One(_) | Settling::Mixed => Settling::Mixed,
@@ -351,7 +357,7 @@ impl Session {
     }
 
     /// What a completed command does to names and facts.
-    fn completed(&mut self, tag: &str, judgement: &Judgement) {
+    fn command_completed(&mut self, tag: &str, judgement: &Judgement) {
         match tag {
             "DEALLOCATE ALL" | "DISCARD ALL" => {
                 for id in self.statement_names.forget_named().collect::<Vec<_>>() {
@@ -536,6 +542,7 @@ impl Session {
         self.ending = self.ending && !self.pipeline.is_empty();
         self.copy = Copy::None;
         self.copies = 0;
+        (self.rows.completed, self.rows.described, self.rows.unsettled) = (0, false, false);
         self.rows.simple = None;
         self.state.ready(match status {
             ReadyStatus::Idle => TransactionStatus::Idle,

@@ -127,6 +127,31 @@ impl Wire {
         self.until_ready().await
     }
 
+    /// Statements in one go, a Sync behind the last; of `open`, bound before all of them if there is one, a row is read before
+    /// and behind each.
+    ///
+    /// # Errors
+    /// No whole answer comes.
+    pub async fn together(&mut self, open: Option<&str>, statements: &[&str]) -> Result<Received> {
+        let mut out = Vec::new();
+        if let Some(open) = open {
+            put(&mut out, b'P', &[&[0], open.as_bytes(), &[0, 0, 0]].concat())?;
+            put(&mut out, b'B', b"open\0\0\0\0\0\0\0\0")?;
+            put(&mut out, b'E', b"open\0\0\0\0\x01")?;
+        }
+        for sql in statements {
+            put(&mut out, b'P', &[&[0], sql.as_bytes(), &[0, 0, 0]].concat())?;
+            put(&mut out, b'B', &[0; 8])?;
+            put(&mut out, b'E', &[0; 5])?;
+            if open.is_some() {
+                put(&mut out, b'E', b"open\0\0\0\0\x01")?;
+            }
+        }
+        put(&mut out, b'S', &[])?;
+        self.stream.write_all(&out).await?;
+        self.until_ready().await
+    }
+
     async fn send(&mut self, tag: u8, body: &[u8]) -> Result<()> {
         let mut out = Vec::new();
         put(&mut out, tag, body)?;

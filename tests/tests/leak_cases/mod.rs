@@ -105,6 +105,31 @@ mask = { kind = "truncate", unit = "year" }
 unless = { groups = ["dba"] }
 
 [[masks]]
+columns = ["hr.times.y_*"]
+mask = { kind = "truncate", unit = "year" }
+unless = { groups = ["dba"] }
+
+[[masks]]
+columns = ["hr.times.m_*"]
+mask = { kind = "truncate", unit = "month" }
+unless = { groups = ["dba"] }
+
+[[masks]]
+columns = ["hr.times.h_*"]
+mask = { kind = "truncate", unit = "hour" }
+unless = { groups = ["dba"] }
+
+[[masks]]
+columns = ["hr.times.f_*"]
+mask = { kind = "full" }
+unless = { groups = ["dba"] }
+
+[[masks]]
+columns = ["hr.times.c_date"]
+mask = { kind = "constant", value = "1970-02-03" }
+unless = { groups = ["dba"] }
+
+[[masks]]
 columns = ["hr.people.page"]
 mask = { kind = "null" }
 unless = { groups = ["dba"] }
@@ -123,6 +148,14 @@ unless = { groups = ["dba"] }
 /// The database.
 pub(crate) const SETUP: &str = r#"
 create schema hr;
+create table hr.times (
+    id int primary key, y_date date, m_date date, m_ts timestamp, h_ts timestamp, m_tz timestamptz, h_tz timestamptz,
+    c_date date, f_date date, f_ts timestamp, f_tz timestamptz, f_interval interval, f_money money, f_dates date[], f_range tsrange
+);
+insert into hr.times
+select n, t, t, t, t, t at time zone 'UTC', t at time zone 'UTC', t, t, t, t at time zone 'UTC', case when n < 6 then interval '3 days 04:05:06' end, case when n < 6 then 1234.56 end, array[t::date], tsrange(t, null)
+from (values (1, timestamp '2019-11-05 17:18:19.25'), (2, '2021-12-13 04:05:06'), (3, '12021-11-09 10:11:12'), (4, '0044-03-15 01:02:03 BC'), (5, 'infinity'), (6, null))
+    v(n, t);
 create table hr.people (
     id int primary key, name text not null,
     ssn text not null unique, email varchar(80), card char(19), secret text, salary numeric(12, 2) check (salary > -1000000), born date, score int8,
@@ -148,6 +181,11 @@ select n, 'Person ' || n,
     '{"card": 4111111111111111, "iban": "DE89370400440532013000", "mail": "wren.finch@nest.example"}',
     array['+44 20 7946 0958', 'wren.finch@nest.example', 'plain']
 from generate_series(1, 4) n;
+create table hr.plain (v text);
+create table hr.ruled (v text);
+create rule also as on insert to hr.ruled do also select upper(ssn), upper(secret) from hr.people order by id;
+create table hr.instead (v text);
+create rule instead as on insert to hr.instead do instead select upper(ssn), upper(secret) from hr.people order by id;
 create table hr.notes (id serial primary key, body text);
 insert into hr.notes (body) values ('nothing'), ('to see');
 create table hr.payroll (id int, y int, ssn text) partition by list (y);

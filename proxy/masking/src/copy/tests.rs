@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{CopyFormat, CopyLayout, CopyMasker};
 use crate::detect::Detectors;
-use crate::{ColumnMask, ColumnPlan, Mask, MaskKey};
+use crate::{ColumnMask, ColumnPlan, Mask, MaskKey, TextStyle};
 
 fn plan(mask: Mask, binary: bool) -> ColumnPlan {
     ColumnPlan::Mask(ColumnMask { mask, type_oid: 25, binary })
@@ -25,7 +25,7 @@ fn csv() -> CopyFormat {
 
 /// Feeds the data cut into pieces of `size`; gives what the frames carry.
 fn masked(format: CopyFormat, header: bool, columns: &[ColumnPlan], data: &[u8], size: usize) -> Result<Vec<u8>, String> {
-    let mut masker = CopyMasker::new(CopyLayout { format, header }, columns, &MaskKey::new([7; 32]));
+    let mut masker = CopyMasker::new(CopyLayout { format, header }, columns, &MaskKey::new([7; 32]), TextStyle::default());
     let mut out = BytesMut::new();
     for piece in data.chunks(size.max(1)) {
         masker.feed(piece, &mut out).map_err(|error| error.to_string())?;
@@ -117,7 +117,7 @@ fn the_header_of_a_binary_copy_comes_with_what_follows_it() {
         let data = binary(&vec![row; rows]);
         for size in [1, 19, data.len()] {
             let layout = CopyLayout { format: CopyFormat::Binary, header: false };
-            let mut masker = CopyMasker::new(layout, &[plan(Mask::Last4, true)], &MaskKey::new([7; 32]));
+            let mut masker = CopyMasker::new(layout, &[plan(Mask::Last4, true)], &MaskKey::new([7; 32]), TextStyle::default());
             let mut out = BytesMut::new();
             data.chunks(size).for_each(|piece| masker.feed(piece, &mut out).unwrap());
             let mut found = 0;

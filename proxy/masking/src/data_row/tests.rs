@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::Columns;
 use crate::detect::Detectors;
-use crate::{ColumnMask, ColumnPlan, Mask, MaskError, MaskKey, RowMasker, TimeUnit};
+use crate::{ColumnMask, ColumnPlan, Mask, MaskError, MaskKey, RowMasker, TextStyle, TimeUnit};
 
 fn row(values: &[Option<&[u8]>]) -> Vec<u8> {
     let mut body = BytesMut::new();
@@ -34,7 +34,7 @@ fn column(mask: Mask) -> Option<ColumnMask> {
 
 fn masker(columns: Vec<Option<ColumnMask>>) -> RowMasker {
     let plans: Vec<ColumnPlan> = columns.into_iter().map(|column| column.map_or(ColumnPlan::Clear, ColumnPlan::Mask)).collect();
-    RowMasker::new(&plans, &MaskKey::new([7; 32]))
+    RowMasker::new(&plans, &MaskKey::new([7; 32]), TextStyle::default())
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_bad_row_changes_nothing() {
 #[test]
 fn detectors_change_what_they_find_and_nothing_else() {
     let detect = |type_oid| ColumnPlan::Detect { detectors: Detectors::standard(), type_oid, binary: false };
-    let mut masker = RowMasker::new(&[detect(25), detect(23), detect(3802)], &MaskKey::new([7; 32]));
+    let mut masker = RowMasker::new(&[detect(25), detect(23), detect(3802)], &MaskKey::new([7; 32]), TextStyle::default());
     assert!(!masker.is_idle());
     let clean = row(&[Some(b"nothing here"), Some(b"4111111111111111"), None]);
     assert!(masker.passes(&clean).unwrap());
@@ -98,7 +98,7 @@ fn detectors_change_what_they_find_and_nothing_else() {
     masker.mask(&found, &mut out).unwrap();
     assert_eq!(out.to_vec(), frame(&[Some(b"is ***-**-6789"), Some(b"7"), Some(b"{\"a\": \"************1111\"}")]));
     assert_eq!(masker.counts(), [1, 0, 1]);
-    assert!(RowMasker::new(&[detect(23), ColumnPlan::Clear], &MaskKey::new([7; 32])).is_idle());
+    assert!(RowMasker::new(&[detect(23), ColumnPlan::Clear], &MaskKey::new([7; 32]), TextStyle::default()).is_idle());
     assert!(masker.passes(&[0, 3, 0, 0, 0, 0]).is_err());
 }
 

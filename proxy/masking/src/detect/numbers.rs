@@ -255,10 +255,42 @@ pub(super) fn is_phone(digits: &[u8]) -> bool {
     (local.len() == 10 && starts(0) && starts(3)) || (11..=15).contains(&digits.len())
 }
 
-/// North American numbers need separators, others a `+` (ITU-T E.164: at most fifteen digits), unless the column says what they are.
+/// What stands before a telephone number, and what may stand between.
+const PHONE_WORDS: [&[u8]; 12] =
+    [b"phone", b"phones", b"ph", b"tel", b"telno", b"mobile", b"mob", b"cell", b"fax", b"whatsapp", b"sms", b"msisdn"];
+const BETWEEN: [&[u8]; 14] =
+    [b"no", b"nr", b"num", b"number", b"is", b"home", b"work", b"office", b"day", b"main", b"us", b"e", b"value", b"to"];
+
+/// Whether a word says that what follows is a telephone number: right before it, or with words between that say nothing else.
+fn announced_phone(value: &[u8], at: usize) -> bool {
+    let from = at.saturating_sub(ANNOUNCED_WITHIN);
+    let mut before = value.get(from..at).unwrap_or_default();
+    loop {
+        let gap = before.iter().rev().take_while(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'\n' | b'\r' | b';' | 0)).count();
+        before = before.get(..before.len().saturating_sub(gap)).unwrap_or_default();
+        let letters = before.iter().rev().take_while(|byte| byte.is_ascii_alphabetic()).count();
+        let Some((rest, word)) = before.split_at_checked(before.len().saturating_sub(letters)) else { return false };
+        let is_one_of = |word: &[u8], words: &[&[u8]]| words.iter().any(|known| word.eq_ignore_ascii_case(known));
+        let ends_with = |end: &[u8]| {
+            word.len().checked_sub(end.len()).and_then(|at| word.split_at_checked(at)).filter(|(_, last)| last.eq_ignore_ascii_case(end))
+        };
+        // `telephone`, `homePhone`, `phoneNumber`.
+        let numbered = BETWEEN.iter().filter_map(|end| ends_with(end)).any(|(first, _)| is_one_of(first, &PHONE_WORDS));
+        if is_one_of(word, &PHONE_WORDS) || ends_with(b"phone").is_some() || numbered {
+            return true;
+        }
+        if word.is_empty() || !is_one_of(word, &BETWEEN) {
+            return false;
+        }
+        before = rest;
+    }
+}
+
+/// North American numbers need separators, others a `+` (ITU-T E.164: at most fifteen digits), unless the column or a word before says what they
+/// are.
 pub(super) fn phone(value: &[u8], at: usize, said: bool) -> Option<usize> {
     let end = end_of_digits(value, at);
-    if said && ends_number(value, end) && value.get(at..end).is_some_and(is_phone) {
+    if ends_number(value, end) && value.get(at..end).is_some_and(is_phone) && (said || announced_phone(value, at)) {
         return Some(end);
     }
     match value.get(at)? {

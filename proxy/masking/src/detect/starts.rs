@@ -1,4 +1,5 @@
-//! Where in a value a built-in pattern can begin: at the first digit or capital of a word, at `+`, `(` and `@`.
+//! Where in a value a built-in pattern can begin: at the first digit or capital of a word, at a small letter with a digit two places on (an IBAN),
+//! at `+`, `(` and `@`.
 //!
 //! Eight bytes are looked at in one go, as the lanes of one number, because this pass is what values without personal data cost. In a lane the
 //! highest bit is the answer; no lane carries into the next, since what is added to its lower seven bits stays below 256.
@@ -10,6 +11,8 @@ const fn lanes(byte: u8) -> u64 {
 
 const HIGH: u64 = lanes(0x80);
 const LOW: u64 = lanes(0x7f);
+/// The last two lanes.
+const BEYOND: u64 = 0x8080_0000_0000_0000;
 
 /// Lanes (of ASCII) from `first` on.
 const fn from(ascii: u64, first: u8) -> u64 {
@@ -45,7 +48,8 @@ impl<'v> Starts<'v> {
         Self { rest: value, at: 0, next: 0, found: 0, inside: 0, escape: 0 }
     }
 
-    /// Whether what was gone through has a byte with which escapes begin: a backslash or `&`.
+    /// Whether what was gone through has a byte with which something begins that is read otherwise than it stands ([`super::escapes`]): a backslash,
+    /// `&`, or one beyond ASCII.
     pub(super) const fn saw_escape(&self) -> bool {
         self.escape != 0
     }
@@ -60,9 +64,11 @@ impl<'v> Starts<'v> {
         let word = (digit | letter | is(ascii, b'_')) & plain;
         let before = (word << 8) | self.inside;
         self.inside = word >> 56;
-        self.escape |= (is(ascii, b'\\') | is(ascii, b'&')) & plain;
+        self.escape |= ((is(ascii, b'\\') | is(ascii, b'&')) & plain) | (lanes & HIGH);
         let sign = is(ascii, b'+') | is(ascii, b'(') | is(ascii, b'@');
-        self.found = (((digit | capital) & !before) | sign) & plain;
+        // What stands two places on from the last two lanes is not seen here: they are looked at in any case.
+        let numbered = letter & (((digit & plain) >> 16) | BEYOND);
+        self.found = (((digit | capital | numbered) & !before) | sign) & plain;
     }
 }
 
@@ -109,8 +115,10 @@ mod tests {
         value
             .iter()
             .enumerate()
-            .filter(|(_, byte)| {
-                let begins = !std::mem::replace(&mut before, is_word(byte)) && (byte.is_ascii_digit() || byte.is_ascii_uppercase());
+            .filter(|(index, byte)| {
+                let numbered = index % 8 > 5 || value.get(index + 2).is_some_and(u8::is_ascii_digit);
+                let letter = byte.is_ascii_uppercase() || (byte.is_ascii_lowercase() && numbered);
+                let begins = !std::mem::replace(&mut before, is_word(byte)) && (byte.is_ascii_digit() || letter);
                 begins || matches!(byte, b'+' | b'(' | b'@')
             })
             .map(|(index, _)| index)
@@ -128,7 +136,7 @@ mod tests {
             let mut starts = Starts::of(&value);
             let found: Vec<usize> = starts.by_ref().collect();
             prop_assert_eq!(found, one_by_one(&value));
-            prop_assert_eq!(starts.saw_escape(), value.contains(&b'\\') || value.contains(&b'&'));
+            prop_assert_eq!(starts.saw_escape(), value.iter().any(|byte| matches!(byte, b'\\' | b'&') || !byte.is_ascii()));
         }
     }
 }

@@ -60,7 +60,10 @@ const IBAN_LENGTHS: [(&[u8; 2], usize); 50] = [
     (b"TR", 26),
 ];
 
-/// In one piece, or in groups of four with a space between.
+/// What stands between groups of four.
+const SEPARATORS: [u8; 5] = *b" -./:";
+
+/// In one piece, or in groups of four with the same separator between; with hyphens in groups of any length.
 pub(super) fn iban(value: &[u8], at: usize) -> Option<usize> {
     if at.checked_sub(1).and_then(|before| value.get(before)).is_some_and(|byte| is_word(*byte)) {
         return None;
@@ -70,16 +73,28 @@ pub(super) fn iban(value: &[u8], at: usize) -> Option<usize> {
     if !check.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let (_, length) = IBAN_LENGTHS.iter().find(|(known, _)| *known == country)?;
+    let country = country.map(|letter| letter.to_ascii_uppercase());
+    let (_, length) = IBAN_LENGTHS.iter().find(|(known, _)| **known == country)?;
     let mut characters = Vec::with_capacity(*length);
     let mut end = at;
-    let spaced = value.get(at.checked_add(4)?) == Some(&b' ');
+    let between = value.get(at.checked_add(4)?).copied().filter(|byte| SEPARATORS.contains(byte));
+    // A group of a UUID is none.
+    let before = value.get(at.saturating_sub(5)..at).unwrap_or_default();
+    if between == Some(b'-') && before.len() == 5 && before.ends_with(b"-") && before.iter().take(4).all(u8::is_ascii_hexdigit) {
+        return None;
+    }
     while characters.len() < *length {
         let byte = *value.get(end)?;
-        let due = spaced && !characters.is_empty() && characters.len().is_multiple_of(4) && value.get(end.checked_sub(1)?) != Some(&b' ');
+        let separated = end > at && between.is_some() && value.get(end.wrapping_sub(1)).copied() == between;
+        let full = characters.len().is_multiple_of(4) && !characters.is_empty();
+        let (may, must) = match between {
+            None => (false, false),
+            Some(b'-') => (characters.len() >= 4 && !separated, characters.len() == 4 && !separated),
+            Some(_) => (full && !separated, full && !separated),
+        };
         match byte {
-            b' ' if due => {}
-            b'0'..=b'9' | b'A'..=b'Z' if !due => characters.push(byte),
+            byte if may && Some(byte) == between => {}
+            byte if byte.is_ascii_alphanumeric() && !must => characters.push(byte.to_ascii_uppercase()),
             _ => return None,
         }
         end = end.checked_add(1)?;

@@ -223,12 +223,24 @@ fn float(number: &[u8]) -> Option<Digits> {
     Digits::of_float(std::str::from_utf8(number).ok()?.parse().ok()?)
 }
 
-/// `cash_out` in src/backend/utils/adt/cash.c: digits in groups, in the form of the server's locale, the last two of them cents.
+/// `cash_out` in src/backend/utils/adt/cash.c: digits in groups, in the form of the server's locale, the last two of them cents; in some locales
+/// none, or three.
 pub(super) fn is_found_in_money(detectors: &Detectors, value: &[u8]) -> bool {
     let digits: Vec<u8> = value.iter().filter(|byte| byte.is_ascii_digit()).copied().collect();
-    let whole = digits.len().checked_sub(2).and_then(|end| digits.get(..end)).unwrap_or_default();
-    let significant = whole.iter().position(|digit| *digit != b'0').and_then(|at| whole.get(at..)).unwrap_or_default();
-    detectors.number(significant).is_some()
+    [2, 0, 3].into_iter().any(|fraction: usize| {
+        let whole = digits.len().checked_sub(fraction).and_then(|end| digits.get(..end)).unwrap_or_default();
+        let significant = whole.iter().position(|digit| *digit != b'0').and_then(|at| whole.get(at..)).unwrap_or_default();
+        detectors.number(significant).is_some()
+    })
+}
+
+/// The elements of an array in text, of whatever dimensions: `array_out` puts those into quotes that have a comma in them.
+pub(super) fn array_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    value.split(move |byte| {
+        quoted ^= *byte == b'"';
+        !quoted && matches!(byte, b',' | b'{' | b'}')
+    })
 }
 
 /// `range_send` in src/backend/utils/adt/rangetypes.c: flags, then the bounds there are, each with its length.
@@ -301,7 +313,10 @@ pub(super) fn guess(detectors: &Detectors, value: &[u8]) -> Option<Number> {
     (fits && sign && Number::Numeric.is_found(detectors, value)).then_some(Number::Numeric)
 }
 
-/// The value of a type that says nothing.
-pub(super) fn nothing(oid: u32, binary: bool, out: &mut BytesMut) {
+/// The value of a type that says nothing, in place of that value.
+pub(super) fn nothing(oid: u32, binary: bool, value: &[u8], out: &mut BytesMut) {
+    if oid == types::MONEY && !binary {
+        return out.extend_from_slice(types::no_money(value).as_bytes());
+    }
     out.extend_from_slice(&types::zero(oid, binary).unwrap_or_default());
 }

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use crate::{ColumnMask, Mask, MaskKey, TimeUnit, ValueMasker};
+use crate::{ColumnMask, Mask, MaskKey, TextStyle, TimeUnit, ValueMasker};
 
 const TEXT: u32 = 25;
 const BPCHAR: u32 = 1042;
@@ -11,7 +11,7 @@ const NUMERIC: u32 = 1700;
 
 fn masked(mask: Mask, type_oid: u32, binary: bool, value: &[u8]) -> Option<Vec<u8>> {
     let mut out = BytesMut::from(&b"before"[..]);
-    let masker = ValueMasker::new(&ColumnMask { mask, type_oid, binary }, &MaskKey::new([7; 32]));
+    let masker = ValueMasker::new(&ColumnMask { mask, type_oid, binary }, &MaskKey::new([7; 32]), TextStyle::default());
     let result = masker.mask(value, &mut out);
     assert_eq!(out.get(..6), Some(&b"before"[..]));
     let added = out.get(6..).unwrap().to_vec();
@@ -205,7 +205,8 @@ fn hashes_join_across_formats_and_need_the_key() {
     assert_eq!(hash(17, false, b"\\x615cff"), format!("\\x{}", hex::encode(&bytes)).into_bytes());
     assert_eq!(hash(17, false, b"a\\\\\\377"), hash(17, false, b"\\x615cff"), "escape format");
     assert_eq!(hash(3802, true, b"\x01{}").strip_prefix(b"\x01"), Some(&hash(3802, false, b"{}")[..]));
-    let other = ValueMasker::new(&ColumnMask { mask: Mask::Hash, type_oid: TEXT, binary: false }, &MaskKey::new([8; 32]));
+    let other =
+        ValueMasker::new(&ColumnMask { mask: Mask::Hash, type_oid: TEXT, binary: false }, &MaskKey::new([8; 32]), TextStyle::default());
     let mut out = BytesMut::new();
     assert_eq!(other.mask(b"x", &mut out), Some(()));
     assert_ne!(out.to_vec(), hash(TEXT, false, b"x"));
