@@ -8,9 +8,10 @@ use bytes::{Buf as _, BytesMut};
 use countersign_policy::Judgement;
 use countersign_wire::{ReadyStatus, Target, be, fe, peek_frame};
 
+use crate::ends::Fatal;
 use crate::errors;
 use crate::pipeline::Step;
-use crate::session::{Fatal, Intake, Session};
+use crate::session::{Intake, Session};
 
 /// What is asked; `countersign-audit reconcile` knows it by every word.
 const QUESTION: &[u8] = b"SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('role'), \

@@ -8,13 +8,14 @@ use countersign_wire::{ErrorFields, Target, fe, peek_frame};
 
 use crate::copy::Copy;
 use crate::effect::{Effect, End};
+use crate::ends::Fatal;
 use crate::errors;
 use crate::hold::Held;
 use crate::judging::Judged;
 use crate::passage::Passage;
 use crate::permit::Permit;
 use crate::pipeline::Step;
-use crate::session::{Fatal, Intake, Session};
+use crate::session::{Intake, Session};
 
 /// What became of a frame.
 pub(crate) enum Taken {

@@ -7,8 +7,9 @@ use countersign_recording::Event;
 use countersign_wire::{be, fe};
 
 use crate::client::Taken;
+use crate::ends::Fatal;
 use crate::rows::{bodies, refused, run_of, unmaskable};
-use crate::session::{Fatal, Session};
+use crate::session::Session;
 
 /// Copy mode.
 #[derive(Debug)]

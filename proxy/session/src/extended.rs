@@ -14,6 +14,7 @@ use countersign_recording::v1::event::Parameter;
 use countersign_wire::Target;
 
 use crate::client::Taken;
+use crate::ends::Fatal;
 use crate::errors;
 use crate::hold::Held;
 use crate::judging::Judged;
@@ -21,7 +22,7 @@ use crate::names;
 use crate::permit::Permit;
 use crate::pipeline::Step;
 use crate::rows::Plan;
-use crate::session::{Fatal, Intake, Session};
+use crate::session::{Intake, Session};
 
 /// A prepared statement.
 #[derive(Debug)]

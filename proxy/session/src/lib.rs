@@ -6,7 +6,7 @@
 //! verifying decisions (`countersign-approval`), sockets, stores and clocks (the proxy's driver).
 //!
 //! Invariants, named as in the design:
-//! - **I1** every Query, Parse and Bind that goes upstream passes through [`permit`](self) values made from a judgement;
+//! - **I1** every Query, Parse and Bind that goes upstream, and every Execute of a cursor that SQL declared, passes through [`permit`](self) values made from a judgement;
 //! - **I2** a held statement's permit is made only from a `VerifiedQuorum` with the same request and digest, from a signed template that covers
 //!   exactly it, or where the policy lets this principal break glass, which is recorded and to be reviewed;
 //! - **I3** in strict durability both outboxes release bytes only when the events before them are durable;
@@ -18,8 +18,10 @@ mod client;
 mod copy;
 mod cursors;
 mod effect;
+mod ends;
 mod errors;
 mod extended;
+mod gates;
 mod hold;
 mod judging;
 mod names;
@@ -31,11 +33,13 @@ mod pipeline;
 mod rows;
 mod server;
 mod session;
+mod setup;
 mod sources;
 mod texts;
 
 pub use effect::{BreakGlass, Effect, End, HoldRequest};
 pub use opening::Opening;
 pub use outbox::Outbox;
-pub use session::{Holding, Limits, Session, Setup};
+pub use session::Session;
+pub use setup::{Holding, Limits, Setup};
 pub use sources::reviewer_sources;

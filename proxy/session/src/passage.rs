@@ -12,10 +12,11 @@ use countersign_wire::{ErrorFields, FrameHeader, be, fe};
 
 use crate::client::Taken;
 use crate::copy::Copy;
+use crate::ends::Fatal;
 use crate::errors;
 use crate::pipeline::Step;
 use crate::rows::{Plan, ROW};
-use crate::session::{Fatal, Intake, Session};
+use crate::session::{Intake, Session};
 
 /// A message of which a part is still to come.
 #[derive(Debug)]

@@ -9,8 +9,9 @@ use countersign_recording::Event;
 use countersign_recording::v1::event::MaskedColumn;
 use countersign_wire::{RowDescription, be};
 
+use crate::ends::Fatal;
 use crate::errors;
-use crate::session::{Fatal, Session};
+use crate::session::Session;
 
 /// Runs of frames at least this long are passed on and recorded without copying.
 const SHARE_AT: usize = 8 * 1024;

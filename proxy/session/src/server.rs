@@ -11,11 +11,12 @@ use countersign_wire::{ErrorFields, ReadyStatus, RowDescription, Target, WireErr
 
 use crate::copy::Copy;
 use crate::effect::Effect;
+use crate::ends::Fatal;
 use crate::extended::Prepared;
 use crate::names;
 use crate::pipeline::Step;
 use crate::rows::{self, Plan, ROW};
-use crate::session::{Fatal, Intake, Session, Settling};
+use crate::session::{Intake, Session, Settling};
 use crate::texts::Reported;
 
 impl From<WireError> for Fatal {

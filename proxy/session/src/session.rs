@@ -1,4 +1,4 @@
-//! The session's state, its construction and its ends.
+//! The session's state, its construction and what it is asked from outside.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -6,116 +6,23 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use countersign_approval::Templates;
 use countersign_masking::MaskKey;
-use countersign_policy::facts::SessionAction;
-use countersign_policy::{Catalog, Judgement, Policy, Principal, SessionState, StatementFacts, StatementKind};
+use countersign_policy::{Catalog, Judgement, Policy, Principal, SessionState};
 use countersign_recording::Event;
-use countersign_recording::v1::event::SessionStart;
-use countersign_wire::{ErrorFields, ReadyStatus};
+use countersign_wire::ReadyStatus;
 
 use crate::asking::Asking;
 use crate::copy::Copy;
-use crate::effect::{Effect, End};
-use crate::errors;
+use crate::effect::Effect;
 use crate::extended::{Portal, Prepared};
 use crate::hold::Held;
 use crate::judging::JudgementCache;
 use crate::names::{Kept, Names};
-use crate::opening::Opening;
 use crate::outbox::Outbox;
 use crate::passage::Passage;
 use crate::pipeline::Pipeline;
 use crate::rows::RowBatch;
+use crate::setup::{Holding, Limits, Setup};
 use crate::texts::Texts;
-
-/// Bounds of one session.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Largest message body from the client that is read whole, in bytes. Larger statements are refused; COPY data passes in pieces.
-    pub client_message: usize,
-    /// Largest message body from the server that is read whole, in bytes. Rows and COPY data without masks pass in pieces.
-    pub server_message: usize,
-    /// Bytes waiting for one side above which the other side is not read.
-    pub backlog: usize,
-    /// Prepared statements and portals a client may keep.
-    pub objects: usize,
-    /// Messages on their way upstream without an answer.
-    pub pipeline: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            client_message: 64 * 1024 * 1024,
-            server_message: 256 * 1024 * 1024,
-            backlog: 1024 * 1024,
-            objects: 10_000,
-            pipeline: 100_000,
-        }
-    }
-}
-
-/// How a session behaves while a statement of it is held.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holding {
-    /// The client never waits: it gets an error with the request's id at once, and asks again later.
-    pub returns: bool,
-    /// A request stays open when its client goes away, and is found when the same statement is asked again.
-    pub resumes: bool,
-    /// The client is told by NOTICE how its request fares.
-    pub notices: bool,
-    /// The reason the client gives for running held statements at once, where the policy lets it.
-    pub break_glass: Option<String>,
-    /// Where reviewers find the bot's own pages.
-    pub bot_url: Option<String>,
-}
-
-impl Holding {
-    /// Words about the page of a request; none where there are no pages.
-    pub(crate) fn page_of(&self, request: &str) -> String {
-        self.bot_url.as_ref().map(|url| format!("; reviewers decide in Slack or at {url}/requests/{request}")).unwrap_or_default()
-    }
-}
-
-impl Default for Holding {
-    fn default() -> Self {
-        Self { returns: false, resumes: true, notices: true, break_glass: None, bot_url: None }
-    }
-}
-
-/// Everything a session starts from. Both logins are done.
-#[derive(Debug)]
-pub struct Setup {
-    /// Event 0.
-    pub start: SessionStart,
-    /// Who asks.
-    pub principal: Arc<Principal>,
-    /// Database, as the policy names it.
-    pub database: String,
-    /// Policy in force.
-    pub policy: Arc<Policy>,
-    /// Catalog facts.
-    pub catalog: Arc<Catalog>,
-    /// Their generation.
-    pub catalog_generation: u64,
-    /// Secret of keyed masks.
-    pub mask_key: MaskKey,
-    /// Whether nothing may take effect or be shown before its record is durable.
-    pub strict: bool,
-    /// Bounds.
-    pub limits: Limits,
-    /// Behaviour while held.
-    pub holding: Holding,
-    /// The server's ParameterStatus values at login.
-    pub parameters: Vec<(String, String)>,
-    /// The search path that the login has at the server, where it was asked.
-    pub search_path: Option<String>,
-    /// Settings of the start-up packet that were judged, and that the login has by now.
-    pub opening: Vec<Opening>,
-    /// The proxy's own cancel key: process id and secret.
-    pub cancel_key: (i32, Vec<u8>),
-    /// Microseconds since the epoch.
-    pub now_us: u64,
-}
 
 /// Why the client's next message is not taken.
 #[derive(Debug)]
@@ -218,27 +125,6 @@ pub struct Session {
     pub(crate) to_client: Outbox,
     pub(crate) to_server: Outbox,
     pub(crate) effects: VecDeque<Effect>,
-}
-
-/// Ends the session with an error.
-#[derive(Debug)]
-pub(crate) struct Fatal(pub(crate) End);
-
-impl Fatal {
-    pub(crate) fn new(reason: impl Into<String>, error: ErrorFields) -> Self {
-        Self(End { reason: reason.into(), error: Some(error) })
-    }
-
-    pub(crate) fn client_protocol(message: &str) -> Self {
-        Self::new(format!("protocol violation by the client: {message}"), errors::fatal("08P01", message))
-    }
-
-    pub(crate) fn server_protocol(message: &str) -> Self {
-        Self::new(
-            format!("protocol violation by the server: {message}"),
-            errors::fatal("08P01", "the server behind the gateway sent something that is not allowed here"),
-        )
-    }
 }
 
 impl Session {
@@ -418,36 +304,6 @@ impl Session {
         }
     }
 
-    /// The client closed its side or broke off.
-    pub fn client_gone(&mut self) {
-        self.end(End { reason: "client gone".to_owned(), error: None });
-    }
-
-    /// The server closed the connection or broke off.
-    pub fn server_gone(&mut self) {
-        self.end(End {
-            reason: "upstream gone".to_owned(),
-            error: (!self.server_ended).then(|| errors::fatal("08006", "the connection between the gateway and the server was lost")),
-        });
-    }
-
-    /// Ends the session from outside (drain, lifetime, recorder failure).
-    pub fn shut_down(&mut self, reason: &str, code: &str, message: &str) {
-        self.end(End { reason: reason.to_owned(), error: Some(errors::fatal(code, message)) });
-    }
-
-    /// The recording failed for good. What waits for it is never shown and never runs; only the error goes out.
-    pub fn recorder_failed(&mut self, message: &str) {
-        self.shut_down("recorder failed", "58030", message);
-        self.to_client.clear();
-        self.to_server.clear();
-        let error = errors::fatal("58030", message);
-        if !self.to_client.is_within_frame() {
-            self.to_client.write(0, |out| countersign_wire::put_error(out, &error));
-        }
-        self.terminate(0);
-    }
-
     /// The next effect.
     pub fn effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
@@ -516,77 +372,9 @@ impl Session {
         self.events
     }
 
-    pub(crate) fn end(&mut self, end: End) {
-        if matches!(self.intake, Intake::Closed) {
-            return;
-        }
-        self.flush_rows();
-        if let Intake::Held(held) = std::mem::replace(&mut self.intake, Intake::Closed)
-            && let Some(request) = held.request_id()
-        {
-            let statement = held.statement();
-            let outcome = if self.holding.resumes { "left" } else { "cancelled" };
-            self.record(Event::Approval { statement, request: request.clone(), outcome: outcome.to_owned(), decisions: Vec::new() });
-            if self.holding.resumes {
-                self.effects.push_back(Effect::LeaveHold { request: request.clone() });
-            } else {
-                self.effects.push_back(Effect::CancelHold { request: request.clone(), why: "the session ended" });
-            }
-            // While the grant is being used up, who used it is not known here.
-            if !self.holding.resumes && !held.is_consuming() {
-                self.effects.push_back(Effect::FinishHold { request, outcome: "not run: the session ended".to_owned() });
-            }
-        }
-        self.to_server.clear();
-        if let Some(error) = &end.error {
-            self.record(Event::Error {
-                statement: self.current,
-                code: error.code().to_owned(),
-                message: error.get(b'M').to_owned(),
-                from_server: false,
-            });
-        }
-        self.record(Event::SessionEnd { reason: end.reason.clone() });
-        let gate = self.gate();
-        if let Some(error) = &end.error
-            && self.from_server.is_none()
-        {
-            self.to_client.write(gate, |out| countersign_wire::put_error(out, error));
-        }
-        self.terminate(gate);
-        self.effects.push_back(Effect::End(end));
-    }
-
-    /// Says goodbye to the server, unless a message to it was broken off: then the end of the connection must do.
-    fn terminate(&mut self, gate: u64) {
-        if !self.to_server.is_within_frame() {
-            self.to_server.write(gate, |out| countersign_wire::put_empty(out, countersign_wire::fe::TERMINATE));
-        }
-    }
-
     pub(crate) fn record(&mut self, event: Event) {
         self.events += 1;
         self.effects.push_back(Effect::Record(event));
-    }
-
-    /// The gate of something that must wait until all events so far are durable.
-    pub(crate) const fn gate(&self) -> u64 {
-        self.events
-    }
-
-    /// The gate of a statement towards the server. What runs inside an open transaction block takes effect with its COMMIT, which waits
-    /// for everything before it; only what may act outside the transaction waits by itself.
-    pub(crate) fn statement_gate(&mut self, judgement: &Judgement) -> u64 {
-        let ends = judgement.statements.iter().any(|facts| matches!(facts.action, SessionAction::Commit | SessionAction::Rollback));
-        let taken_back = |facts: &StatementFacts| facts.kind <= StatementKind::CopyIn && facts.functions.is_empty();
-        let revocable = self.in_block() && !ends && judgement.statements.iter().all(taken_back);
-        self.ending |= ends;
-        if !judgement.needs_durable_record || revocable { 0 } else { self.gate() }
-    }
-
-    /// Whether a transaction block is certainly open for what is sent or answered now.
-    pub(crate) fn in_block(&self) -> bool {
-        self.status == ReadyStatus::InTransaction && !self.ending
     }
 
     pub(crate) const fn new_id(&mut self) -> u64 {

@@ -10,8 +10,9 @@ use countersign_policy::rule::Notifications;
 use countersign_policy::{Policy, Principal};
 use countersign_wire::{ErrorFields, be};
 
+use crate::ends::Fatal;
 use crate::errors;
-use crate::session::{Fatal, Session};
+use crate::session::Session;
 
 /// What stands in place of a payload.
 const WITHHELD: &[u8] = b"****";

@@ -92,7 +92,7 @@ pub(crate) fn find(name: &str) -> Result<Program> {
             cut: false,
         },
         "sequences" => Program {
-            title: "random sequences".to_owned(),
+            title: "sequences of messages".to_owned(),
             command: vec![text(find_program("python3")?), text(drivers().join("sequences.py"))],
             dir: None,
             cut: false,
