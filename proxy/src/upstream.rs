@@ -243,4 +243,6 @@ pub async fn cancel(target: &UpstreamCancel) -> Result<(), UpstreamError> {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::options;
 use crate::error::{ClientError, sqlstate};
 
-/// Largest packet before authentication, its length field included. The server's own limit.
-pub const MAX_STARTUP_BYTES: u32 = 10_000;
+/// Largest packet before authentication, its length field included. The server's own limit, which does not count that field.
+pub const MAX_STARTUP_BYTES: u32 = 10_004;
 /// Newest minor version of protocol 3 spoken.
 pub const NEWEST_MINOR: u16 = 2;
 
@@ -66,7 +66,9 @@ pub(super) async fn read_after<S: AsyncRead + Unpin>(io: &mut S, [first]: [u8; 1
     }
     let mut body = vec![0_u8; usize::try_from(length.saturating_sub(4)).unwrap_or(0)];
     io.read_exact(&mut body).await.map_err(gone)?;
-    parse(&body).map_err(ReadError::Refused)
+    // A cancel request is never answered, whatever is wrong with it.
+    let cancels = body.starts_with(&[SPECIAL.to_be_bytes(), CANCEL.to_be_bytes()].concat());
+    parse(&body).map_err(|error| if cancels { ReadError::Gone("not a cancel request") } else { ReadError::Refused(error) })
 }
 
 /// Parses a packet without its length field.
@@ -95,19 +97,20 @@ pub(super) fn parse(body: &[u8]) -> Result<Packet, ClientError> {
 }
 
 fn pairs(mut reader: Reader<'_>) -> Result<Vec<(String, String)>, ClientError> {
-    let broken = |error: WireError| ClientError::new(sqlstate::PROTOCOL_VIOLATION, format!("invalid start-up packet: {error}"));
+    // In the server's words, which drivers' tests look for.
+    let layout = |_| ClientError::new(sqlstate::PROTOCOL_VIOLATION, "invalid startup packet layout: expected terminator as last byte");
     let text = |bytes: &[u8]| {
         String::from_utf8(bytes.to_vec())
             .map_err(|_| ClientError::new(sqlstate::PROTOCOL_VIOLATION, "invalid start-up packet: a value is not UTF-8"))
     };
     let mut pairs = Vec::new();
     loop {
-        let name = reader.cstring("parameter name").map_err(broken)?;
+        let name = reader.cstring("parameter name").map_err(layout)?;
         if name.is_empty() {
-            reader.finish().map_err(broken)?;
+            reader.finish().map_err(layout)?;
             return Ok(pairs);
         }
-        let value = reader.cstring("parameter value").map_err(broken)?;
+        let value = reader.cstring("parameter value").map_err(layout)?;
         pairs.push((text(name)?, text(value)?));
     }
 }
@@ -154,7 +157,7 @@ impl StartupParameters {
             }
         }
         if parameters.user.is_empty() {
-            return Err(ClientError::new(sqlstate::INVALID_AUTHORIZATION, "no user name specified in the start-up packet")
+            return Err(ClientError::new(sqlstate::INVALID_AUTHORIZATION, "no PostgreSQL user name specified in startup packet")
                 .hint("any name will do: who you are comes from the token"));
         }
         // Both end in log lines and in error messages on somebody's terminal.

@@ -170,14 +170,12 @@ async fn refused_packets_name_their_sqlstate() {
         (vec![0xff; 8], "08P01", "length"),
         (startup(0x0002_0000, &[user]), "0A000", "protocol 2.0"),
         (startup(0x0004_0000, &[user]), "0A000", "protocol 4.0"),
-        (packet(&[0, 3, 0, 0]), "08P01", "parameter name"),
-        (packet(&[0, 3, 0, 0, b'u']), "08P01", "parameter name"),
-        (packet(b"\0\x03\0\0user\0"), "08P01", "parameter value"),
-        (packet(b"\0\x03\0\0user\0ci\0\0x"), "08P01", "after the end"),
+        (packet(&[0, 3, 0, 0]), "08P01", "expected terminator"),
+        (packet(&[0, 3, 0, 0, b'u']), "08P01", "expected terminator"),
+        (packet(b"\0\x03\0\0user\0"), "08P01", "expected terminator"),
+        (packet(b"\0\x03\0\0user\0ci\0\0x"), "08P01", "expected terminator"),
         (packet(b"\0\x03\0\0user\0\xff\0\0"), "08P01", "UTF-8"),
         (packet(&[0x04, 0xd2, 0x16, 0x2f, 1]), "08P01", "after the end"),
-        (packet(&[0x04, 0xd2, 0x16, 0x2e, 0, 0]), "08P01", "process id"),
-        (packet(&[0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1]), "08P01", "cancel key"),
         (startup(0x0003_0000, &[("database", "bank")]), "28000", "user"),
         (startup(0x0003_0000, &[user, ("replication", "database")]), "0A000", "replication"),
         (startup(0x0003_0000, &[user, ("replication", "true")]), "0A000", "replication"),
@@ -205,6 +203,28 @@ async fn cut_packets_are_answered_by_nothing() {
         let (greeting, _near) = greet_bytes(whole.get(..end).unwrap(), &Transport::plaintext()).await;
         assert!(matches!(greeting, Greeting::Gone { .. }), "{end}: {greeting:?}");
     }
+}
+
+#[tokio::test]
+async fn packets_may_be_as_long_as_the_server_takes_them() {
+    let fixed = startup(0x0003_0000, &[("user", "ci"), ("application_name", "")]).len();
+    let longest = usize::try_from(MAX_STARTUP_BYTES).unwrap();
+    for (length, taken) in [(longest, true), (longest + 1, false)] {
+        let bytes = startup(0x0003_0000, &[("user", "ci"), ("application_name", &"x".repeat(length - fixed))]);
+        let (greeting, _near) = greet_bytes(&bytes, &Transport::plaintext()).await;
+        assert_eq!(matches!(greeting, Greeting::Session(_)), taken, "{length}: {greeting:?}");
+    }
+}
+
+#[tokio::test]
+async fn cancel_requests_that_are_none_are_answered_by_nothing() {
+    for body in [&[0x04, 0xd2, 0x16, 0x2e][..], &[0x04, 0xd2, 0x16, 0x2e, 0, 0], &[0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1]] {
+        let (greeting, _near) = greet_bytes(&packet(body), &Transport::plaintext()).await;
+        assert!(matches!(greeting, Greeting::Gone { .. }), "{greeting:?}");
+    }
+    let long = [&[0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1][..], &[7; 257]].concat();
+    let (greeting, _near) = greet_bytes(&packet(&long), &Transport::plaintext()).await;
+    assert!(matches!(greeting, Greeting::Gone { .. }), "{greeting:?}");
 }
 
 #[tokio::test]

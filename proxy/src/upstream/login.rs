@@ -24,6 +24,12 @@ const PROTOCOL: u32 = 0x0003_0000;
 const NAME_BYTES: usize = 63;
 /// More ParameterStatus messages than any server sends.
 const MAX_PARAMETERS: usize = 1024;
+/// More bytes in them than any server sends.
+const MAX_PARAMETER_BYTES: usize = 1024 * 1024;
+/// Longest cancel secret the protocol allows.
+const MAX_SECRET: usize = 256;
+/// More rounds of SCRAM than anybody asks for who means well. Each login has to do them all.
+const MAX_ITERATIONS: u32 = 1_000_000;
 
 /// What a login leaves.
 #[derive(Debug, Default)]
@@ -45,12 +51,14 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let encrypted = settings.tls != UpstreamTls::Disable;
     authenticate(frames, &settings.user, password, encrypted, binding).await?;
     let mut login = Login::default();
+    let mut parameter_bytes = 0_usize;
     loop {
         let (tag, body) = frames.next_answer().await?;
         match tag {
             be::PARAMETER_STATUS => {
                 let (name, value) = parameter_status(&body)?;
-                if login.parameters.len() >= MAX_PARAMETERS {
+                parameter_bytes = parameter_bytes.saturating_add(body.len());
+                if login.parameters.len() >= MAX_PARAMETERS || parameter_bytes > MAX_PARAMETER_BYTES {
                     return Err(UpstreamError::Protocol("too many parameters".to_owned()));
                 }
                 login.parameters.push((String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(value).into_owned()));
@@ -59,6 +67,9 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                 let mut reader = Reader::new(&body);
                 login.process_id = reader.i32("process id")?;
                 login.secret = Bytes::copy_from_slice(reader.rest());
+                if login.secret.len() > MAX_SECRET {
+                    return Err(UpstreamError::Protocol("a cancel key that is too long".to_owned()));
+                }
             }
             be::READY => {
                 ready_status(&body)?;
@@ -231,12 +242,28 @@ async fn scram<S: AsyncRead + AsyncWrite + Unpin>(
         out.put_slice(exchange.message());
     });
     frames.send(&out).await?;
-    exchange.update(&sasl_step(frames, 11).await?).map_err(broken)?;
+    let first = sasl_step(frames, 11).await?;
+    let rounds = iterations(&first);
+    if rounds.is_some_and(|rounds| rounds > MAX_ITERATIONS) {
+        return Err(UpstreamError::Method(format!(
+            "SCRAM: the server asks for more than {MAX_ITERATIONS} iterations (set the password anew)"
+        )));
+    }
+    // All those rounds are no work for a thread that carries sessions.
+    let computed = tokio::task::spawn_blocking(move || exchange.update(&first).map(|()| exchange));
+    let mut exchange = computed.await.map_err(|_| UpstreamError::Protocol("SCRAM was broken off".to_owned()))?.map_err(broken)?;
     let mut out = BytesMut::new();
     frame(&mut out, fe::PASSWORD, |out| out.put_slice(exchange.message()));
     frames.send(&out).await?;
     // The server proves that it knows the password too. Nothing is trusted before.
     exchange.finish(&sasl_step(frames, 12).await?).map_err(broken)
+}
+
+/// What a server's first SCRAM message asks for; the exchange itself says what is wrong with one that does not.
+fn iterations(first: &[u8]) -> Option<u32> {
+    let asked = first.split(|byte| *byte == b',').find_map(|attribute| attribute.strip_prefix(b"i="))?;
+    // Too many digits are too many rounds.
+    std::str::from_utf8(asked).ok().map(|digits| digits.parse().unwrap_or(u32::MAX))
 }
 
 async fn sasl_step<S: AsyncRead + AsyncWrite + Unpin>(frames: &mut Frames<S>, expected: i32) -> Result<Vec<u8>, UpstreamError> {
