@@ -306,9 +306,8 @@ impl Detectors {
                 continue;
             }
             let found = match value.get(at) {
-                Some(b'0'..=b'9') if begins_number(value, at) => self.first(numbers::kinds_at(value, at), value, at),
+                Some(b'0'..=b'9') => self.iban(value, at, free).or_else(|| self.first(numbers::kinds_at(value, at), value, at)),
                 Some(b'+' | b'(') => self.first(&[Kind::Phone], value, at),
-                Some(b'A'..=b'Z' | b'a'..=b'z') => self.first(&[Kind::Iban], value, at),
                 Some(b'@') if self.wants(Kind::Email) => words::address(value, at, free).map(|range| (Kind::Email, range)),
                 _ => None,
             };
@@ -322,6 +321,12 @@ impl Detectors {
         starts.saw_escape()
     }
 
+    /// An IBAN whose check digits are here.
+    fn iban(&self, value: &[u8], at: usize, free: usize) -> Option<(Kind, Range<usize>)> {
+        let start = at.checked_sub(2).filter(|start| *start >= free && self.wants(Kind::Iban))?;
+        words::iban(value, start).map(|end| (Kind::Iban, start..end))
+    }
+
     /// The first of some kinds that matches here.
     fn first(&self, kinds: &[Kind], value: &[u8], at: usize) -> Option<(Kind, Range<usize>)> {
         kinds.iter().filter(|kind| self.wants(**kind)).find_map(|kind| {
@@ -331,8 +336,7 @@ impl Detectors {
                 Kind::Phone => numbers::phone(value, at, self.says(Kind::Phone)),
                 Kind::Routing => numbers::routing(value, at),
                 Kind::Account => numbers::account(value, at, self.says(Kind::Account)),
-                Kind::Iban => words::iban(value, at),
-                Kind::Email | Kind::Own(_) => None,
+                Kind::Iban | Kind::Email | Kind::Own(_) => None,
             }?;
             Some((*kind, at..end))
         })
@@ -354,10 +358,17 @@ const fn is_word(byte: u8) -> bool {
 
 /// A number does not begin inside a word, a longer number or a UUID.
 fn begins_number(value: &[u8], at: usize) -> bool {
+    let before = at.checked_sub(1).and_then(|index| value.get(index));
+    !before.is_some_and(|byte| is_word(*byte)) && begins_digits(value, at)
+}
+
+/// One with a check, with separators, or behind a word that says what it is, may begin inside a word (`card4111…`), but not inside a longer number or
+/// a UUID.
+fn begins_digits(value: &[u8], at: usize) -> bool {
     let before = |back: usize| at.checked_sub(back).and_then(|index| value.get(index)).copied();
     match before(1) {
         None => true,
-        Some(byte) if is_word(byte) => false,
+        Some(b'0'..=b'9') => false,
         Some(b'-' | b'.') => {
             let digit = before(2).is_some_and(|byte| byte.is_ascii_digit());
             let group = (2..=5).all(|back| before(back).is_some_and(|byte| byte.is_ascii_hexdigit()));
@@ -369,9 +380,14 @@ fn begins_number(value: &[u8], at: usize) -> bool {
 
 /// Nor does one end there.
 fn ends_number(value: &[u8], end: usize) -> bool {
+    !value.get(end).is_some_and(|byte| is_word(*byte)) && ends_digits(value, end)
+}
+
+/// Nor does one of the others end within a longer number.
+fn ends_digits(value: &[u8], end: usize) -> bool {
     match value.get(end) {
         None => true,
-        Some(byte) if is_word(*byte) => false,
+        Some(b'0'..=b'9') => false,
         Some(b'-' | b'.') => !value.get(end.saturating_add(1)).is_some_and(u8::is_ascii_digit),
         Some(_) => true,
     }

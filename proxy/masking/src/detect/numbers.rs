@@ -1,6 +1,6 @@
 //! Patterns of digits. Each gives the end of a match that begins at `at`.
 
-use super::{Kind, ends_number, is_word};
+use super::{Kind, begins_digits, begins_number, ends_digits, ends_number};
 
 /// The first byte after a run of digits.
 pub(super) fn end_of_digits(value: &[u8], at: usize) -> usize {
@@ -12,7 +12,6 @@ pub(super) fn end_of_digits(value: &[u8], at: usize) -> usize {
 pub(super) fn kinds_at(value: &[u8], at: usize) -> &'static [Kind] {
     let end = end_of_digits(value, at);
     let grouped = match value.get(end) {
-        Some(next) if is_word(*next) => return &[],
         Some(next) => matches!(next, b'-' | b' ' | b'.') || !next.is_ascii(),
         None => false,
     };
@@ -101,16 +100,16 @@ fn groups<const N: usize>(value: &[u8], at: usize, lengths: [usize; N], separato
         digits.push(group);
         position = end;
     }
-    ends_number(value, position).then_some((digits, position))
+    Some((digits, position))
 }
 
 /// <https://www.ssa.gov/employer/randomization.html>: no area 000, 666 or 9xx, no group 00, no serial 0000.
 pub(super) fn ssn(value: &[u8], at: usize, said: bool) -> Option<usize> {
-    let (digits, end) = groups(value, at, [3, 2, 4], b"- .").or_else(|| {
+    let (digits, end) = groups(value, at, [3, 2, 4], b"- .").filter(|_| !is_fraction(value, at)).or_else(|| {
         let bare = groups(value, at, [9], b"")?;
-        (said || announced(value, at, &SSN_WORDS)).then_some(bare)
+        (begins_digits(value, at) && (said || announced(value, at, &SSN_WORDS))).then_some(bare)
     })?;
-    is_ssn(&digits).then_some(end)
+    (is_ssn(&digits) && ends_digits(value, end)).then_some(end)
 }
 
 /// Whether nine digits (their values) were ever given out.
@@ -158,22 +157,47 @@ fn announced(value: &[u8], at: usize, words: &[&[u8]]) -> bool {
 /// Six to seventeen digits that something before them says are an account's.
 pub(super) fn account(value: &[u8], at: usize, said: bool) -> Option<usize> {
     let end = end_of_digits(value, at);
-    let fits = (6..=17).contains(&end.checked_sub(at)?) && ends_number(value, end);
-    (fits && (said || announced(value, at, &ACCOUNT_WORDS))).then_some(end)
+    let fits = (6..=17).contains(&end.checked_sub(at)?) && ends_number(value, end) && begins_digits(value, at);
+    (fits && ((said && begins_number(value, at)) || announced(value, at, &ACCOUNT_WORDS))).then_some(end)
 }
 
 /// Thirteen to nineteen digits, in one run or as cards have them printed.
 pub(super) fn card(value: &[u8], at: usize) -> Option<usize> {
     let run = end_of_digits(value, at).saturating_sub(at);
     let found = match run {
-        13..=19 => groups(value, at, [run], b"").or_else(|| whole_part(value, at, run)),
+        13..=19 if is_fraction(value, at) || is_in_hexadecimal(value, at, at.saturating_add(run)) => None,
+        13..=19 => groups(value, at, [run], b"").filter(|(_, end)| !goes_on(value, *end)).or_else(|| whole_part(value, at, run)),
+        4 if !begins_digits(value, at) => None,
         4 => groups(value, at, [4, 4, 4, 4], b"- .")
             .or_else(|| groups(value, at, [4, 6, 5], b"- ."))
-            .or_else(|| groups(value, at, [4, 6, 4], b"- .")),
+            .or_else(|| groups(value, at, [4, 6, 4], b"- ."))
+            .filter(|(_, end)| ends_digits(value, *end) && !is_in_hexadecimal(value, at, *end)),
         _ => None,
     };
     let (digits, end) = found?;
     (is_issued(&digits) && luhn(&digits)).then_some(end)
+}
+
+/// Whether digits stand behind the point of a number.
+fn is_fraction(value: &[u8], at: usize) -> bool {
+    let before = |back: usize| at.checked_sub(back).and_then(|index| value.get(index));
+    before(1) == Some(&b'.') && before(2).is_some_and(u8::is_ascii_digit)
+}
+
+/// Whether what stands around digits is a hash or a UUID rather than words.
+fn is_in_hexadecimal(value: &[u8], at: usize, end: usize) -> bool {
+    let is_part = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');
+    let before = value.get(..at).unwrap_or_default().iter().rev().take(HASH).take_while(is_part);
+    let around = before.chain(value.get(end..).unwrap_or_default().iter().take(HASH).take_while(is_part));
+    around.clone().count() >= HASH && around.clone().any(u8::is_ascii_lowercase)
+}
+
+/// So many hexadecimal digits more are no word.
+const HASH: usize = 8;
+
+/// Whether a point and more digits follow.
+fn goes_on(value: &[u8], end: usize) -> bool {
+    value.get(end) == Some(&b'.') && value.get(end.saturating_add(1)).is_some_and(u8::is_ascii_digit)
 }
 
 /// The digits of a run, where a fraction follows and nothing else: `numeric` in the text of a row, a number in JSON.
@@ -234,7 +258,7 @@ fn luhn(digits: &[u8]) -> bool {
 /// <https://www.aba.com/about-us/routing-number>: weights 3, 7, 1; first two digits 00-12, 21-32, 61-72 or 80.
 pub(super) fn routing(value: &[u8], at: usize) -> Option<usize> {
     let (digits, end) = groups(value, at, [9], b"")?;
-    is_routing(&digits).then_some(end)
+    (is_routing(&digits) && begins_number(value, at) && ends_number(value, end)).then_some(end)
 }
 
 /// Whether nine digits (their values) have a valid check and begin as those in use do.
@@ -290,10 +314,14 @@ fn announced_phone(value: &[u8], at: usize) -> bool {
 /// are.
 pub(super) fn phone(value: &[u8], at: usize, said: bool) -> Option<usize> {
     let end = end_of_digits(value, at);
-    if ends_number(value, end) && value.get(at..end).is_some_and(is_phone) && (said || announced_phone(value, at)) {
+    if begins_digits(value, at)
+        && ends_number(value, end)
+        && value.get(at..end).is_some_and(is_phone)
+        && ((said && begins_number(value, at)) || announced_phone(value, at))
+    {
         return Some(end);
     }
-    match value.get(at)? {
+    let end = match value.get(at)? {
         b'+' => international(value, at),
         b'(' => {
             let area = value.get(at.checked_add(1)?..at.checked_add(4)?)?;
@@ -305,6 +333,7 @@ pub(super) fn phone(value: &[u8], at: usize, said: bool) -> Option<usize> {
             let (digits, end) = groups(value, local, [3, 4], b"-. ")?;
             (is_exchange(area) && digits.first()? >= &2).then_some(end)
         }
+        _ if !begins_digits(value, at) => None,
         b'1' => {
             let (digits, end) = groups(value, at, [1, 3, 3, 4], b"-. ")?;
             (digits.get(1)? >= &2 && digits.get(4)? >= &2).then_some(end)
@@ -313,7 +342,8 @@ pub(super) fn phone(value: &[u8], at: usize, said: bool) -> Option<usize> {
             let (digits, end) = groups(value, at, [3, 3, 4], b"-. ")?;
             (digits.first()? >= &2 && digits.get(3)? >= &2).then_some(end)
         }
-    }
+    };
+    end.filter(|end| ends_digits(value, *end))
 }
 
 fn is_exchange(digits: &[u8]) -> bool {
@@ -321,7 +351,7 @@ fn is_exchange(digits: &[u8]) -> bool {
 }
 
 fn international(value: &[u8], at: usize) -> Option<usize> {
-    if at.checked_sub(1).and_then(|before| value.get(before)).is_some_and(u8::is_ascii_alphanumeric) {
+    if at.checked_sub(1).and_then(|before| value.get(before)).is_some_and(u8::is_ascii_digit) {
         return None;
     }
     let mut digits = 0_usize;
@@ -345,5 +375,5 @@ fn international(value: &[u8], at: usize) -> Option<usize> {
             return None;
         }
     }
-    end.filter(|end| (8..=15).contains(&digits) && ends_number(value, *end))
+    end.filter(|_| (8..=15).contains(&digits))
 }

@@ -1,5 +1,4 @@
-//! Where in a value a built-in pattern can begin: at the first digit or capital of a word, at a small letter with a digit two places on (an IBAN),
-//! at `+`, `(` and `@`.
+//! Where in a value a built-in pattern can begin: at the first of some digits (an IBAN two letters before them), at `+`, `(` and `@`.
 //!
 //! Eight bytes are looked at in one go, as the lanes of one number, because this pass is what values without personal data cost. In a lane the
 //! highest bit is the answer; no lane carries into the next, since what is added to its lower seven bits stays below 256.
@@ -11,8 +10,6 @@ const fn lanes(byte: u8) -> u64 {
 
 const HIGH: u64 = lanes(0x80);
 const LOW: u64 = lanes(0x7f);
-/// The last two lanes.
-const BEYOND: u64 = 0x8080_0000_0000_0000;
 
 /// Lanes (of ASCII) from `first` on.
 const fn from(ascii: u64, first: u8) -> u64 {
@@ -38,7 +35,7 @@ pub(super) struct Starts<'v> {
     next: usize,
     /// Places in them that are not handed out yet.
     found: u64,
-    /// Whether a word goes on from the lanes before: the highest bit of the first lane.
+    /// Whether digits go on from the lanes before: the highest bit of the first lane.
     inside: u64,
     escape: u64,
 }
@@ -57,18 +54,12 @@ impl<'v> Starts<'v> {
     fn look(&mut self, lanes: u64) {
         let ascii = lanes & LOW;
         let plain = !lanes & HIGH;
-        let digit = within(ascii, b'0', b'9');
-        let letter = within(ascii | self::lanes(0x20), b'a', b'z');
-        // Bit 0x20 tells small letters from capitals.
-        let capital = letter & !(lanes << 2);
-        let word = (digit | letter | is(ascii, b'_')) & plain;
-        let before = (word << 8) | self.inside;
-        self.inside = word >> 56;
+        let digit = within(ascii, b'0', b'9') & plain;
+        let before = (digit << 8) | self.inside;
+        self.inside = digit >> 56;
         self.escape |= ((is(ascii, b'\\') | is(ascii, b'&')) & plain) | (lanes & HIGH);
         let sign = is(ascii, b'+') | is(ascii, b'(') | is(ascii, b'@');
-        // What stands two places on from the last two lanes is not seen here: they are looked at in any case.
-        let numbered = letter & (((digit & plain) >> 16) | BEYOND);
-        self.found = (((digit | capital | numbered) & !before) | sign) & plain;
+        self.found = (digit & !before) | (sign & plain);
     }
 }
 
@@ -110,15 +101,12 @@ mod tests {
 
     /// The same, byte by byte.
     fn one_by_one(value: &[u8]) -> Vec<usize> {
-        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
         let mut before = false;
         value
             .iter()
             .enumerate()
-            .filter(|(index, byte)| {
-                let numbered = index % 8 > 5 || value.get(index + 2).is_some_and(u8::is_ascii_digit);
-                let letter = byte.is_ascii_uppercase() || (byte.is_ascii_lowercase() && numbered);
-                let begins = !std::mem::replace(&mut before, is_word(byte)) && (byte.is_ascii_digit() || letter);
+            .filter(|(_, byte)| {
+                let begins = !std::mem::replace(&mut before, byte.is_ascii_digit()) && byte.is_ascii_digit();
                 begins || matches!(byte, b'+' | b'(' | b'@')
             })
             .map(|(index, _)| index)

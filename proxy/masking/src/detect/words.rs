@@ -65,9 +65,6 @@ const SEPARATORS: [u8; 5] = *b" -./:";
 
 /// In one piece, or in groups of four with the same separator between; with hyphens in groups of any length.
 pub(super) fn iban(value: &[u8], at: usize) -> Option<usize> {
-    if at.checked_sub(1).and_then(|before| value.get(before)).is_some_and(|byte| is_word(*byte)) {
-        return None;
-    }
     let head = value.get(at..at.checked_add(4)?)?;
     let (country, check) = head.split_first_chunk::<2>()?;
     if !check.iter().all(u8::is_ascii_digit) {
@@ -99,8 +96,16 @@ pub(super) fn iban(value: &[u8], at: usize) -> Option<usize> {
         }
         end = end.checked_add(1)?;
     }
-    if value.get(end).is_some_and(|byte| is_word(*byte)) {
-        return None;
+    let inside = at.checked_sub(1).and_then(|before| value.get(before)).is_some_and(|byte| is_word(*byte));
+    if inside || value.get(end).is_some_and(|byte| is_word(*byte)) {
+        // Within a word (`IBANDE89…`, `_DE89…_`) letters and digits stand by chance, unless they are of one kind, and others go on.
+        let written = value.get(at..end)?;
+        let next = value.get(end).copied().unwrap_or_default();
+        let numbers = written.iter().skip(2).all(|byte| !byte.is_ascii_alphabetic()) && !next.is_ascii_digit();
+        let capitals = !written.iter().any(u8::is_ascii_lowercase) && !next.is_ascii_digit() && !next.is_ascii_uppercase();
+        if between == Some(b'-') || (!numbers && !capitals) {
+            return None;
+        }
     }
     // ISO 7064, mod 97-10: the first four go to the end, letters count from 10.
     let remainder = characters.iter().cycle().skip(4).take(characters.len()).fold(0_u32, |sum, byte| match byte {
