@@ -128,6 +128,7 @@ x	bad
 select 1;
 rollback;
 copy scratch from stdin (format nonsense);
+\.
 \echo === copy_in_several_statements
 select 1\; copy scratch from stdin\; copy (select 2) to stdout\; select 3;
 51	x
