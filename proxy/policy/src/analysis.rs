@@ -180,9 +180,12 @@ impl Items {
 }
 
 /// A common table expression in scope.
+#[derive(Clone)]
 struct Cte {
     name: String,
     items: Items,
+    /// No row of the one relation it reads is left out.
+    whole: bool,
 }
 
 /// One entry of a FROM clause.

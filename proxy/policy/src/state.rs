@@ -159,14 +159,15 @@ impl SessionState {
         }
     }
 
-    /// Temporary relations that are there after code had run. Where the client made none itself, each is the code's; where it did, nothing is sure
+    /// Temporary relations and types that are there after code had run. Where the client made none itself, each is the code's; where it did, nothing is sure
     /// until the facts show what the open transaction made.
-    pub fn found_temporary(&mut self, names: &[String], settled: bool) {
+    pub fn found_temporary(&mut self, relations: &[String], types: &[String], settled: bool) {
         if !self.temporary {
-            for name in names {
-                self.apply(&Effect::Changed(changes::Change::Temporary(name.clone())));
+            let relations = relations.iter().cloned().map(changes::Change::Temporary);
+            for change in relations.chain(types.iter().cloned().map(changes::Change::TemporaryType)) {
+                self.apply(&Effect::Changed(change));
             }
-        } else if !names.is_empty() && !settled {
+        } else if !(relations.is_empty() && types.is_empty()) && !settled {
             let views = "code ran where temporary relations are, which may have made another of a name";
             self.apply(&Effect::Changed(changes::Change::Everything(views)));
         }

@@ -522,6 +522,17 @@ fn a_condition_picks_rows_or_is_none() {
             "exists (select id)",
             "id in (select id from accounts)",
             "not (owner_id is null or id is null)",
+            "num_nulls(id) >= 0",
+            "num_nonnulls(id, owner_id)::int8 < 5",
+            "id::text like '%'",
+            "id::text ~ '^.*$'",
+            "id in (select id from accounts where true)",
+            "id = any (select b.id from accounts b where b.id = accounts.id)",
+            "id in (select z.id from (select * from accounts) z)",
+            "exists (select from accounts b where b.id = accounts.id)",
+            "exists (select from accounts b where b.id >= accounts.id and b.owner_id = accounts.owner_id)",
+            "exists (select from customers c where c.id = 5)",
+            "id = (select b.id from accounts b where b.id = accounts.id)",
         ] {
             assert!(missing(&format!("delete from accounts where {condition}")), "{condition}");
             assert!(missing(&format!("explain analyze update accounts set owner_id = 1 where {condition}")), "{condition}");
@@ -549,9 +560,61 @@ fn a_condition_picks_rows_or_is_none() {
             "id not in (select id from customers)",
             "abs(id) = 1",
             "accounts.id = any($1)",
+            "id in (select owner_id from accounts)",
+            "id in (select id from accounts order by balance limit 10)",
+            "id in (select min(id) from accounts group by owner_id)",
+            "id in (select b.id from accounts b join customers c on c.id = b.owner_id)",
+            "id in (select b.id from accounts b join customers c using (id))",
+            "exists (select from accounts b where b.id = accounts.id and b.balance < 0)",
+            "exists (select from accounts b where b.id < accounts.id and b.owner_id = accounts.owner_id)",
+            "exists (select from (select * from customers where id = 5) c where c.id = accounts.id)",
+            "balance = (select max(b.balance) from accounts b where b.owner_id = accounts.owner_id)",
+            "id::text like '1%'",
+            "id::text not in (select name from customers)",
         ] {
             assert!(!missing(&format!("delete from accounts where {condition}")), "{condition}");
         }
+        // The whole of the same table read besides leaves nothing out, by whatever name; a condition on that does.
+        for from in [
+            "accounts b",
+            "(select * from accounts) b",
+            "(select distinct owner_id, id from public.accounts x) b",
+            "accounts c join accounts b using (id)",
+            "accounts b left join customers c on true",
+            "accounts b, customers c",
+        ] {
+            for (condition, lacks) in [
+                ("a.id = b.id", true),
+                ("b.id = a.id and true", true),
+                ("a.id <= b.id", true),
+                ("a.id is not distinct from b.id", true),
+                ("(a.id, a.owner_id) = (b.id, b.owner_id)", true),
+                ("a.id = b.id and b.owner_id = 5", false),
+                ("b.owner_id = 5 and a.owner_id = b.owner_id", false),
+                ("b.owner_id = 5", true),
+                ("a.id < b.id and a.owner_id = b.owner_id", false),
+                ("a.id = b.owner_id", false),
+            ] {
+                for text in ["delete from accounts a using {f} where {c}", "update accounts a set balance = 0 from {f} where {c}"] {
+                    let text = text.replace("{f}", from).replace("{c}", condition);
+                    assert_eq!(missing(&text), lacks, "{text}");
+                }
+            }
+        }
+        assert!(missing("with b as (select * from accounts) delete from accounts using b where accounts.id = b.id"));
+        assert!(missing(
+            "with c as (select * from accounts), b as (select id from c) delete from accounts using b d where accounts.id = d.id"
+        ));
+        assert!(!missing("with b as (select * from accounts where balance < 0) delete from accounts using b where accounts.id = b.id"));
+        assert!(!missing(
+            "with c as (select * from accounts limit 5), b as (table c) delete from accounts using b where accounts.id = b.id"
+        ));
+        assert!(!missing("delete from accounts using (select id from accounts limit 1000) b where accounts.id = b.id"));
+        assert!(!missing("update accounts a set balance = 0 from accounts b join customers c on c.id = b.owner_id where a.id = b.id"));
+        assert!(!missing("update accounts a set balance = 0 from accounts b join customers c using (id) where a.id = b.id"));
+        assert!(missing("merge into accounts a using accounts b on a.id = b.id when matched then delete"));
+        assert!(!missing("merge into accounts a using accounts b on a.id = b.id when matched and b.balance = 0 then delete"));
+        assert!(!missing("merge into accounts a using accounts b on a.id = b.id and b.balance = 0 when matched then delete"));
         assert!(!missing("delete from accounts a using customers c where a.id = c.id"));
         assert!(missing("delete from accounts a using customers c where c.id = 1"));
         assert!(!missing("merge into accounts a using customers c on a.id = c.id when matched then delete"));

@@ -1,7 +1,7 @@
 //! Asking the server what code may have set.
 //!
 //! A function, a DO block or a trigger can set what texts are read and names looked up by: `search_path`, the role, `standard_conforming_strings`,
-//! `client_encoding`. The server reports some of that, and only with ReadyForQuery, which is too late for what a client sends in one go. So the
+//! `client_encoding`; and it can make temporary relations and types, which hide all others of their names. The server reports some of that, and only with ReadyForQuery, which is too late for what a client sends in one go. So the
 //! next text waits until the server has said how things stand. Owns: when that is needed, the question, and what comes of the answer.
 
 use bytes::{Buf as _, BytesMut};
@@ -15,8 +15,11 @@ use crate::session::{Intake, Session};
 
 /// What is asked; `countersign-audit reconcile` knows it by every word.
 const QUESTION: &[u8] = b"SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('role'), \
-pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding'), COALESCE((SELECT pg_catalog.json_agg(c.relname) FROM pg_catalog.pg_class c \
-WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.<>) 'i')::pg_catalog.text, '[]')";
+pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding'), \
+COALESCE((SELECT pg_catalog.json_agg(c.relname) FROM pg_catalog.pg_class c \
+WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.<>) 'i')::pg_catalog.text, '[]'), \
+COALESCE((SELECT pg_catalog.json_agg(t.typname) FROM pg_catalog.pg_type t \
+WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())::pg_catalog.text, '[]')";
 
 /// Names that no client's statement or portal has upstream.
 const STATEMENT: &[u8] = b"_cs_ask";
@@ -144,7 +147,7 @@ impl Session {
 
     fn answered(&mut self) -> Result<(), Fatal> {
         let Some(Step::Ask(answer)) = self.pipeline.pop() else { return Ok(()) };
-        let [path, role, strings, encoding, temporary] = answer.values.as_slice() else {
+        let [path, role, strings, encoding, relations, types] = answer.values.as_slice() else {
             self.asking.failures = self.asking.failures.saturating_add(1);
             if self.asking.failures >= MOST_FAILURES {
                 let message = "the server does not say what code that ran has set; the session ends";
@@ -156,8 +159,8 @@ impl Session {
         self.pinned("client_encoding", encoding)?;
         let settled = answer.syncs && self.status == ReadyStatus::Idle;
         // What code made there hides other relations of its name, and no facts show it before its transaction ends.
-        let temporary: Vec<String> = serde_json::from_str(temporary).map_err(|_| Fatal::server_protocol("a list that is none"))?;
-        self.state.found_temporary(&temporary, settled);
+        let names = |list: &str| serde_json::from_str::<Vec<String>>(list).map_err(|_| Fatal::server_protocol("a list that is none"));
+        self.state.found_temporary(&names(relations)?, &names(types)?, settled);
         self.state.asked(path, (role != "none").then_some(role), settled);
         self.asking = Asking { unsettled: !settled, open: self.asking.open, ..Asking::default() };
         Ok(())

@@ -32,7 +32,11 @@ const SETUP: &str = r"
     create function public.sets_nothing() returns integer language plpgsql as $f$ begin return 1; end $f$;
     create function public.makes_view() returns integer language plpgsql as
         $f$ begin create temporary view plain as select ssn as a from public.clients; return 1; end $f$;
+    create function public.makes_type() returns integer language plpgsql as
+        $f$ begin create domain pg_temp.money as integer check (public.adds(value)); return 1; end $f$;
     create table public.log (n integer);
+    create function public.adds(integer) returns boolean language plpgsql as
+        $f$ begin insert into public.log values ($1); return true; end $f$;
     create function public.on_log() returns trigger language plpgsql as
         $f$ begin perform set_config('search_path', 'other, pg_catalog, public', false); return new; end $f$;
     grant usage on schema other to public;
@@ -133,6 +137,16 @@ fn what_code_sets_counts_for_the_next_text() -> Result<()> {
             let (tags, said) = pipeline(&mut raw, &[run(first), run(then)]).await.context("a pipeline")?;
             ensure!(!said.contains(SECRET) && tags.ends_with('Z'), "{first}; {then}: {tags} {said}");
         }
+        // A type of the client's choice runs what its check calls.
+        let mut raw = login().await?;
+        let (tags, said) = pipeline(&mut raw, &[run("select makes_type()"), run("select '5'::money")]).await?;
+        ensure!(tags == "12DCEZ" && raw.run("select n from public.log").await?.is_empty(), "{tags} {said}");
+        let mut raw = login().await?;
+        for sql in ["begin", "select makes_type()"] {
+            raw.run(sql).await?;
+        }
+        raw.send(&query("select '5'::money")).await?;
+        ensure!(collect(&mut raw).await?.0 == "EZ");
         let mut raw = login().await?;
         let (tags, said) =
             pipeline(&mut raw, &[run("select sets_strings()"), run(r"select '\' as a, ' , upper(ssn) from public.clients --'")])

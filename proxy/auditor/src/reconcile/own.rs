@@ -20,8 +20,11 @@ const OWN_FRAME: [&str; 7] = [
     "ROLLBACK",
     AT_LOGIN,
     "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('role'), \
-pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding'), COALESCE((SELECT pg_catalog.json_agg(c.relname) FROM pg_catalog.pg_class c \
-WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.<>) 'i')::pg_catalog.text, '[]')",
+pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding'), \
+COALESCE((SELECT pg_catalog.json_agg(c.relname) FROM pg_catalog.pg_class c \
+WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.<>) 'i')::pg_catalog.text, '[]'), \
+COALESCE((SELECT pg_catalog.json_agg(t.typname) FROM pg_catalog.pg_type t \
+WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())::pg_catalog.text, '[]')",
 ];
 
 /// What the gateway puts before a held statement to estimate its rows.
@@ -99,8 +102,11 @@ mod tests {
             "SELECT pg_catalog.string_agg(pg_catalog.row_to_json(s)::text, ' ' ORDER BY s.setdatabase, s.setrole) FROM pg_catalog.pg_db_role_setting s",
             "COMMIT",
             "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('role'), \
-             pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding'), COALESCE((SELECT pg_catalog.json_agg(c.relname) FROM pg_catalog.pg_class c \
-             WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.<>) 'i')::pg_catalog.text, '[]')",
+             pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding'), \
+             COALESCE((SELECT pg_catalog.json_agg(c.relname) FROM pg_catalog.pg_class c \
+             WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.<>) 'i')::pg_catalog.text, '[]'), \
+             COALESCE((SELECT pg_catalog.json_agg(t.typname) FROM pg_catalog.pg_type t \
+             WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())::pg_catalog.text, '[]')",
             "BEGIN READ ONLY; SET LOCAL statement_timeout = 800; SET LOCAL lock_timeout = 200",
             "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 1",
             // What stays sealed is known but for its constants.

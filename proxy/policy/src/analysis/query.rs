@@ -48,7 +48,7 @@ impl<'a> Walk<'a> {
             for node in &with.ctes {
                 if let Some(NodeEnum::CommonTableExpr(cte)) = &node.node {
                     let items = Items { columns: Vec::new(), complete: true };
-                    self.ctes.push(Cte { name: cte.ctename.clone(), items: Items { complete: false, ..items } });
+                    self.ctes.push(Cte { name: cte.ctename.clone(), items: Items { complete: false, ..items }, whole: false });
                 }
             }
         }
@@ -82,7 +82,8 @@ impl<'a> Walk<'a> {
                     slot.items = items;
                 }
             } else {
-                self.ctes.push(Cte { name: cte.ctename.clone(), items });
+                let whole = self.is_whole(query);
+                self.ctes.push(Cte { name: cte.ctename.clone(), items, whole });
             }
         }
         before

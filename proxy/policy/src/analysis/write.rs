@@ -62,7 +62,7 @@ impl<'a> Walk<'a> {
         let mut scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: outer, merged: false };
         self.target(update.relation.as_ref(), &mut scope);
         self.ranges_of(&update.from_clause, &mut scope);
-        self.missing_where |= !self.restricts(update.where_clause.as_deref(), &scope);
+        self.missing_where |= !self.restricts(&[update.where_clause.as_deref()], &update.from_clause, &scope);
         self.condition(update.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
         self.assignments(&update.target_list, &scope);
         let items = self.returning(update.returning_clause.as_ref(), &scope);
@@ -75,7 +75,7 @@ impl<'a> Walk<'a> {
         let mut scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: outer, merged: false };
         self.target(delete.relation.as_ref(), &mut scope);
         self.ranges_of(&delete.using_clause, &mut scope);
-        self.missing_where |= !self.restricts(delete.where_clause.as_deref(), &scope);
+        self.missing_where |= !self.restricts(&[delete.where_clause.as_deref()], &delete.using_clause, &scope);
         self.condition(delete.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
         let items = self.returning(delete.returning_clause.as_ref(), &scope);
         self.ctes.truncate(before);
@@ -90,12 +90,13 @@ impl<'a> Walk<'a> {
             self.ranges_of(std::slice::from_ref(source), &mut scope);
         }
         self.condition(merge.join_condition.as_deref(), &scope, "a protected column decides in MERGE");
-        let joined = self.restricts(merge.join_condition.as_deref(), &scope);
+        let source = merge.source_relation.as_deref().map(std::slice::from_ref).unwrap_or_default();
+        let joined = merge.join_condition.as_deref();
         for clause in &merge.merge_when_clauses {
             match &clause.node {
                 Some(NodeEnum::MergeWhenClause(when)) => {
                     let changes = matches!(CmdType::try_from(when.command_type), Ok(CmdType::CmdUpdate | CmdType::CmdDelete));
-                    self.missing_where |= changes && !joined && !self.restricts(when.condition.as_deref(), &scope);
+                    self.missing_where |= changes && !self.restricts(&[joined, when.condition.as_deref()], source, &scope);
                     self.condition(when.condition.as_deref(), &scope, "a protected column decides in MERGE");
                     self.assignments(&when.target_list, &scope);
                     let values = self.expressions(&when.values, &scope);
