@@ -111,6 +111,8 @@ struct Lineage {
     telling: bool,
     /// Neither an array nor JSON: `||` makes text of it.
     joins: bool,
+    /// It may be a row of several values: of those not all can be compared, and whether one is reached tells of those before it.
+    row: bool,
 }
 
 impl Lineage {
@@ -127,10 +129,16 @@ impl Lineage {
         }
         self.opaque |= other.opaque;
         self.returned |= other.returned;
+        self.row |= other.row;
         self.direct = None;
         self.joins = false;
         // Nothing is known of how they are put together; who knows better says so.
         self.telling = self.is_protected();
+    }
+
+    /// How much contributes, in each way.
+    fn contributors(&self) -> (usize, [bool; 4]) {
+        (self.sources.len(), [self.opaque, self.returned, self.telling, self.row])
     }
 
     fn derived(mut self) -> Self {
@@ -186,6 +194,8 @@ struct Cte {
     items: Items,
     /// No row of the one relation it reads is left out.
     whole: bool,
+    /// It stands before what uses it, so that its columns are known.
+    known: bool,
 }
 
 /// One entry of a FROM clause.
@@ -309,6 +319,10 @@ struct Walk<'a> {
     floor: Vec<ColumnId>,
     stale: bool,
     unpins: Option<&'static str>,
+    /// The first telling value that something was made of.
+    tells: Option<Lineage>,
+    /// A telling value may have been replaced by one that the client chose, which not every operator can take.
+    replaced: bool,
     opaque: bool,
     ctes: Vec<Cte>,
     effects: Vec<Effect>,
@@ -380,6 +394,8 @@ impl<'a> Walk<'a> {
             floor: Vec::new(),
             stale: false,
             unpins: None,
+            tells: None,
+            replaced: false,
             opaque: false,
             ctes: Vec::new(),
             effects: Vec::new(),

@@ -231,6 +231,8 @@ pub(crate) enum Makes {
 pub(crate) fn makes(name: &str, argument: usize, count: usize) -> Makes {
     let first = |makes| if argument == 0 { makes } else { Makes::Fails };
     match name {
+        // Of bytes in an encoding the length can be asked for, which they may not be in.
+        "length" if count > 1 => Makes::Fails,
         "length" | "char_length" | "character_length" | "octet_length" | "bit_length" | "upper" | "lower" | "initcap" | "reverse"
         | "left" | "right" | "concat" | "concat_ws" | "quote_literal" | "quote_nullable" | "quote_ident" | "md5" | "sha224" | "sha256"
         | "sha384" | "sha512" | "hashtext" | "hashtextextended" | "to_json" | "row_to_json" | "array_to_json" | "json_build_array"
@@ -302,9 +304,22 @@ pub(crate) fn lessens(name: &str) -> bool {
     )
 }
 
+/// Functions that give text, whatever is made of it.
+pub(crate) fn makes_text(name: &str) -> bool {
+    matches!(name, "substr" | "substring" | "split_part" | "lpad" | "rpad" | "replace" | "translate" | "regexp_replace" | "to_char")
+}
+
+/// Functions that give what they are given, rows of several values, too.
+pub(crate) fn keeps_rows(name: &str) -> bool {
+    matches!(
+        name,
+        "any_value" | "array_agg" | "first_value" | "last_value" | "nth_value" | "lag" | "lead" | "min" | "max" | "mode" | "unnest"
+    ) || name.starts_with("array_")
+}
+
 /// Types to which every value of a built-in type can be cast.
 pub(crate) fn takes_anything(name: &str) -> bool {
-    matches!(name, "text" | "varchar" | "bpchar" | "name" | "char")
+    matches!(name, "text" | "varchar" | "bpchar" | "name")
 }
 
 /// Types of `pg_catalog` that are written without their schema.

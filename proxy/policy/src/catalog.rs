@@ -53,6 +53,9 @@ pub struct Catalog {
     temporary_types: HashSet<String>,
 }
 
+/// `pg_type.oid` of `event_trigger`.
+const EVENT_TRIGGER: u32 = 3838;
+
 /// A table, view, sequence or composite type.
 #[derive(Debug)]
 pub(crate) struct Relation {
@@ -302,6 +305,11 @@ impl Catalog {
     /// User functions of that name, in every schema.
     pub(crate) fn functions_named(&self, name: &str) -> impl Iterator<Item = &Function> {
         self.function_names.get(name).into_iter().flatten().filter_map(|oid| self.functions.get(oid))
+    }
+
+    /// Whether a statement that changes definitions may run code that its text does not name.
+    pub(crate) fn has_event_triggers(&self) -> bool {
+        self.functions.values().any(|function| function.result == EVENT_TRIGGER)
     }
 
     pub(crate) fn operators_named(&self, name: &str) -> &[Operator] {

@@ -37,6 +37,12 @@ pub(crate) fn text(sql: &str, request: &JudgeRequest<'_>) -> Judgement {
                 protection.any(),
             )]
         }
+        Err(Refusal::TooManyCopies) => {
+            vec![unknown(
+                "it assigns to more columns at once, or with more assignments inside each other, than are read".to_owned(),
+                protection.any(),
+            )]
+        }
         Err(Refusal::TooLarge) => vec![unknown("the text is longer than is judged".to_owned(), protection.any())],
         Err(Refusal::Syntax(message)) => {
             let note = format!("PostgreSQL's grammar does not accept it: {message}");

@@ -82,7 +82,7 @@ impl Judgement {
     /// Whether code runs whose inside is not followed, which may set what texts are read and names looked up by.
     #[must_use]
     pub fn runs_code(&self) -> bool {
-        self.trace.effects.iter().any(|effect| matches!(effect, Effect::SettingsUnseen))
+        self.trace.effects.iter().any(|effect| matches!(effect, Effect::SettingsUnseen | Effect::CodePerhaps))
     }
 
     /// Whether no setting can be another one afterwards, or while it runs.
@@ -205,6 +205,8 @@ pub(crate) enum Effect {
     CodeRan,
     /// Code ran that may have set what texts are read and names looked up by.
     SettingsUnseen,
+    /// Code that nobody sees may run, as event triggers do.
+    CodePerhaps,
     /// A setting may have this value from here on, which the text gives it.
     Setting(String, String),
     /// Code ran that may have given any setting any value.

@@ -6,6 +6,7 @@
 
 use pg_query::protobuf::RawStmt;
 
+mod copies;
 mod fold;
 
 /// What libpg_query says of a tree that it can read and not hand over.
@@ -18,6 +19,8 @@ pub(crate) enum Refusal {
     TooLarge,
     /// Comments or signs in a row without anything between them, of which reading takes more than the square of their number.
     TooManyComments,
+    /// Assignments to many columns at once, of which the tree holds what is assigned once for each.
+    TooManyCopies,
     /// The grammar says it is no SQL, or more than it can take.
     Syntax(String),
 }
@@ -46,6 +49,9 @@ pub(crate) fn parse(sql: &str, most_bytes: usize) -> Result<Vec<RawStmt>, Refusa
     }
     if rereads(sql.as_bytes()) > MOST_REREADS {
         return Err(Refusal::TooManyComments);
+    }
+    if copies::too_many(sql) {
+        return Err(Refusal::TooManyCopies);
     }
     let parsed = match pg_query::parse(sql, 0) {
         Err(pg_query::Error::Parse(message)) if TOO_DEEP.iter().any(|deep| message.contains(deep)) => match fold::chains(sql) {

@@ -167,7 +167,7 @@ impl SessionState {
             for change in relations.chain(types.iter().cloned().map(changes::Change::TemporaryType)) {
                 self.apply(&Effect::Changed(change));
             }
-        } else if !(relations.is_empty() && types.is_empty()) && !settled {
+        } else if (!relations.is_empty() || !types.is_empty()) && !settled {
             let views = "code ran where temporary relations are, which may have made another of a name";
             self.apply(&Effect::Changed(changes::Change::Everything(views)));
         }
@@ -379,7 +379,7 @@ impl SessionState {
                 return;
             }
             // Whoever forwards it asks the server; see `asked`.
-            Effect::SettingsUnseen => return,
+            Effect::SettingsUnseen | Effect::CodePerhaps => return,
             Effect::SettingsForeign => {
                 if self.settings.foreign {
                     return;

@@ -9,6 +9,7 @@ create table hr.notes (id int primary key, body text);
 insert into hr.notes values (1, 'one'), (2, 'two');
 create view hr.directory as select id, ssn as tax_reference, upper(ssn) as loud, nullif(substr(ssn, 1, 1), '1') as odd from hr.people;
 create materialized view hr.kept as select id, ssn as k from hr.people;
+create view hr.shifted as select j.q1, j.q4 as v_seen from (hr.notes natural join hr.people) j(q1, q2, q3, q4);
 create function hr.one(int) returns text language sql stable as 'select ssn from hr.people where id = $1';
 create function hr.all_of() returns setof hr.people language sql stable as 'select * from hr.people';
 create function hr.of_note(hr.notes) returns text language sql stable as 'select ssn from hr.people where id = $1.id';
@@ -104,4 +105,73 @@ pub(crate) const ORACLES: &[&str] = &[
     "select count(*) from hr.notes where exists (select from hr.all_of() q where q.ssn like '1%')",
     "select row_number() over (order by id), ssn from hr.people",
     "select count(*), count(ssn), count(distinct ssn) from hr.people",
+    // Functions by other names than their own alone, and as attributes.
+    "select mirror_a.pg_catalog.substr(nullif(ssn, '137-45-8919'), 1, -1) from hr.people where id = 1",
+    "select mirror_b.pg_catalog.substr(nullif(ssn, '137-45-8919'), 1, -1) from hr.people where id = 1",
+    "select information_schema._pg_char_octet_length(1042::oid, coalesce(nullif(strpos(ssn, '137'), 1), 2000000000)) from hr.people where id = 1",
+    "select (regexp_replace(ssn, '^1.*', '1')).int4 from hr.people where id = 1",
+    "select (string_to_array(ssn, '1')).unnest from hr.people where id = 1",
+    "select (regexp_replace(ssn, '^1.*', '')).to_tsquery from hr.people where id = 1",
+    "select q.int4 from (select regexp_replace(ssn, '^1.*', '1') from hr.people where id = 1) q(v)",
+    "select (ssn).upper, (ssn).length from hr.people where id = 1",
+    "select coalesce(nullif(strpos(ssn, '137'), 1), 1000)::\"char\" from hr.people where id = 1",
+    // What a sub-select calculates stands where its columns are named.
+    "select q.v in ('137-45-8919', q.e) from (select ssn v, (1 / (id - 1))::text e from hr.people where id = 1) q",
+    "select q.v between '5' and q.e from (select ssn v, (1 / (id - 1))::text e from hr.people where id = 1) q",
+    "select coalesce(q.v, q.e) from (select nullif(ssn, '137-45-8919') v, (1 / (id - 1))::text e from hr.people where id = 1) q",
+    "select coalesce(nullif(ssn, '137-45-8919'), q.e) from hr.people, lateral (select (1 / (id - 1))::text e) q where id = 1",
+    "select row(q.v, q.e) is null from (select nullif(ssn, '137-45-8919') v, (1 / (id - 1))::text e from hr.people where id = 1) q",
+    "with q as (select ssn like '1%' v, (1 / (id - 1)) = 1 e from hr.people where id = 1) select coalesce(nullif(q.v, true), q.e) from q",
+    "select '{\"a\":\"\\u0000\"}'::json ->> q.v from (select nullif(ssn, '137-45-8919') v from hr.people where id = 1) q",
+    "select coalesce('{\"137-45-8919\":1}'::json -> ssn, '{\"a\":\"\\u0000\"}'::json) ->> 'a' from hr.people where id = 1",
+    "select coalesce(to_json(nullif(ssn, '137-45-8919')), '{\"a\":\"\\u0000\"}'::json) ->> 'a' from hr.people where id = 1",
+    // Rows of which not all can be compared.
+    "select a = b from (select ssn like '1%' as t, '{}'::json j from hr.people where id = 1) a, (select true, '{}'::json j) b",
+    "select a is distinct from b from (select ssn, '{}'::json j from hr.people where id = 1) a, (select '137-45-8919'::text, '{}'::json) b",
+    "select a in (b) from (select ssn, '{}'::json j from hr.people where id = 1) a, (select '137-45-8919'::text, '{}'::json) b",
+    "select greatest(a, b) from (select ssn, '{}'::json j from hr.people where id = 1) a, (select '137-45-8919'::text, '{}'::json) b",
+    "select a = any (array[b]) from (select ssn, '{}'::json j from hr.people where id = 1) a, (select '137-45-8919'::text, '{}'::json) b",
+    "select count(distinct a) from (select ssn, '{}'::json j from hr.people where id = 1 union all select '137-45-8919', '{}') a",
+    "select string_agg('x', '' order by a) from (select ssn, '{}'::json j from hr.people where id = 1 union all select '137-45-8919', '{}') a",
+    // GROUP BY means a column of the table.
+    "select id as ssn from hr.people group by ssn, id",
+    "select max(id) as ssn from hr.people group by ssn",
+    "select max(id) as ssn from hr.people group by rollup (ssn)",
+    "select id as ssn, count(*) from hr.people group by grouping sets ((ssn, id))",
+    // Memory that a plan tells of.
+    "explain (analyze, costs off, timing off, summary off) select v from (select nullif(ssn, '137-45-8919') v, g from hr.people p, generate_series(1, 10000) g where p.id = 1) q order by g",
+    "select length(nullif(convert_to(ssn, 'UTF8'), '137'), 'bogus') from hr.people where id = 1",
+    // Columns of a merged join have other places.
+    "select upper(q4) from (hr.notes natural join hr.people) q(q1, q2, q3, q4) where q1 = 1",
+    "select q1 from (select * from hr.notes join hr.people using (id)) q(q1, q2, q3, q4) where q4 like '1%'",
+    "with q(q1, q2, q3, q4) as (select * from hr.notes natural join hr.people) select upper(q4) from q",
+    "select upper(b) from (select 1 as i, 'x' as a, 'y' as c, 'z' as b union all select * from hr.notes natural join hr.people) q",
+    "select q2 from (select (p).*, 1 from (select p from hr.people p) q) q(q0, q1, q2) where q2 like '1%'",
+    "select v_seen from hr.shifted where v_seen like '1%'",
+    "select upper(v_seen) from hr.shifted",
+    "select upper(q3) from (select (p).*, 1, 'y' from hr.people p) q(q1, q2, q3)",
+    "with q(q1, q2, q3) as (select (p).*, 1, 'y' from hr.people p) select q3 || '' from q",
+    "select k3 || '' from hr.people p, lateral (values ((p).*, 1, 'y')) v(k1, k2, k3)",
+    "select upper(column3) from hr.people p, lateral (values ((p).*, 1, 'y')) v",
+    "select upper(q3) from (select 1 q1, 'x' q2, 'x' q3 union all select (p).* from hr.people p) q",
+    "select upper(q8) from (select * from pg_get_keywords() f, hr.people) q(q1, q2, q3, q4, q5, q6, q7, q8)",
+    // Names that are found further out.
+    "select id from hr.people where exists (select 1 from (select * from hr.notes n1 natural join hr.notes n2) q where ssn like '1%')",
+    "select id from hr.people where exists (select 1 from (select * from jsonb_each('{\"a\":1}')) q where ssn like '1%')",
+    "select id from hr.people where exists (select 1 from (select (row(1, 2)).*) q where ssn like '1%')",
+    "select id from hr.people order by (select ssn from (select * from hr.notes n1 natural join hr.notes n2) q limit 1)",
+    "select (select q.x from (select 'zz'::text as ssn) c0, (select ssn as x) q) from hr.people where id = 1",
+    "select (select q.x from (select 'zz'::text as ssn) p, (select p.ssn as x) q) from hr.people p where id = 1",
+    "select (select q.column1 from (select 'zz'::text as ssn) c0, (values (ssn)) q) from hr.people",
+    "select id from hr.people where exists (select 1 from (select 'zz'::text as ssn) c0, (select 1 where ssn like '1%') q)",
+    "select id from hr.people where exists (select 1 from (select 'zz'::text as ssn) c0, hr.notes n1 join hr.notes n2 on ssn like '1%')",
+    "select id from hr.people order by (select q.x from (select 'zz'::text as ssn) c0, (select ssn as x) q)",
+    // Collations that contradict each other where they meet.
+    "select q.v = q.w from (select nullif(ssn, '137-45-8919') collate \"C\" v, 'x' collate \"POSIX\" w from hr.people where id = 1) q",
+    "select upper(coalesce(q.v, q.w)) from (select nullif(ssn, '137-45-8919') collate \"C\" v, null collate \"POSIX\" w from hr.people where id = 1) q",
+    "select greatest(q.v, q.w) from (select nullif(ssn, '137-45-8919') collate \"C\" v, 'x' collate \"POSIX\" w from hr.people where id = 1) q",
+    // What goes round, and what is named before it is.
+    "with recursive t(a, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20) as (select 1, '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '' union all select a + 1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, (select ssn from hr.people where id = 1) from t where a < 25) select c1 from t",
+    "with recursive b1 as (select name from a2 where ssn like '1%'), a2 as (select * from hr.people) select count(*) from b1",
+    "with recursive b1 as (select name from a2 order by ssn), a2 as (select * from hr.people) select * from b1",
 ];

@@ -5,6 +5,7 @@ use pg_query::{Node, NodeEnum};
 
 use super::Walk;
 use super::ddl::SHAPE;
+use crate::decision::Effect;
 use crate::state::changes::Change;
 use crate::state::truncate;
 
@@ -51,13 +52,14 @@ impl Walk<'_> {
                     | T::AtSetStorage
                     | T::AtSetRelOptions
                     | T::AtResetRelOptions
-                    | T::AtValidateConstraint
                     | T::AtDropConstraint
                     | T::AtClusterOn
                     | T::AtSetLogged
                     | T::AtSetUnLogged
                     | T::AtReplicaIdentity,
                 ) => {}
+                // What the constraint checks runs over every row.
+                Ok(T::AtValidateConstraint) => self.effects.push(Effect::SettingsUnseen),
                 Ok(T::AtDropExpression) => {
                     // The values stay, and are a column's like any other from now on.
                     self.unmasks(range);

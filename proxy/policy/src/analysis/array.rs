@@ -48,6 +48,17 @@ impl Walk<'_> {
         relation.columns.iter().find(|column| column.number == number).map(|column| column.type_oid)
     }
 
+    /// Whether a type is of rows, or made of such.
+    pub(super) fn is_composite(&self, oid: u32, level: usize) -> bool {
+        match self.catalog.type_by_oid(oid) {
+            Some(found) if level < 16 => {
+                let inner = |inner: u32| inner != 0 && inner != oid && self.is_composite(inner, level + 1);
+                found.class == 'c' || inner(found.base) || inner(found.element)
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn holds_arrays(&self, oid: u32) -> bool {
         match self.catalog.type_by_oid(oid) {
             Some(found) if found.class == 'd' => found.base != oid && self.holds_arrays(found.base),

@@ -5,11 +5,14 @@ use pg_query::{Node, NodeEnum};
 
 use super::{Interest, Lineage, Reach, Scope, Walk, path_effect, strings};
 use crate::StatementKind;
-use crate::builtin::{self, Setting};
+use crate::builtin::{self, Makes, Setting};
 use crate::catalog::FIRST_USER_OID;
 use crate::decision::{Effect, Lasts};
 use crate::facts::RelationName;
 use crate::state::{SearchPath, parse_path, truncate};
+
+/// `pg_type.oid` of `record`.
+const RECORD: u32 = 2249;
 
 impl<'a> Walk<'a> {
     pub(super) fn call(&mut self, call: &FuncCall, scope: &Scope<'a, '_>) -> Lineage {
@@ -24,6 +27,8 @@ impl<'a> Walk<'a> {
                 return column;
             }
         }
+        // The database may be named, too: it can only be the one at hand.
+        let names = if let [_, schema, name] = names.as_slice() { vec![*schema, *name] } else { names };
         let columns_before = self.columns_seen;
         let each: Vec<Lineage> = call.args.iter().map(|argument| self.expression(argument, scope)).collect();
         let mut arguments = Lineage::default();
@@ -38,6 +43,9 @@ impl<'a> Walk<'a> {
             let lineage = self.sort(order, scope);
             if lineage.is_protected() {
                 made = None;
+                if lineage.row {
+                    self.expose(&lineage, super::made::COMPARED);
+                }
                 if call.agg_within_group && lineage.telling {
                     self.expose(&lineage, "what was made of a protected column is calculated with: whether that fails shows its value");
                 }
@@ -51,6 +59,9 @@ impl<'a> Walk<'a> {
         self.sorts |= call.agg_distinct;
         if call.agg_distinct {
             self.operator_named("=");
+        }
+        if arguments.row && (call.agg_distinct || matches!(names.last(), Some(&("min" | "max" | "mode")))) {
+            self.expose_protected(&arguments, super::made::COMPARED);
         }
         if matches!(names.as_slice(), ["set_config"] | ["pg_catalog", "set_config"]) {
             self.by_literal = true;
@@ -79,6 +90,9 @@ impl<'a> Walk<'a> {
         {
             (result.telling, result.joins) = (made.telling, made.joins);
         }
+        if result.telling && !result.returned && matches!(names.as_slice(), [name] | ["pg_catalog", name] if builtin::makes_text(name)) {
+            result.joins = true;
+        }
         match names.last() {
             Some(&"current_setting") => {
                 self.by_literal = true;
@@ -100,6 +114,14 @@ impl<'a> Walk<'a> {
     /// What a function of the server changes though no clause names it: a sequence, or large objects.
     fn weigh_targets(&mut self, name: &str, arguments: &[Node]) {
         if matches!(name, "nextval" | "setval") {
+            if let Some(table) = arguments.first().and_then(owner) {
+                // The sequence of a column belongs to its table.
+                let found = self.candidates(&table);
+                if !found.is_empty() {
+                    self.writes.extend(found.iter().map(|relation| (relation.oid, Reach::Named)));
+                    return;
+                }
+            }
             let Some(range) = arguments.first().and_then(sequence) else {
                 self.unresolved.insert(RelationName { schema: String::new(), name: "a sequence given by a value".to_owned() });
                 return;
@@ -181,6 +203,7 @@ impl<'a> Walk<'a> {
             self.by_path("function ", name);
         }
         let mut result = arguments.clone().derived();
+        result.row &= builtin::keeps_rows(name);
         if builtin::converts(name) {
             // Turning a value of a user's type into JSON runs that type's cast; so may putting it together with text.
             self.has_cast = true;
@@ -213,6 +236,7 @@ impl<'a> Walk<'a> {
                 self.expose(arguments, "a protected column decides how many rows there are");
             }
             if function.oid < FIRST_USER_OID && function.schema == "information_schema" {
+                self.expose_protected(arguments, super::made::FAILS);
                 continue;
             }
             if function.reviewed {
@@ -223,6 +247,7 @@ impl<'a> Walk<'a> {
             self.know_type(function.result, 0);
             let joins = !self.holds_arrays(function.result) && !matches!(function.result, super::array::JSONB);
             result.joins = joins && (result.joins || visible.len() == 1);
+            result.row |= arguments.row || matches!(function.result, RECORD) || self.is_composite(function.result, 0);
         }
         if called_user && !self.trusts_all(&visible) {
             result.returned = true;
@@ -313,8 +338,20 @@ impl<'a> Walk<'a> {
         })
     }
 
+    /// `(value).name` is `name(value)`, where there is a function or a type of that name and not a field.
+    pub(super) fn weigh_attribute(&mut self, name: &str, value: &Lineage) {
+        let name = truncate(name);
+        let total = if value.telling { builtin::lessens(name) } else { matches!(builtin::makes(name, 0, 1), Makes::Text) };
+        let fails = if builtin::is_type(name) { !builtin::takes_anything(name) } else { builtin::is_function(name) && !total };
+        let reviewed = self.catalog.functions_named(name).any(|function| function.reviewed);
+        if fails || reviewed {
+            self.expose_protected(value, super::made::FAILS);
+        }
+    }
+
     /// `(value).name` where the value's type is not followed: every function it could call is called.
     pub(super) fn attribute(&mut self, name: &str, lineage: &mut Lineage) {
+        self.weigh_attribute(name, lineage);
         let name = truncate(name);
         self.computes = true;
         self.function_changed(name);
@@ -518,6 +555,34 @@ fn sequence(argument: &Node) -> Option<RangeVar> {
     let (schemaname, relname) = match parts.as_slice() {
         [name] if plain(name) => (String::new(), name.clone()),
         [schema, name] if plain(schema) && plain(name) => (schema.clone(), name.clone()),
+        _ => return None,
+    };
+    Some(RangeVar { schemaname, relname, ..RangeVar::default() })
+}
+
+/// The table of `pg_get_serial_sequence('table', 'column')`.
+fn owner(argument: &Node) -> Option<RangeVar> {
+    let call = match argument.node.as_ref()? {
+        NodeEnum::FuncCall(call) => call,
+        NodeEnum::TypeCast(cast) => return owner(cast.arg.as_deref()?),
+        _ => return None,
+    };
+    if !matches!(strings(&call.funcname)?.as_slice(), ["pg_get_serial_sequence"] | ["pg_catalog", "pg_get_serial_sequence"]) {
+        return None;
+    }
+    let text = constant(call.args.first()?)?;
+    let mut parts = Vec::new();
+    for part in text.split('.') {
+        let plain = |part: &str| part.starts_with(|c: char| c.is_alphabetic() || c == '_') && !part.contains(['"', ' ']);
+        match part.strip_prefix('"').and_then(|part| part.strip_suffix('"')) {
+            Some(quoted) if !quoted.contains('"') => parts.push(quoted.to_owned()),
+            None if plain(part) => parts.push(part.to_lowercase()),
+            _ => return None,
+        }
+    }
+    let (schemaname, relname) = match parts.as_slice() {
+        [name] => (String::new(), name.clone()),
+        [schema, name] => (schema.clone(), name.clone()),
         _ => return None,
     };
     Some(RangeVar { schemaname, relname, ..RangeVar::default() })

@@ -79,7 +79,8 @@ impl<'a> Walk<'a> {
             self.read(relation);
             let names = strings(&copy.attlist).unwrap_or_default();
             let chosen: Vec<&crate::catalog::Column> = if copy.attlist.is_empty() {
-                relation.columns.iter().collect()
+                // What is generated is left out.
+                relation.columns.iter().filter(|column| column.generated_from.is_empty()).collect()
             } else {
                 names.iter().filter_map(|name| relation.column(crate::state::truncate(name))).collect()
             };

@@ -3,7 +3,6 @@
 use pg_query::protobuf::{AExprKind, ColumnRef, SqlValueFunctionOp, SubLinkType};
 use pg_query::{Node, NodeEnum};
 
-use super::made::is_simple;
 use super::{ColumnId, Interest, Lineage, MOST_NESTING, Range, Scope, Source, Walk, strings};
 use crate::catalog::Relation;
 
@@ -25,6 +24,9 @@ impl<'a> Walk<'a> {
         self.nesting += 1;
         let lineage = self.deeper(|walk| walk.expression_node(node, scope)).unwrap_or_else(Lineage::opaque);
         self.nesting -= 1;
+        if lineage.telling && self.tells.is_none() {
+            self.tells = Some(lineage.clone());
+        }
         lineage
     }
 
@@ -85,8 +87,13 @@ impl<'a> Walk<'a> {
                 lineage
             }
             NodeEnum::NullTest(test) => {
-                let lineage = self.optional(test.arg.as_deref(), scope).derived();
-                if matches!(test.arg.as_deref(), Some(row) if matches!(row.node, Some(NodeEnum::RowExpr(_))) && !is_simple(row)) {
+                let lineage = self.optional(test.arg.as_deref(), scope);
+                if self.shows_null(&lineage) {
+                    return Lineage::default();
+                }
+                let lineage = lineage.derived();
+                if matches!(test.arg.as_deref(), Some(row) if matches!(row.node, Some(NodeEnum::RowExpr(_))) && !self.is_simple(row, scope))
+                {
                     self.expose(&lineage, SKIPPED);
                 }
                 lineage
@@ -113,32 +120,35 @@ impl<'a> Walk<'a> {
                 lineage
             }
             NodeEnum::AArrayExpr(array) => {
-                let mut lineage = Lineage::default();
-                for element in &array.elements {
-                    let of = self.expression(element, scope);
-                    self.weigh_element(&of);
-                    lineage.absorb(&of);
-                }
-                lineage
+                let elements: Vec<Lineage> = array.elements.iter().map(|element| self.expression(element, scope)).collect();
+                elements.iter().for_each(|element| self.weigh_element(element));
+                Lineage::built(&elements)
             }
             NodeEnum::RowExpr(row) => {
                 let parts: Vec<Lineage> = row.args.iter().map(|part| self.expression(part, scope)).collect();
-                Lineage::built(&parts)
+                Lineage { row: true, ..Lineage::built(&parts) }
             }
             NodeEnum::List(list) => self.expressions(&list.items, scope),
             NodeEnum::SubLink(link) => self.sub_link(link, scope),
             NodeEnum::CaseExpr(case) => self.case(case, scope),
             NodeEnum::CoalesceExpr(coalesce) => {
                 let parts: Vec<Lineage> = coalesce.args.iter().map(|part| self.expression(part, scope)).collect();
-                let lineage = self.made_choice(coalesce.args.iter().zip(&parts));
-                if !coalesce.args.iter().skip(1).all(is_simple) {
+                let lineage = self.made_choice(coalesce.args.iter().zip(&parts), scope);
+                if !coalesce.args.iter().skip(1).all(|part| self.is_simple(part, scope)) {
                     self.expose(&lineage, SKIPPED);
                 }
                 lineage
             }
             NodeEnum::MinMaxExpr(min_max) => {
                 self.operator_named("<");
-                self.expressions(&min_max.args, scope)
+                let parts: Vec<Lineage> = min_max.args.iter().map(|part| self.expression(part, scope)).collect();
+                let mut lineage = Lineage::default();
+                parts.iter().for_each(|part| lineage.absorb(part));
+                let compared: Vec<_> = min_max.args.iter().map(Some).zip(&parts).collect();
+                if self.cannot_compare(&compared, scope) {
+                    self.expose_protected(&lineage, super::made::COMPARED);
+                }
+                lineage
             }
             NodeEnum::XmlExpr(xml) => {
                 let parts: Vec<Lineage> = xml.named_args.iter().chain(&xml.args).map(|part| self.expression(part, scope)).collect();
@@ -198,7 +208,7 @@ impl<'a> Walk<'a> {
         for operation in chain.into_iter().rev() {
             self.operation_name(operation);
             let right = self.optional(operation.rexpr.as_deref(), scope);
-            lineage = self.made_of(operation, (node, &lineage), &right);
+            lineage = self.made_of(operation, (node, &lineage), &right, scope);
             // What stands to the left of the next is this operation.
             node = None;
         }
@@ -256,7 +266,7 @@ impl<'a> Walk<'a> {
         }
         choices.extend(case.defresult.as_deref().map(|result| (result, self.expression(result, scope))));
         self.expose(&tests, BRANCH);
-        let made = self.made_choice(choices.iter().map(|(node, lineage)| (*node, lineage)));
+        let made = self.made_choice(choices.iter().map(|(node, lineage)| (*node, lineage)), scope);
         if !tests.is_protected() && !tests.opaque {
             return made;
         }
@@ -314,7 +324,7 @@ impl<'a> Walk<'a> {
                     let index = self.expression(part, scope);
                     lineage.absorb(&index);
                     // Of what is NULL no element is asked for.
-                    if ![&indices.lidx, &indices.uidx].into_iter().flatten().all(|index| is_simple(index)) {
+                    if ![&indices.lidx, &indices.uidx].into_iter().flatten().all(|index| self.is_simple(index, scope)) {
                         self.expose(&lineage, SKIPPED);
                     }
                 }
@@ -377,6 +387,7 @@ impl<'a> Walk<'a> {
             return Lineage::default();
         }
         let mut whole = self.range_whole(range).derived();
+        self.weigh_attribute(name, &whole);
         match &range.source {
             Source::Items(items) if !items.complete => {
                 self.attribute(name, &mut whole);
@@ -427,10 +438,10 @@ impl<'a> Walk<'a> {
         match &range.source {
             Source::Relation(relation, _) => {
                 let columns: Vec<Lineage> = relation.columns.iter().map(|column| self.base_column(relation, column.number)).collect();
-                Lineage::built(&columns)
+                Lineage { row: true, ..Lineage::built(&columns) }
             }
-            Source::Items(items) => items.all(),
-            Source::Function(_, lineage, _) => lineage.clone(),
+            Source::Items(items) => Lineage { row: true, ..items.all() },
+            Source::Function(_, lineage, _) => Lineage { row: true, ..lineage.clone() },
         }
     }
 
@@ -454,13 +465,18 @@ impl<'a> Walk<'a> {
 
     pub(super) fn lookup_column(&self, name: &str, scope: &Scope<'a, '_>) -> Option<Lineage> {
         let mut level = Some(scope);
+        // What has columns that are not known may have this one; if it has not, it is one of further out.
+        let mut perhaps: Option<Lineage> = None;
         while let Some(scope) = level {
             let mut found: Option<Lineage> = None;
             let mut fallback: Option<Lineage> = None;
             for range in &scope.ranges {
                 let lineage = match (self.range_column(range, name), &range.source) {
                     (Some(lineage), _) => lineage,
-                    (None, Source::Items(items)) if !items.complete => items.all(),
+                    (None, Source::Items(items)) if !items.complete => {
+                        perhaps.get_or_insert_with(Lineage::default).absorb(&items.all());
+                        continue;
+                    }
                     (None, Source::Function(_, lineage, _)) => {
                         fallback.get_or_insert_with(Lineage::default).absorb(lineage);
                         continue;
@@ -476,12 +492,15 @@ impl<'a> Walk<'a> {
             if found.is_none() && scope.ranges.iter().all(|range| range.alias != name) && !self.outer_has(name, scope.parent) {
                 found = fallback;
             }
-            if found.is_some() {
-                return found;
+            if let Some(mut found) = found {
+                if let Some(perhaps) = &perhaps {
+                    found.absorb(perhaps);
+                }
+                return Some(found);
             }
             level = scope.parent;
         }
-        None
+        perhaps
     }
 
     fn outer_has(&self, name: &str, scope: Option<&Scope<'a, '_>>) -> bool {
@@ -505,6 +524,7 @@ impl<'a> Walk<'a> {
                     lineage.sources.push(id);
                     // What a view makes of protected columns may be any of that.
                     lineage.telling = protection.mask(id) == Some(crate::rule::MaskKind::Derived);
+                    lineage.row = self.type_of(id).is_some_and(|oid| self.is_composite(oid, 0));
                 }
             }
             Interest::All => match relation.view.get() {
@@ -529,15 +549,6 @@ pub(super) fn is_text_type(name: &pg_query::protobuf::TypeName) -> bool {
     match strings(&name.names).as_deref() {
         _ if !name.array_bounds.is_empty() => false,
         Some([base] | ["pg_catalog", base]) => crate::builtin::takes_anything(base),
-        _ => false,
-    }
-}
-
-/// A value that takes no time and never fails.
-pub(super) fn is_plain(node: &Node) -> bool {
-    match &node.node {
-        Some(NodeEnum::AConst(_) | NodeEnum::ColumnRef(_) | NodeEnum::ParamRef(_)) => true,
-        Some(NodeEnum::TypeCast(cast)) => cast.type_name.as_ref().is_some_and(is_text_type) && cast.arg.as_deref().is_some_and(is_plain),
         _ => false,
     }
 }

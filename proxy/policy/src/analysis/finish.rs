@@ -50,6 +50,9 @@ impl<'a> Walk<'a> {
             || (self.kind > StatementKind::Procedural && !functions.is_empty())
         {
             self.effects.push(crate::decision::Effect::SettingsUnseen);
+        } else if self.kind > StatementKind::Procedural {
+            use crate::decision::Effect;
+            self.effects.push(if self.catalog.has_event_triggers() { Effect::SettingsUnseen } else { Effect::CodePerhaps });
         }
         if let Some(poison) = self.state.poisoned
             && self.kind > StatementKind::Empty

@@ -22,6 +22,8 @@ impl<'a> Walk<'a> {
             }
             Some(NodeEnum::RangeSubselect(sub)) => {
                 let items = match sub.subquery.as_deref() {
+                    // Without LATERAL it does not see what stands beside it.
+                    Some(query) if !sub.lateral => self.query(query, scope.parent),
                     Some(query) => self.query(query, Some(scope)),
                     None => Items::default(),
                 };
@@ -36,7 +38,9 @@ impl<'a> Walk<'a> {
                     self.unknown(|| "a sampling method that is not built in".to_owned());
                 }
                 for argument in sample.args.iter().chain(sample.repeatable.as_deref()) {
-                    self.condition(Some(argument), scope, "a protected column decides a sample");
+                    for scope in [Some(&*scope), scope.parent].into_iter().flatten() {
+                        self.condition(Some(argument), scope, "a protected column decides a sample");
+                    }
                 }
             }
             Some(NodeEnum::RangeTableFunc(table)) => {
@@ -73,7 +77,7 @@ impl<'a> Walk<'a> {
     }
 
     fn join(&mut self, join: &pg_query::protobuf::JoinExpr, scope: &mut Scope<'a, '_>) {
-        let before = scope.ranges.len();
+        let (before, hidden) = (scope.ranges.len(), scope.hidden.len());
         if let Some(left) = join.larg.as_deref() {
             let _ = self.deeper(|walk| walk.range_of(left, scope));
         }
@@ -129,7 +133,12 @@ impl<'a> Walk<'a> {
             let source = Source::Items(Items { columns, complete: true });
             scope.hidden.push(Range { alias: alias.aliasname.clone(), schema: None, source });
         }
+        // ON sees the two sides of its join, and then what is further out.
+        let beside: Vec<Range<'a>> = scope.ranges.drain(..before).collect();
+        let hidden: Vec<Range<'a>> = scope.hidden.drain(..hidden).collect();
         self.condition(join.quals.as_deref(), scope, how);
+        scope.ranges.splice(..0, beside);
+        scope.hidden.splice(..0, hidden);
         if let Some(alias) = &join.alias {
             let ranges: Vec<Range<'a>> = scope.ranges.drain(before..).collect();
             let mut items = Items { columns: Vec::new(), complete: !scope.merged };
@@ -149,7 +158,10 @@ impl<'a> Walk<'a> {
         if range.schemaname.is_empty()
             && let Some(cte) = self.ctes.iter().rev().find(|cte| cte.name == range.relname)
         {
-            let items = cte.items.clone();
+            let (items, known) = (cte.items.clone(), cte.known);
+            if !known {
+                self.unknown(|| format!("{} is used before the WITH entry of its name", range.relname));
+            }
             return vec![aliased(items, range.alias.as_ref(), &range.relname)];
         }
         let found = self.resolve(range);
@@ -261,8 +273,6 @@ fn column_names<'r>(range: &'r Range<'_>) -> Vec<&'r str> {
 
 fn aliased<'a>(mut items: Items, alias: Option<&Alias>, default: &str) -> Range<'a> {
     let names = alias.and_then(|alias| strings(&alias.colnames)).unwrap_or_default();
-    for (item, name) in items.columns.iter_mut().zip(&names) {
-        (*name).clone_into(&mut item.name);
-    }
+    super::query::rename(&mut items, &names);
     Range { alias: alias.map_or(default, |alias| alias.aliasname.as_str()).to_owned(), schema: None, source: Source::Items(items) }
 }

@@ -9,17 +9,20 @@
 use pg_query::protobuf::{AExpr, AExprKind, FuncCall, XmlExprOp};
 use pg_query::{Node, NodeEnum};
 
-use super::expression::{is_plain, is_text_type};
-use super::{Lineage, Walk, strings};
+use super::expression::{find_range, is_text_type};
+use super::{ColumnId, Interest, Lineage, Scope, Walk, strings};
 use crate::builtin::{self, Makes};
+use crate::rule::MaskKind;
 
-const FAILS: &str = "a protected column is handed to a function that can fail: whether it does shows its value";
+pub(super) const FAILS: &str = "a protected column is handed to a function that can fail: whether it does shows its value";
 const FURTHER: &str = "something more is made of what was made of a protected column: whether that fails shows its value";
 const OTHERS: &str =
     "a protected column is handed to a function beside what is no constant: whether that fails, or how much comes of it, shows its value";
 const PATTERN: &str =
     "a protected column is matched with what is no constant, or refers back to what it matched: failure and time of that show its value";
 const OPERATES: &str = "a protected column is an operand of what is not known to work with any value: whether it fails shows its value";
+pub(super) const COMPARED: &str =
+    "what was made of a protected column, or a row with one, is compared with what is no constant: whether that fails shows its value";
 const SKIPS: &str = "a protected column decides what else it is compared with: time and errors of that show its value";
 
 /// Comparisons: they work with any two values that can be compared at all.
@@ -42,15 +45,18 @@ impl Walk<'_> {
         if each.iter().any(|lineage| lineage.telling) {
             let others = call.args.iter().zip(each).filter(|(_, lineage)| !lineage.is_protected());
             let alone = each.iter().filter(|lineage| lineage.is_protected()).count() == 1;
-            if !alone || !builtin::lessens(name) || !others.into_iter().all(|(node, _)| is_constant(node)) {
+            let lessens = builtin::lessens(name) && !matches!(builtin::makes(name, 0, each.len()), Makes::Fails);
+            if !alone || !lessens || !others.into_iter().all(|(node, _)| is_constant(node)) {
                 self.expose_all(each, FURTHER);
             }
             return None;
         }
         let mut form = true;
         let mut joins = true;
+        let formats = *name == "format" && call.args.first().and_then(super::call::constant).is_some_and(|text| only_strings(&text));
         for (index, lineage) in each.iter().enumerate().filter(|(_, lineage)| lineage.is_protected()) {
             match builtin::makes(name, index, each.len()) {
+                Makes::Fails if formats && index > 0 => {}
                 Makes::Text => {}
                 Makes::Form => {
                     joins = false;
@@ -93,7 +99,13 @@ impl Walk<'_> {
     }
 
     /// What an operator makes of two values.
-    pub(super) fn made_of(&mut self, operation: &AExpr, (left, of_left): (Option<&Node>, &Lineage), of_right: &Lineage) -> Lineage {
+    pub(super) fn made_of(
+        &mut self,
+        operation: &AExpr,
+        (left, of_left): (Option<&Node>, &Lineage),
+        of_right: &Lineage,
+        scope: &Scope<'_, '_>,
+    ) -> Lineage {
         let mut made = of_left.clone();
         made.absorb(of_right);
         if !made.is_protected() {
@@ -109,13 +121,19 @@ impl Walk<'_> {
             Ok(AExprKind::AexprOp) if LIKE.contains(&name) => self.wrong_pattern(false, right, [of_left, of_right]),
             Ok(AExprKind::AexprOp) if MATCHES.contains(&name) => self.wrong_pattern(true, right, [of_left, of_right]),
             Ok(AExprKind::AexprOp) if name == "||" => {
-                let fits = |part: &Lineage| !part.is_protected() || (!part.telling && self.joins(part));
-                if fits(of_left) && fits(of_right) {
+                let fits = |part: &Lineage| !part.is_protected() || self.joins(part);
+                // What a client has grown by doubling it would fail by how long it is.
+                let sound = |telling: &Lineage, side: Option<&Node>| !telling.telling || side.is_some_and(is_constant);
+                if fits(of_left) && fits(of_right) && sound(of_left, right) && sound(of_right, left) {
                     return Lineage { joins: true, ..Lineage::built([of_left, of_right]) };
                 }
                 Some(OPERATES)
             }
-            Ok(AExprKind::AexprOp) if PARTS.contains(&name) => (!right.is_some_and(is_simple)).then_some(OPERATES),
+            Ok(AExprKind::AexprOp) if PARTS.contains(&name) => {
+                // Not every JSON value has a text: of one that the client put in place of another it may be seen which it is.
+                let simple = right.is_some_and(|right| if of_left.telling { is_constant(right) } else { self.is_simple(right, scope) });
+                (!simple || of_right.is_protected() || (of_left.telling && self.replaced)).then_some(OPERATES)
+            }
             Ok(
                 AExprKind::AexprOp
                 | AExprKind::AexprOpAny
@@ -124,8 +142,9 @@ impl Walk<'_> {
                 | AExprKind::AexprNotDistinct
                 | AExprKind::AexprNullif,
             ) if COMPARES.contains(&name) => {
-                let simple = !rows || [left, right].into_iter().flatten().all(is_simple);
-                (!simple).then_some(SKIPS)
+                let simple = !rows || [left, right].into_iter().flatten().all(|side| self.is_simple(side, scope));
+                let fails = !rows && self.cannot_compare(&[(left, of_left), (right, of_right)], scope);
+                if fails { Some(COMPARED) } else { (!simple).then_some(SKIPS) }
             }
             Ok(
                 AExprKind::AexprIn
@@ -134,8 +153,10 @@ impl Walk<'_> {
                 | AExprKind::AexprBetweenSym
                 | AExprKind::AexprNotBetweenSym,
             ) => {
-                let simple = right.is_some_and(is_simple) && left.is_none_or(|left| !is_row(left) || is_simple(left));
-                (!simple).then_some(SKIPS)
+                let simple = right.is_some_and(|right| self.is_simple(right, scope))
+                    && left.is_none_or(|left| !is_row(left) || self.is_simple(left, scope));
+                let fails = !rows && (of_left.row || of_right.row);
+                if fails { Some(COMPARED) } else { (!simple).then_some(SKIPS) }
             }
             _ => Some(OPERATES),
         };
@@ -143,6 +164,22 @@ impl Walk<'_> {
             self.expose(&made, how);
         }
         made
+    }
+
+    /// Whether it is to be seen anyway if a value is NULL: that of a column as it stands, whose NULLs the mask leaves what they are.
+    pub(super) fn shows_null(&self, lineage: &Lineage) -> bool {
+        let Interest::Protected(protection) = self.interest else { return false };
+        let mask = lineage.direct.and_then(|column| protection.mask(column));
+        !lineage.row && !lineage.telling && mask.is_some_and(|mask| !matches!(mask, MaskKind::Null | MaskKind::Derived))
+    }
+
+    /// Whether a comparison may fail for some values and not for others: rows half-way, and what is NULL or not, beside what is no constant, since
+    /// of two collations that contradict each other only a comparison that takes place complains.
+    pub(super) fn cannot_compare(&self, sides: &[(Option<&Node>, &Lineage)], scope: &Scope<'_, '_>) -> bool {
+        let told = sides.iter().filter(|(_, lineage)| lineage.telling).count();
+        let beside = sides.iter().filter(|(_, lineage)| !lineage.telling);
+        let simple = |node: &Option<&Node>| node.is_some_and(|node| self.is_simple(node, scope));
+        sides.iter().any(|(_, lineage)| lineage.row) || told > 1 || (told == 1 && !beside.into_iter().all(|(node, _)| simple(node)))
     }
 
     /// The pattern must be a constant that cannot fail half-way: a LIKE pattern that ends in an escape does so only for what matches up to there.
@@ -154,8 +191,19 @@ impl Walk<'_> {
 
     /// One of several values, chosen by nothing that is protected. Where a clear one is among them that is no small constant, the client may
     /// have put in something of which sums grow too large.
-    pub(super) fn made_choice<'l>(&self, choices: impl IntoIterator<Item = (&'l Node, &'l Lineage)>) -> Lineage {
+    pub(super) fn made_choice<'l>(&mut self, choices: impl IntoIterator<Item = (&'l Node, &'l Lineage)>, scope: &Scope<'_, '_>) -> Lineage {
         let choices: Vec<_> = choices.into_iter().collect();
+        if let Some((_, telling)) = choices.iter().find(|(_, lineage)| lineage.telling) {
+            let others = choices.iter().filter(|(_, lineage)| !lineage.telling);
+            let mut simple = true;
+            for (node, _) in others {
+                simple &= self.is_simple(node, scope);
+                self.replaced |= is_chosen(node);
+            }
+            if !simple {
+                self.expose(telling, FURTHER);
+            }
+        }
         let mut made = Lineage::built(choices.iter().map(|(_, lineage)| *lineage));
         let fits = |node: &Node, lineage: &Lineage| {
             if lineage.is_protected() { !lineage.telling } else { is_small(node) || self.is_text(lineage) }
@@ -163,6 +211,51 @@ impl Walk<'_> {
         made.telling = made.is_protected() && !choices.iter().all(|(node, lineage)| fits(node, lineage));
         made.joins = choices.iter().all(|(_, lineage)| !lineage.is_protected() || self.joins(lineage));
         made
+    }
+
+    /// What takes no time and never fails, or is put together of such.
+    pub(super) fn is_simple(&self, node: &Node, scope: &Scope<'_, '_>) -> bool {
+        match &node.node {
+            Some(NodeEnum::RowExpr(row)) => row.args.iter().all(|part| self.is_simple(part, scope)),
+            Some(NodeEnum::List(list)) => list.items.iter().all(|part| self.is_simple(part, scope)),
+            Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().all(|part| self.is_simple(part, scope)),
+            _ => is_constant(node) || self.is_plain(node, scope),
+        }
+    }
+
+    /// A value that takes no time and never fails. The server puts what a sub-select calculates in the place of its columns' names, so that only
+    /// columns of tables count.
+    fn is_plain(&self, node: &Node, scope: &Scope<'_, '_>) -> bool {
+        match &node.node {
+            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)) => true,
+            Some(NodeEnum::ColumnRef(column)) => {
+                let fields = strings(&column.fields);
+                let found = match fields.as_deref() {
+                    Some([name]) => self.lookup_column(name, scope),
+                    Some([relation, name]) => find_range(relation, None, scope).and_then(|range| self.range_column(range, name)),
+                    Some([.., schema, relation, name]) => {
+                        find_range(relation, Some(schema), scope).and_then(|range| self.range_column(range, name))
+                    }
+                    _ => None,
+                };
+                found.is_some_and(|lineage| !lineage.row && lineage.direct.is_some_and(|column| self.is_stored(column, 0)))
+            }
+            Some(NodeEnum::TypeCast(cast)) => {
+                cast.type_name.as_ref().is_some_and(is_text_type) && cast.arg.as_deref().is_some_and(|value| self.is_plain(value, scope))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a column is one of a table, maybe by way of views.
+    fn is_stored(&self, (oid, number): ColumnId, level: usize) -> bool {
+        let Some(relation) = self.catalog.relation(oid) else { return false };
+        if relation.kind != 'v' {
+            return relation.columns.iter().any(|column| column.number == number && column.generated_from.is_empty());
+        }
+        let view = relation.view.get().and_then(Option::as_ref);
+        let column = view.and_then(|view| view.columns.get(usize::try_from(number).ok()?.checked_sub(1)?));
+        level < 16 && column.and_then(|column| column.direct).is_some_and(|column| self.is_stored(column, level + 1))
     }
 
     /// What an XML expression makes of its parts.
@@ -182,6 +275,7 @@ impl Walk<'_> {
         }
         let mut made = Lineage::built([lineage]);
         made.joins = text;
+        made.row &= !text;
         made
     }
 }
@@ -192,16 +286,6 @@ fn is_row(node: &Node) -> bool {
         Some(NodeEnum::RowExpr(_)) => true,
         Some(NodeEnum::List(list)) => list.items.iter().any(is_row),
         _ => false,
-    }
-}
-
-/// What takes no time and never fails, or is put together of such.
-pub(super) fn is_simple(node: &Node) -> bool {
-    match &node.node {
-        Some(NodeEnum::RowExpr(row)) => row.args.iter().all(is_simple),
-        Some(NodeEnum::List(list)) => list.items.iter().all(is_simple),
-        Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().all(is_simple),
-        _ => is_plain(node) || is_constant(node),
     }
 }
 
@@ -234,6 +318,28 @@ fn is_small(node: &Node) -> bool {
         Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_small),
         _ => false,
     }
+}
+
+/// What may be any JSON value: a parameter, or a literal with escapes, of which some have no text.
+fn is_chosen(node: &Node) -> bool {
+    use pg_query::protobuf::a_const::Val;
+    match &node.node {
+        Some(NodeEnum::ParamRef(_)) => true,
+        Some(NodeEnum::AConst(value)) => matches!(&value.val, Some(Val::Sval(text)) if text.sval.contains('\\')),
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_chosen),
+        _ => false,
+    }
+}
+
+/// A format that puts in values as they are, one after the other.
+fn only_strings(format: &str) -> bool {
+    let mut bytes = format.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' && !matches!(bytes.next(), Some(b's' | b'%')) {
+            return false;
+        }
+    }
+    true
 }
 
 fn is_number(node: &Node) -> bool {

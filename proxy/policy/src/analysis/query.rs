@@ -7,6 +7,9 @@ use super::{Cte, Interest, Item, Items, Lineage, MOST_COLUMNS, MOST_QUERIES, Sco
 use crate::StatementKind;
 use crate::rule::MaskKind;
 
+/// How often a recursive query is looked at until nothing new comes of it.
+const MOST_LOOKS: usize = 16;
+
 impl<'a> Walk<'a> {
     /// A query or a data-modifying statement where a query may stand; its columns.
     pub(super) fn query(&mut self, node: &Node, outer: Option<&Scope<'a, '_>>) -> Items {
@@ -48,7 +51,12 @@ impl<'a> Walk<'a> {
             for node in &with.ctes {
                 if let Some(NodeEnum::CommonTableExpr(cte)) = &node.node {
                     let items = Items { columns: Vec::new(), complete: true };
-                    self.ctes.push(Cte { name: cte.ctename.clone(), items: Items { complete: false, ..items }, whole: false });
+                    self.ctes.push(Cte {
+                        name: cte.ctename.clone(),
+                        items: Items { complete: false, ..items },
+                        whole: false,
+                        known: false,
+                    });
                 }
             }
         }
@@ -80,10 +88,11 @@ impl<'a> Walk<'a> {
             if with.recursive {
                 if let Some(slot) = self.ctes.get_mut(before + index) {
                     slot.items = items;
+                    slot.known = true;
                 }
             } else {
                 let whole = self.is_whole(query);
-                self.ctes.push(Cte { name: cte.ctename.clone(), items, whole });
+                self.ctes.push(Cte { name: cte.ctename.clone(), items, whole, known: true });
             }
         }
         before
@@ -101,25 +110,33 @@ impl<'a> Walk<'a> {
         rename(&mut items, names);
         let _ = name;
         // Lineage grows by each look until it stays: at most as many times as there are columns.
-        for _ in 0..=items.columns.len().min(16) {
+        let mut settled = false;
+        for _ in 0..=items.columns.len().min(MOST_LOOKS) {
             for item in &mut items.columns {
                 item.lineage = std::mem::take(&mut item.lineage).derived();
             }
             if let Some(slot) = self.ctes.get_mut(slot) {
                 slot.items = items.clone();
+                slot.known = true;
             }
             let mut next = self.query(query, outer);
             rename(&mut next, names);
             let same = next.columns.len() == items.columns.len()
-                && next
-                    .columns
-                    .iter()
-                    .zip(&items.columns)
-                    .all(|(a, b)| a.lineage.sources.len() == b.lineage.sources.len() && a.lineage.opaque == b.lineage.opaque);
+                && next.columns.iter().zip(&items.columns).all(|(a, b)| a.lineage.contributors() == b.lineage.contributors());
             items = next;
             if same {
+                settled = true;
                 break;
             }
+        }
+        if !settled {
+            // What one column has another may have a round later.
+            let all = items.all().derived();
+            items.columns.iter_mut().for_each(|item| item.lineage.clone_from(&all));
+            if let Some(slot) = self.ctes.get_mut(slot) {
+                slot.items = items.clone();
+            }
+            let _ = self.query(query, outer);
         }
         items
     }
@@ -160,6 +177,12 @@ impl<'a> Walk<'a> {
             }
         }
         items.complete &= right.complete && right.columns.len() == items.columns.len();
+        if !items.complete {
+            // Which column stands beside which is not known.
+            let mut all = items.all();
+            all.absorb(&right.all());
+            items.columns.iter_mut().for_each(|item| item.lineage.clone_from(&all));
+        }
         for (item, other) in items.columns.iter_mut().zip(&right.columns) {
             item.lineage.absorb(&other.lineage);
         }
@@ -265,15 +288,42 @@ impl<'a> Walk<'a> {
                 .iter()
                 .fold(false, |any, inner| (self.deeper(|walk| walk.group(inner, scope, items, how)) == Some(true)) | any);
         }
-        let lineage = self.grouped(node, scope, items);
+        let lineage = self.group_key(node, scope, items);
         if lineage.direct.is_none() {
             self.expose(&lineage, how);
         }
         lineage.is_protected()
     }
 
+    /// DISTINCT ON means result columns by their names, as ORDER BY does.
     fn grouped(&mut self, node: &Node, scope: &Scope<'a, '_>, items: &Items) -> Lineage {
         output(node, items).unwrap_or_else(|| self.expression(node, scope))
+    }
+
+    /// GROUP BY means a column of FROM where there is one of that name, and only then a result column.
+    fn group_key(&mut self, node: &Node, scope: &Scope<'a, '_>, items: &Items) -> Lineage {
+        let Some(NodeEnum::ColumnRef(column)) = &node.node else { return self.grouped(node, scope, items) };
+        let name = match strings(&column.fields).as_deref() {
+            Some([name]) => (*name).to_owned(),
+            _ => return self.grouped(node, scope, items),
+        };
+        if scope.ranges.iter().any(|range| self.range_column(range, &name).is_some()) {
+            return self.expression(node, scope);
+        }
+        let mut lineage = self.grouped(node, scope, items);
+        let open = |range: &super::Range<'_>| match &range.source {
+            Source::Items(items) => !items.complete,
+            Source::Function(..) => true,
+            Source::Relation(..) => false,
+        };
+        if let Some(range) = scope.ranges.iter().find(|range| open(range)) {
+            // Which of the two it is cannot be seen.
+            let whole = self.range_whole(range);
+            if whole.is_protected() || whole.opaque {
+                lineage.absorb(&whole);
+            }
+        }
+        lineage
     }
 
     /// Groups made by a protected column may come in its order. What tells one from another beside it then tells that order: anything but what
@@ -348,12 +398,17 @@ impl<'a> Walk<'a> {
                 continue;
             };
             for (index, value) in list.items.iter().enumerate() {
+                items.complete &= !opens_out(value);
                 let lineage = self.expression(value, scope).derived();
                 match items.columns.get_mut(index) {
                     Some(item) => item.lineage.absorb(&lineage),
                     None => items.columns.push(Item { name: format!("column{}", index + 1), lineage }),
                 }
             }
+        }
+        if !items.complete {
+            let all = items.all().derived();
+            items.columns.iter_mut().for_each(|item| item.lineage.clone_from(&all));
         }
         items
     }
@@ -376,11 +431,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let lineage = self.expression(value, scope);
-            if let Some(NodeEnum::AIndirection(indirection)) = &value.node
-                && matches!(indirection.indirection.last().and_then(|last| last.node.as_ref()), Some(NodeEnum::AStar(_)))
-            {
-                items.complete = false;
-            }
+            items.complete &= !opens_out(value);
             let name = if target.name.is_empty() { figure_name(value) } else { target.name.clone() };
             items.columns.push(Item { name, lineage });
         }
@@ -440,7 +491,13 @@ fn named_setting(select: &SelectStmt) -> Option<String> {
     super::call::constant(operation.rexpr.as_deref()?)
 }
 
-fn rename(items: &mut Items, names: &[&str]) {
+/// Gives columns other names, in their order. Where that is not known, each of the names may mean any of them.
+pub(super) fn rename(items: &mut Items, names: &[&str]) {
+    if !items.complete && !names.is_empty() {
+        let all = items.all().derived();
+        items.columns.extend(names.iter().map(|name| Item { name: (*name).to_owned(), lineage: all.clone() }));
+        return;
+    }
     for (item, name) in items.columns.iter_mut().zip(names) {
         (*name).clone_into(&mut item.name);
     }
@@ -462,6 +519,16 @@ fn output(node: &Node, items: &Items) -> Option<Lineage> {
         },
         _ => None,
     }
+}
+
+/// Whether a value stands for several columns: `t.*`, `(t).*`.
+fn opens_out(value: &Node) -> bool {
+    let last = match &value.node {
+        Some(NodeEnum::ColumnRef(column)) => column.fields.last(),
+        Some(NodeEnum::AIndirection(indirection)) => indirection.indirection.last(),
+        _ => None,
+    };
+    matches!(last.and_then(|last| last.node.as_ref()), Some(NodeEnum::AStar(_)))
 }
 
 /// The name the server gives a result column without one, where it matters.

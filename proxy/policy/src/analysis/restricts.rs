@@ -21,6 +21,9 @@ const TARGET: u32 = u32::MAX;
 /// Down to here: the same table read besides, each time it is.
 const LEAST_TWIN: u32 = u32::MAX - 10_000;
 
+/// `pg_attribute.attnum` of where a row is.
+const CTID: i16 = -1;
+
 /// Functions that tell of a value no more than that there is one.
 const SAY_NOTHING: &[&str] = &["num_nulls", "num_nonnulls", "pg_typeof", "pg_column_size", "pg_column_compression", "pg_collation_for"];
 
@@ -48,9 +51,10 @@ impl<'a> Walk<'a> {
         };
         let mut written = Written { table, twins: TARGET };
         let items = walk.range_items(target);
-        let mark =
-            |(item, number): (Item, i16)| Item { lineage: Lineage { sources: vec![(TARGET, number)], ..Lineage::default() }, ..item };
-        let columns = items.columns.into_iter().zip(1..).map(mark).collect();
+        let marked = |number| Lineage { sources: vec![(TARGET, number)], ..Lineage::default() };
+        let mark = |(item, number): (Item, i16)| Item { lineage: marked(number), ..item };
+        let place = Item { name: "ctid".to_owned(), lineage: marked(CTID) };
+        let columns = items.columns.into_iter().zip(1..).map(mark).chain([place]).collect();
         let marked = Range { source: Source::Items(Items { columns, complete: true }), ..own(target) };
         let twins = walk.twins(others, from, &mut written);
         let ranges = std::iter::once(marked).chain(twins).collect();
@@ -83,7 +87,9 @@ impl<'a> Walk<'a> {
                 };
                 Item { lineage, ..item }
             };
-            let columns = items.columns.into_iter().map(mark).collect();
+            let place = Lineage { sources: vec![(twin, CTID)], ..Lineage::default() };
+            let place = matches!(range.source, Source::Relation(..)).then(|| Item { name: "ctid".to_owned(), lineage: place });
+            let columns = items.columns.into_iter().map(mark).chain(place).collect();
             written.twins = twin;
             twins.push(Range { source: Source::Items(Items { columns, complete: items.complete }), ..own(range) });
         }
@@ -259,7 +265,15 @@ impl<'a> Walk<'a> {
         // Both sides look at the same columns, or at none. One that is not known is no column's like.
         let orders = strings(&operation.name).is_some_and(|name| matches!(name.last(), Some(&("<" | ">"))));
         let twins = left.iter().chain(&right).any(|(relation, _)| *relation != TARGET);
-        as_target(&left) != as_target(&right) || left.contains(&(TARGET, 0)) || (orders && twins)
+        // `note <> lower(note)` picks what is not yet as it should be.
+        let differs = match kind {
+            Ok(AExprKind::AexprOp) => strings(&operation.name).is_some_and(|name| name.last() == Some(if not { &"=" } else { &"<>" })),
+            Ok(AExprKind::AexprDistinct) => !not,
+            Ok(AExprKind::AexprNotDistinct) => not,
+            _ => false,
+        };
+        let changes = differs && !twins && sides.into_iter().flatten().any(is_column) && sides.into_iter().flatten().any(is_call);
+        as_target(&left) != as_target(&right) || left.contains(&(TARGET, 0)) || (orders && twins) || changes
     }
 
     /// A query within the condition: one that leaves nothing out is none.
@@ -416,6 +430,18 @@ fn matches_everything(operation: &AExpr) -> bool {
         _ => None,
     };
     matches!(pattern, Some(a_const::Val::Sval(text)) if text.sval.chars().all(|each| wild.contains(each)) && (wild != "%" || !text.sval.is_empty()))
+}
+
+fn is_column(node: &Node) -> bool {
+    matches!(node.node, Some(NodeEnum::ColumnRef(_)))
+}
+
+fn is_call(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::FuncCall(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_call),
+        _ => false,
+    }
 }
 
 fn is_null(node: &Node) -> bool {

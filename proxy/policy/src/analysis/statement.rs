@@ -89,7 +89,10 @@ impl<'a> Walk<'a> {
                 self.raise(StatementKind::Session, || "listens for notifications".to_owned())
             }
             NodeEnum::NotifyStmt(_) => self.raise(StatementKind::Write, || "sends a notification".to_owned()),
-            NodeEnum::ConstraintsSetStmt(_) => self.raise(StatementKind::Session, || "sets when constraints are checked".to_owned()),
+            NodeEnum::ConstraintsSetStmt(_) => {
+                self.raise(StatementKind::Session, || "sets when constraints are checked".to_owned());
+                self.runs_deferred();
+            }
             NodeEnum::DoStmt(_) => {
                 self.raise(StatementKind::Procedural, || "runs a code block".to_owned());
                 self.effects.push(Effect::Changed(Change::Everything(CODE)));
@@ -182,6 +185,9 @@ impl<'a> Walk<'a> {
         };
         if analyze {
             let _ = self.deeper(|walk| walk.statement(query));
+            if let Some(tells) = self.tells.take() {
+                self.expose(&tells, "EXPLAIN ANALYZE shows how much memory what was made of a protected column takes");
+            }
         } else {
             let mut inner = self.within(self.interest);
             inner.depth = self.depth + 1;
@@ -239,6 +245,8 @@ impl<'a> Walk<'a> {
             stale,
             unpins,
             opaque,
+            tells: _,
+            replaced: _,
             ctes: _,
             effects,
             outputs: _,
@@ -298,15 +306,30 @@ impl<'a> Walk<'a> {
             Ok(K::TransStmtBegin | K::TransStmtStart) => {
                 self.transaction_modes(&transaction.options, StatementKind::Write);
             }
-            Ok(K::TransStmtSavepoint | K::TransStmtRelease | K::TransStmtRollbackTo) => {}
-            Ok(K::TransStmtCommit) => self.action = SessionAction::Commit,
-            Ok(K::TransStmtRollback) => self.action = SessionAction::Rollback,
+            Ok(K::TransStmtSavepoint | K::TransStmtRelease) => {}
+            Ok(K::TransStmtRollbackTo) => self.runs_deferred(),
+            Ok(K::TransStmtCommit) => {
+                self.action = SessionAction::Commit;
+                self.runs_deferred();
+            }
+            Ok(K::TransStmtRollback) => {
+                self.action = SessionAction::Rollback;
+                self.runs_deferred();
+            }
             Ok(K::TransStmtPrepare | K::TransStmtCommitPrepared) => {
                 self.raise(StatementKind::Write, || "a two-phase commit".to_owned());
                 self.action = SessionAction::Commit;
+                self.runs_deferred();
             }
             Ok(K::TransStmtRollbackPrepared) => self.raise(StatementKind::Write, || "a two-phase commit".to_owned()),
             Ok(K::Undefined) | Err(_) => self.unknown(|| "a transaction statement that is not on the list".to_owned()),
+        }
+    }
+
+    /// What was deferred runs, triggers and the queries of cursors that stay open, or what code has set is taken back.
+    fn runs_deferred(&mut self) {
+        if self.state.code_ran {
+            self.effects.push(Effect::SettingsUnseen);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! INSERT, UPDATE, DELETE, MERGE and SELECT INTO.
 
-use pg_query::protobuf::{CmdType, DeleteStmt, InsertStmt, IntoClause, MergeStmt, RangeVar, ReturningClause, UpdateStmt};
+use pg_query::protobuf::{
+    CmdType, DeleteStmt, InsertStmt, IntoClause, MergeMatchKind, MergeStmt, OnConflictAction, RangeVar, ReturningClause, UpdateStmt,
+};
 use pg_query::{Node, NodeEnum};
 
 use super::{Item, Items, Lineage, Range, Scope, Source, Walk};
@@ -47,12 +49,21 @@ impl<'a> Walk<'a> {
                 let row = scope.ranges.first().map(|range| self.range_whole(range)).unwrap_or_default();
                 self.expose(&row, "a protected column may decide a conflict where ON CONFLICT does not name the columns");
             }
+            let updates = OnConflictAction::try_from(conflict.action) == Ok(OnConflictAction::OnconflictUpdate);
+            let target = scope.ranges.iter().find_map(|range| match &range.source {
+                Source::Relation(relation, _) => Some(relation.oid),
+                _ => None,
+            });
+            if updates && target.is_some_and(|target| self.reads.get(&target) == Some(&super::Reach::Named)) {
+                // Rows of the table itself meet themselves there.
+                self.missing_where |= !self.restricts(&[conflict.where_clause.as_deref()], &[], &scope);
+            }
             scope.ranges.push(Range { alias: "excluded".to_owned(), schema: None, source: Source::Items(proposed) });
             self.assignments(&conflict.target_list, &scope);
             self.condition(conflict.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
             scope.ranges.pop();
         }
-        let items = self.returning(insert.returning_clause.as_ref(), &scope);
+        let items = self.returning(insert.returning_clause.as_ref(), &scope, 0);
         self.ctes.truncate(before);
         items
     }
@@ -65,7 +76,7 @@ impl<'a> Walk<'a> {
         self.missing_where |= !self.restricts(&[update.where_clause.as_deref()], &update.from_clause, &scope);
         self.condition(update.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
         self.assignments(&update.target_list, &scope);
-        let items = self.returning(update.returning_clause.as_ref(), &scope);
+        let items = self.returning(update.returning_clause.as_ref(), &scope, 0);
         self.ctes.truncate(before);
         items
     }
@@ -77,7 +88,7 @@ impl<'a> Walk<'a> {
         self.ranges_of(&delete.using_clause, &mut scope);
         self.missing_where |= !self.restricts(&[delete.where_clause.as_deref()], &delete.using_clause, &scope);
         self.condition(delete.where_clause.as_deref(), &scope, "a protected column decides in WHERE");
-        let items = self.returning(delete.returning_clause.as_ref(), &scope);
+        let items = self.returning(delete.returning_clause.as_ref(), &scope, 0);
         self.ctes.truncate(before);
         items
     }
@@ -86,6 +97,7 @@ impl<'a> Walk<'a> {
         let before = self.with(merge.with_clause.as_ref(), outer);
         let mut scope = Scope { ranges: Vec::new(), hidden: Vec::new(), parent: outer, merged: false };
         self.target(merge.relation.as_ref(), &mut scope);
+        let targets = scope.ranges.len();
         if let Some(source) = merge.source_relation.as_deref() {
             self.ranges_of(std::slice::from_ref(source), &mut scope);
         }
@@ -96,6 +108,9 @@ impl<'a> Walk<'a> {
             match &clause.node {
                 Some(NodeEnum::MergeWhenClause(when)) => {
                     let changes = matches!(CmdType::try_from(when.command_type), Ok(CmdType::CmdUpdate | CmdType::CmdDelete));
+                    // ON says which rows those are that have no match, however many.
+                    let unmatched = MergeMatchKind::try_from(when.match_kind) == Ok(MergeMatchKind::MergeWhenNotMatchedBySource);
+                    let joined = joined.filter(|_| !unmatched);
                     self.missing_where |= changes && !self.restricts(&[joined, when.condition.as_deref()], source, &scope);
                     self.condition(when.condition.as_deref(), &scope, "a protected column decides in MERGE");
                     self.assignments(&when.target_list, &scope);
@@ -105,7 +120,7 @@ impl<'a> Walk<'a> {
                 _ => self.unknown(|| "a MERGE clause that is none".to_owned()),
             }
         }
-        let items = self.returning(merge.returning_clause.as_ref(), &scope);
+        let items = self.returning(merge.returning_clause.as_ref(), &scope, targets);
         self.ctes.truncate(before);
         items
     }
@@ -197,7 +212,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn returning(&mut self, clause: Option<&ReturningClause>, scope: &Scope<'a, '_>) -> Items {
+    /// RETURNING; so many ranges at the beginning come last in `*`.
+    fn returning(&mut self, clause: Option<&ReturningClause>, scope: &Scope<'a, '_>, last: usize) -> Items {
         let Some(clause) = clause else {
             return Items { columns: Vec::new(), complete: true };
         };
@@ -215,7 +231,7 @@ impl<'a> Walk<'a> {
         let row = |name: &str| Range { alias: name.to_owned(), schema: None, source: Source::Relation(target, Vec::new()) };
         let own = |range: &Range<'a>| Range { alias: range.alias.clone(), schema: range.schema.clone(), source: range.source.clone() };
         let inner = Scope {
-            ranges: scope.ranges.iter().map(own).collect(),
+            ranges: scope.ranges.iter().skip(last).chain(scope.ranges.iter().take(last)).map(own).collect(),
             hidden: names.iter().map(|name| row(name)).collect(),
             parent: scope.parent,
             merged: scope.merged,
