@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use pg_query::Node;
 
-use crate::decision::{CopyOut, Effect, Lasts, Written};
+use crate::decision::{CopyOut, Effect, Lasts};
 use crate::facts::{RelationName, SessionAction};
 use crate::masks::Protection;
 use crate::state::{SearchPath, SessionState};
@@ -504,15 +504,6 @@ fn strings(nodes: &[Node]) -> Option<Vec<&str>> {
             _ => None,
         })
         .collect()
-}
-
-/// To be given its text by whoever has it ([`crate::decide`]).
-fn unwritten(node: Arc<Node>) -> Written {
-    Written { node, text: "".into() }
-}
-
-fn arc(node: &Node) -> Arc<Node> {
-    Arc::new(node.clone())
 }
 
 /// The search path effect of a value list, `None` inside when it is not understood.

@@ -208,6 +208,9 @@ pub(crate) fn holds_values(relation: &str, column: &str) -> bool {
         "pg_prepared_statements" | "pg_cursors" => column == "statement",
         "pg_largeobject" => column == "data",
         "pg_attribute" => column == "attmissingval",
+        // How much a sort took that was larger than memory tells how large values are.
+        "pg_stat_database" => matches!(column, "temp_bytes" | "temp_files"),
+        "pg_stat_io" => column.ends_with("_bytes") || matches!(column, "writes" | "extends" | "reads"),
         _ => false,
     }
 }

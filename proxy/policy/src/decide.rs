@@ -90,6 +90,7 @@ fn analyse(
             if analysis.effects.iter().any(|effect| matches!(effect, Effect::SettingsUnseen)) {
                 // Nobody can ask in the middle of a text.
                 state.apply(&Effect::SearchPath { path: None, lasts: Lasts::Perhaps });
+                state.lose_names();
             }
         }
         analyses.push(analysis);

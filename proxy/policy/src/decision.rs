@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_masking::{CopyLayout, CopyMasker, RowMasker, TextStyle};
-use pg_query::Node;
 use serde::{Deserialize, Serialize};
 
 use crate::roster::GroupSource;
@@ -85,11 +84,28 @@ impl Judgement {
         self.trace.effects.iter().any(|effect| matches!(effect, Effect::SettingsUnseen | Effect::CodePerhaps))
     }
 
+    /// Names that SQL gives to prepared statements and to cursors, which the flag tells.
+    pub fn makes(&self) -> impl Iterator<Item = (bool, &str)> {
+        self.trace.effects.iter().filter_map(|effect| match effect {
+            Effect::Prepare(name, _) => Some((false, name.as_str())),
+            Effect::Declare(name, _) => Some((true, name.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Whether nothing but the transaction is begun or ended.
+    #[must_use]
+    pub fn only_transaction(&self) -> bool {
+        self.statements.iter().all(|facts| matches!(facts.kind, crate::StatementKind::Transaction | crate::StatementKind::Empty))
+    }
+
     /// Whether no setting can be another one afterwards, or while it runs.
     #[must_use]
     pub fn keeps_settings(&self) -> bool {
         use crate::StatementKind as K;
-        let sets = |effect: &Effect| matches!(effect, Effect::Setting(..) | Effect::SettingsForeign | Effect::SettingsUnseen);
+        let sets = |effect: &Effect| {
+            matches!(effect, Effect::Setting(..) | Effect::SettingsForeign | Effect::SettingsUnseen | Effect::CodePerhaps)
+        };
         // An UPDATE of pg_settings is a SET.
         let plain = |facts: &StatementFacts| {
             matches!(facts.kind, K::Empty | K::Read | K::Write | K::CopyIn | K::CopyOut)
@@ -178,10 +194,9 @@ pub(crate) enum Lasts {
     Perhaps,
 }
 
-/// A statement that runs later: what it is, and its text as it was sent.
-#[derive(Debug, Clone, PartialEq)]
+/// A statement that runs later: its text as it was sent. A tree would take a thousand times the room.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Written {
-    pub(crate) node: Arc<Node>,
     pub(crate) text: Arc<str>,
 }
 

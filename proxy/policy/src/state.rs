@@ -25,6 +25,9 @@ const MOST_ROLES: usize = 64;
 const MOST_NAMES: usize = 4096;
 const MOST_CANDIDATES: usize = 4;
 
+/// Bytes of texts of prepared statements, and of cursors, that are kept for a session.
+const MOST_TEXT: usize = 4 << 20;
+
 /// A search path: schema names as written, `$user` included.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum SearchPath {
@@ -279,6 +282,32 @@ impl SessionState {
         }
     }
 
+    /// Names that SQL gave to prepared statements.
+    pub fn prepared_names(&self) -> impl Iterator<Item = &str> {
+        self.prepared.keys().map(String::as_str)
+    }
+
+    /// Names that SQL gave to cursors.
+    pub fn cursor_names(&self) -> impl Iterator<Item = &str> {
+        self.cursors.keys().map(String::as_str)
+    }
+
+    /// Forgets prepared statements and cursors, which the flag tells: nothing is known any more of what has the name.
+    pub fn keep_names(&mut self, keep: impl Fn(bool, &str) -> bool) {
+        let before = self.prepared.len() + self.cursors.len();
+        self.prepared.retain(|name, _| keep(false, name));
+        self.cursors.retain(|name, _| keep(true, name));
+        if self.prepared.len() + self.cursors.len() != before {
+            self.epoch += 1;
+        }
+    }
+
+    /// Code ran in the middle of a text: what has a name may be something else.
+    pub(crate) fn lose_names(&mut self) {
+        self.names_lost = true;
+        self.epoch += 1;
+    }
+
     /// Whether SQL prepared a statement of this name, and nothing else can be it.
     #[must_use]
     pub fn has_prepared(&self, name: &str) -> bool {
@@ -432,6 +461,7 @@ pub fn is_gateways(name: &str) -> bool {
 }
 
 fn remember(names: &mut HashMap<String, Vec<Remembered>>, name: &str, written: &Written, paths: &[SearchPath]) -> bool {
+    let known_bytes: usize = names.values().flatten().map(|known| known.written.text.len()).sum();
     if !names.contains_key(name) && names.len() >= MOST_NAMES {
         return false;
     }
@@ -445,6 +475,9 @@ fn remember(names: &mut HashMap<String, Vec<Remembered>>, name: &str, written: &
         return known.paths.len() <= MOST_PATHS;
     }
     if candidates.len() >= MOST_CANDIDATES {
+        return false;
+    }
+    if known_bytes.saturating_add(written.text.len()) > MOST_TEXT {
         return false;
     }
     candidates.push(Remembered { written: written.clone(), paths: paths.to_vec() });

@@ -1,8 +1,11 @@
 //! Asking the server what code may have set.
 //!
 //! A function, a DO block or a trigger can set what texts are read and names looked up by: `search_path`, the role, `standard_conforming_strings`,
-//! `client_encoding`; and it can make temporary relations and types, which hide all others of their names. The server reports some of that, and only with ReadyForQuery, which is too late for what a client sends in one go. So the
+//! `client_encoding`; it can make temporary relations and types, which hide all others of their names, and
+//! replace prepared statements and cursors by others of their names. The server reports some of that, and only with ReadyForQuery, which is too late for what a client sends in one go. So the
 //! next text waits until the server has said how things stand. Owns: when that is needed, the question, and what comes of the answer.
+
+use std::collections::HashMap;
 
 use bytes::{Buf as _, BytesMut};
 use countersign_policy::Judgement;
@@ -19,7 +22,11 @@ pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_se
 COALESCE((SELECT pg_catalog.json_agg(c.relname) FROM pg_catalog.pg_class c \
 WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.<>) 'i')::pg_catalog.text, '[]'), \
 COALESCE((SELECT pg_catalog.json_agg(t.typname) FROM pg_catalog.pg_type t \
-WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())::pg_catalog.text, '[]')";
+WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())::pg_catalog.text, '[]'), \
+COALESCE((SELECT pg_catalog.json_agg(pg_catalog.json_build_array(s.name, pg_catalog.int8(pg_catalog.float8mul(pg_catalog.date_part('epoch', s.prepare_time), 1000000)))) \
+FROM pg_catalog.pg_prepared_statements s WHERE s.from_sql)::pg_catalog.text, '[]'), \
+COALESCE((SELECT pg_catalog.json_agg(pg_catalog.json_build_array(c.name, pg_catalog.int8(pg_catalog.float8mul(pg_catalog.date_part('epoch', c.creation_time), 1000000)))) \
+FROM pg_catalog.pg_cursors c)::pg_catalog.text, '[]')";
 
 /// Names that no client's statement or portal has upstream.
 const STATEMENT: &[u8] = b"_cs_ask";
@@ -41,6 +48,20 @@ pub(crate) struct Asking {
     /// Extended messages went upstream since the last Sync: the question goes among them.
     open: bool,
     failures: u8,
+    /// How often something was forwarded that runs code.
+    runs: u64,
+    /// When what SQL prepared and what cursors and portals there are were made, by the server's clock: as seen before code ran.
+    made: HashMap<Made, i64>,
+}
+
+/// In place of a time: there is nothing of the name.
+const GONE: i64 = i64::MIN;
+
+/// Something with a name at the server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Made {
+    Statement(String),
+    Cursor(String),
 }
 
 /// What the answer has brought so far.
@@ -64,7 +85,48 @@ impl Session {
 
     /// A text was forwarded.
     pub(crate) fn ran(&mut self, judgement: &Judgement) {
-        self.asking.ran |= judgement.runs_code();
+        for (cursor, name) in judgement.makes() {
+            self.made_anew(cursor, name);
+        }
+        if judgement.runs_code() {
+            self.asking.ran = true;
+            self.asking.runs = self.asking.runs.saturating_add(1);
+        }
+    }
+
+    /// Something of this name is on its way: what was seen under it is not that.
+    pub(crate) fn made_anew(&mut self, cursor: bool, name: &str) {
+        let made = if cursor { Made::Cursor(name.to_owned()) } else { Made::Statement(name.to_owned()) };
+        self.asking.made.remove(&made);
+    }
+
+    /// How much code has run so far.
+    pub(crate) const fn runs(&self) -> u64 {
+        self.asking.runs
+    }
+
+    /// Whether messages went upstream since the last Sync.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.asking.open
+    }
+
+    /// Whether code ran since, and the server was not asked yet.
+    pub(crate) const fn ran_since(&self, runs: u64) -> bool {
+        self.asking.ran && self.asking.runs != runs
+    }
+
+    /// Whether it has to be seen first what has names, since what is about to run may replace it.
+    pub(crate) fn must_look(&self, judgement: &Judgement) -> bool {
+        judgement.runs_code() && self.status != ReadyStatus::Failed && self.named().any(|made| !self.asking.made.contains_key(&made))
+    }
+
+    /// What the client made that code may replace.
+    fn named(&self) -> impl Iterator<Item = Made> {
+        let statements = self.state.prepared_names().map(|name| Made::Statement(name.to_owned()));
+        let cursors = self.state.cursor_names().map(|name| Made::Cursor(name.to_owned()));
+        let portals = self.portals.values().filter(|portal| !portal.own.is_empty() && !portal.of_cursor);
+        let portals = portals.map(|portal| Made::Cursor(String::from_utf8_lossy(&portal.own).into_owned()));
+        statements.chain(cursors).chain(portals)
     }
 
     /// Whether no text can be judged before the server was asked: the one that ran the code neither, which may look up names itself.
@@ -147,7 +209,7 @@ impl Session {
 
     fn answered(&mut self) -> Result<(), Fatal> {
         let Some(Step::Ask(answer)) = self.pipeline.pop() else { return Ok(()) };
-        let [path, role, strings, encoding, relations, types] = answer.values.as_slice() else {
+        let [path, role, strings, encoding, relations, types, prepared, cursors] = answer.values.as_slice() else {
             self.asking.failures = self.asking.failures.saturating_add(1);
             if self.asking.failures >= MOST_FAILURES {
                 let message = "the server does not say what code that ran has set; the session ends";
@@ -161,8 +223,47 @@ impl Session {
         // What code made there hides other relations of its name, and no facts show it before its transaction ends.
         let names = |list: &str| serde_json::from_str::<Vec<String>>(list).map_err(|_| Fatal::server_protocol("a list that is none"));
         self.state.found_temporary(&names(relations)?, &names(types)?, settled);
+        let made = |list: &str| {
+            serde_json::from_str::<Vec<(String, i64)>>(list).map_err(|_| Fatal::server_protocol("a list of names that is none"))
+        };
+        let statements = made(prepared)?.into_iter().map(|(name, at)| (Made::Statement(name), at));
+        let cursors = made(cursors)?.into_iter().map(|(name, at)| (Made::Cursor(name), at));
+        let found: HashMap<Made, i64> = statements.chain(cursors).collect();
+        if self.asking.ran {
+            self.forget_replaced(&found)?;
+        }
         self.state.asked(path, (role != "none").then_some(role), settled);
-        self.asking = Asking { unsettled: !settled, open: self.asking.open, ..Asking::default() };
+        // What is not there was looked for, too.
+        let found = self.named().map(|made| (made, GONE)).chain(found).collect();
+        self.asking = Asking { unsettled: !settled, open: self.asking.open, runs: self.asking.runs, made: found, ..Asking::default() };
+        Ok(())
+    }
+
+    /// Code ran: what has another age than before, or was not seen before, may be something else by now.
+    fn forget_replaced(&mut self, found: &HashMap<Made, i64>) -> Result<(), Fatal> {
+        // What the protocol prepared only SQL can have replaced.
+        let replaced = self.statements.values().find(|prepared| {
+            !prepared.own.is_empty() && found.contains_key(&Made::Statement(String::from_utf8_lossy(&prepared.own).into_owned()))
+        });
+        if replaced.is_some_and(|prepared| prepared.id != 0) {
+            let message = "code that ran replaced a prepared statement of this session by another of its name; the session ends";
+            return Err(Fatal::new("code replaced a prepared statement", errors::fatal("58000", message)));
+        }
+        let before = std::mem::take(&mut self.asking.made);
+        let same = |made: &Made| found.get(made).is_some_and(|at| before.get(made) == Some(at));
+        self.state.keep_names(|cursor, name| {
+            let name = name.to_owned();
+            same(&if cursor { Made::Cursor(name) } else { Made::Statement(name) })
+        });
+        let other = |portal: &crate::extended::Portal| {
+            let made = Made::Cursor(String::from_utf8_lossy(&portal.own).into_owned());
+            !portal.own.is_empty() && !portal.of_cursor && found.contains_key(&made) && !same(&made)
+        };
+        let gone: Vec<u64> = self.portals.iter().filter(|(_, portal)| other(portal)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.portal_names.forget_id(id);
+            self.drop_portal(id);
+        }
         Ok(())
     }
 

@@ -174,10 +174,12 @@ impl Session {
         if self.meaning_in_flight() {
             return Err(Intake::Drain);
         }
-        if self.must_ask()
-            && let Some(wait) = self.ask()
-        {
-            return Err(wait);
+        let mut unasked = false;
+        if self.must_ask() {
+            if let Some(wait) = self.ask() {
+                return Err(wait);
+            }
+            unasked = self.is_open();
         }
         if self.catalog_dirty && !self.refreshed {
             return Err(self.ask_for_catalog());
@@ -185,6 +187,15 @@ impl Session {
         let judged = self.judge(text, types);
         if judged.judgement.stale_catalog && !self.refreshed {
             return Err(self.ask_for_catalog());
+        }
+        if !matches!(judged.judgement.verdict, Verdict::Deny(_))
+            && self.must_look(&judged.judgement)
+            && let Some(wait) = self.ask()
+        {
+            return Err(wait);
+        }
+        if unasked && !judged.judgement.only_transaction() {
+            return Ok(unanswered(&judged));
         }
         Ok(judged)
     }
@@ -271,6 +282,21 @@ impl Session {
         self.pipeline.push(Step::Poison { statement, error });
         self.skipping = true;
     }
+}
+
+/// In a transaction that failed the server answers no question, and only its end is let through until it has said that it is over.
+fn unanswered(judged: &Judged) -> std::sync::Arc<Judged> {
+    let denial = countersign_policy::Denial {
+        code: "25P02".to_owned(),
+        message: "what code has set before the transaction failed is not known".to_owned(),
+        detail: None,
+        hint: Some("send a Sync after ROLLBACK and before other statements".to_owned()),
+    };
+    let mut judgement = (*judged.judgement).clone();
+    judgement.verdict = Verdict::Deny(denial);
+    "countersign:unasked".clone_into(&mut judgement.rule);
+    let (stamp, facts) = (judged.stamp.clone(), judged.facts.clone());
+    std::sync::Arc::new(Judged { judgement: std::sync::Arc::new(judgement), stamp, facts })
 }
 
 /// Not SQL, and not the name of anything: whatever the transaction's state, the server answers with an error.

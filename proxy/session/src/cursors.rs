@@ -103,6 +103,7 @@ impl Session {
             plan: None,
             style: countersign_masking::TextStyle::default(),
             since: self.now_us,
+            runs: self.runs(),
         };
         self.portals.insert(id, portal);
     }

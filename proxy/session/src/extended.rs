@@ -70,6 +70,8 @@ pub(crate) struct Portal {
     pub(crate) style: TextStyle,
     /// When its first Execute was forwarded.
     pub(crate) since: u64,
+    /// How much code had run when it was bound or last ran itself.
+    pub(crate) runs: u64,
 }
 
 impl Portal {
@@ -198,7 +200,8 @@ impl Session {
             self.refuse_extended(0, errors::error("26000", &text));
             return Ok(Taken::Done);
         };
-        let judged = if self.still_valid(&prepared.judged) && !self.catalog_dirty && !self.must_ask() {
+        let current = self.still_valid(&prepared.judged) && !self.catalog_dirty && !self.must_ask();
+        let judged = if current && !self.must_look(&prepared.judged.judgement) {
             Arc::clone(&prepared.judged)
         } else {
             match self.judge_now(&prepared.text, &prepared.types) {
@@ -263,6 +266,7 @@ impl Session {
         } else {
             Bytes::from(format!("_cp{id}"))
         };
+        self.made_anew(true, &String::from_utf8_lossy(&own));
         self.to_server.write(0, |out| countersign_wire::put_bind(out, &own, &bind.prepared.own, &bind.tail));
         let ticket = self.portal_names.announce(bind.portal.clone(), Some(id), self.segment);
         let (text, types) = (bind.prepared.text.clone(), bind.prepared.types.clone());
@@ -281,6 +285,7 @@ impl Session {
             plan: None,
             style: TextStyle::default(),
             since: 0,
+            runs: self.runs(),
         };
         self.pipeline.push_judged(Step::Bind { name: bind.portal, id, ticket }, &portal.judged.judgement);
         self.portals.insert(id, portal);
@@ -337,6 +342,12 @@ impl Session {
         let Some(id) = self.portal_names.lookup(view.portal) else {
             return Ok(self.take_fetch(view.portal, view.max_rows));
         };
+        // Other code than its own may have put another cursor in its place.
+        if self.portals.get(&id).is_some_and(|portal| !portal.own.is_empty() && self.ran_since(portal.runs))
+            && let Some(wait) = self.ask()
+        {
+            return Ok(Taken::Wait(wait));
+        }
         let Some((mut judged, text, types)) =
             self.portals.get(&id).map(|portal| (Arc::clone(&portal.judged), portal.text.clone(), portal.types.clone()))
         else {
@@ -382,8 +393,9 @@ impl Session {
         }
         self.ran(&judged.judgement);
         let gate = self.statement_gate(&judged.judgement);
-        let now_us = self.now_us;
+        let (now_us, runs) = (self.now_us, self.runs());
         let Some(portal) = self.portals.get_mut(&id) else { return Ok(Taken::Done) };
+        portal.runs = runs;
         if portal.since == 0 {
             portal.since = now_us;
         }

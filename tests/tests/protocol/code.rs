@@ -39,6 +39,13 @@ const SETUP: &str = r"
         $f$ begin insert into public.log values ($1); return true; end $f$;
     create function public.on_log() returns trigger language plpgsql as
         $f$ begin perform set_config('search_path', 'other, pg_catalog, public', false); return new; end $f$;
+    create table public.late (n integer);
+    create constraint trigger late after insert on public.late deferrable initially deferred for each row execute function public.on_log();
+    create function public.prepares(name text) returns integer language plpgsql as
+        $f$ begin execute format('deallocate %I', name); execute format('prepare %I as select upper(ssn) from public.clients', name); return 1; end $f$;
+    create function public.opens(name text) returns integer language plpgsql as
+        $f$ declare c refcursor := name; begin close c; open c for select upper(ssn) from public.clients; return 1; end $f$;
+    insert into public.plain values ('other');
     grant usage on schema other to public;
     grant select, insert, delete on all tables in schema public, other to public;
 ";
@@ -92,9 +99,9 @@ fn what_code_sets_counts_for_the_next_text() -> Result<()> {
             ensure!(!said.contains(SECRET), "{sql}: {tags} {said}");
             ensure!(!sql.contains("like") || tags == "EZ", "{sql}: {tags} {said}");
         }
-        ensure!(raw.run("select a from public.plain").await? == ["plain"], "what names its schema goes on");
+        ensure!(raw.run("select a from public.plain").await? == ["plain", "other"], "what names its schema goes on");
         raw.run("set search_path = public").await?;
-        ensure!(raw.run("select a from plain").await? == ["plain"], "the session knows its path again");
+        ensure!(raw.run("select a from plain").await? == ["plain", "other"], "the session knows its path again");
 
         let mut raw = login().await?;
         for sql in ["begin", "select sets_path()"] {
@@ -105,7 +112,7 @@ fn what_code_sets_counts_for_the_next_text() -> Result<()> {
         ensure!(!said.contains(SECRET), "within the transaction: {said}");
         raw.run("rollback").await?;
         ensure!(raw.run("select upper('x')").await? == ["X"], "what was set was taken back");
-        ensure!(raw.run("select a from plain").await? == ["plain"]);
+        ensure!(raw.run("select a from plain").await? == ["plain", "other"]);
 
         let mut raw = login().await?;
         raw.send(&query("select sets_path(); select upper('x')")).await?;
@@ -165,6 +172,104 @@ fn what_code_sets_counts_for_the_next_text() -> Result<()> {
         raw.send(&query("select sets_nothing(); select 1/0")).await?;
         ensure!(collect(&mut raw).await?.0.ends_with("EZ"));
         ensure!(raw.run("select 1 + 1").await? == ["2"], "after a failure the session goes on");
+        Ok(())
+    })
+}
+
+/// Code replaces what the client prepared, declared or bound by something else of the same name.
+#[test]
+fn what_code_puts_in_the_place_of_others_is_not_believed() -> Result<()> {
+    runtime()?.block_on(async {
+        let dir = tempfile::tempdir()?;
+        let policy = dir.path().join("policy.toml");
+        std::fs::write(&policy, POLICY)?;
+        let options = StackOptions { policy: Some(policy), setup: Some(SETUP.to_owned()), plaintext: true, ..StackOptions::default() };
+        let stack = Stack::start(options, &|_| ()).await?;
+        let token = stack.principal("ci")?.token.clone();
+        let login = || Raw::login(&stack.gateway, &token);
+        const READS: &str = "select upper(a) from public.plain";
+
+        // By SQL, one after the other; what no code touched goes on.
+        for (code, known) in [("select prepares('q')", false), ("select opens('c')", false), ("select sets_nothing()", true)] {
+            let mut raw = login().await?;
+            for sql in ["begin", &format!("prepare q as {READS}"), &format!("declare c cursor for {READS}")] {
+                raw.run(sql).await?;
+            }
+            ensure!(raw.run("fetch 1 from c").await? == ["PLAIN"] && raw.run("execute q").await? == ["PLAIN", "OTHER"]);
+            raw.run(code).await?;
+            for (sql, shown) in [("execute q", "PLAIN"), ("fetch 1 from c", "OTHER")] {
+                raw.send(&query(&format!("savepoint s; {sql}"))).await?;
+                let (tags, said) = collect(&mut raw).await?;
+                ensure!(!said.contains(SECRET), "{code}: {sql}: {tags} {said}");
+                ensure!(!known || said.contains(shown), "{code}: {sql}: {tags} {said}");
+                if tags.contains('E') {
+                    raw.send(&query("rollback to s")).await?;
+                    collect(&mut raw).await?;
+                }
+            }
+        }
+        // Within one text, and where the transaction failed: what is prepared stays.
+        let mut raw = login().await?;
+        raw.send(&query(&format!("prepare q as {READS}; select prepares('q'); execute q"))).await?;
+        let (tags, said) = collect(&mut raw).await?;
+        ensure!(!said.contains(SECRET) && tags.contains('E'), "in one text: {tags} {said}");
+        let mut raw = login().await?;
+        for sql in [&format!("prepare q as {READS}"), "begin", "select prepares('q')"] {
+            raw.run(sql).await?;
+        }
+        raw.send(&query("select 1/0")).await?;
+        collect(&mut raw).await?;
+        let (tags, said) = pipeline(&mut raw, &[run("rollback"), run("execute q")]).await?;
+        ensure!(!said.contains(SECRET) && tags.contains('E'), "behind a failure: {tags} {said}");
+
+        // By the protocol.
+        let parse = message(b'P', format!("s\0{READS}\0\0\0").as_bytes());
+        let bound = [message(b'B', b"\0s\0\0\0\0\0\0\0"), message(b'E', &[0; 5])].concat();
+        let mut raw = login().await?;
+        pipeline(&mut raw, &[parse.clone()]).await?;
+        raw.run("select prepares('s')").await?;
+        let (tags, said) = pipeline(&mut raw, &[bound.clone()]).await?;
+        ensure!(!said.contains(SECRET) && said.contains("replaced a prepared statement"), "a statement: {tags} {said}");
+        let mut raw = login().await?;
+        let (tags, said) = pipeline(&mut raw, &[parse.clone(), run("select prepares('s')"), bound.clone()]).await?;
+        ensure!(!said.contains(SECRET), "a statement in a pipeline: {tags} {said}");
+        let mut raw = login().await?;
+        let (tags, said) = pipeline(&mut raw, &[parse, run("select sets_nothing()"), bound]).await?;
+        ensure!(said.contains("OTHER") && tags == "112DC2DDCZ", "a statement that is what it was: {tags} {said}");
+
+        let portal =
+            [message(b'P', format!("\0{READS}\0\0\0").as_bytes()), message(b'B', b"p\0\0\0\0\0\0\0\0"), message(b'E', b"p\0\0\0\0\x01")];
+        let again = message(b'E', b"p\0\0\0\0\x01");
+        for (code, known) in [("select opens('p')", false), ("select sets_nothing()", true)] {
+            let mut raw = login().await?;
+            raw.run("begin").await?;
+            pipeline(&mut raw, &portal).await?;
+            raw.run(code).await?;
+            let (tags, said) = pipeline(&mut raw, &[again.clone()]).await?;
+            ensure!(!said.contains(SECRET) && said.contains("OTHER") == known, "a portal, {code}: {tags} {said}");
+            let mut raw = login().await?;
+            raw.run("begin").await?;
+            let (tags, said) = pipeline(&mut raw, &[portal.concat(), run(code), again.clone()]).await?;
+            ensure!(!said.contains(SECRET) && said.contains("OTHER") == known, "a portal in a pipeline, {code}: {tags} {said}");
+        }
+
+        // What was deferred sets the path when the transaction ends, or before.
+        for ends in ["set constraints all immediate", "commit and chain", "commit"] {
+            let mut raw = login().await?;
+            for sql in ["begin", "insert into public.late values (1)", ends] {
+                raw.run(sql).await?;
+            }
+            raw.send(&query("select upper('x')")).await?;
+            let (tags, said) = collect(&mut raw).await?;
+            ensure!(!said.contains(SECRET), "{ends}: {tags} {said}");
+            let mut raw = login().await?;
+            for sql in ["begin", "insert into public.late values (1)"] {
+                raw.run(sql).await?;
+            }
+            raw.send(&query(&format!("{ends}; select upper('x')"))).await?;
+            let (tags, said) = collect(&mut raw).await?;
+            ensure!(!said.contains(SECRET), "{ends} in one text: {tags} {said}");
+        }
         Ok(())
     })
 }

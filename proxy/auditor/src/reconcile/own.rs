@@ -24,7 +24,11 @@ pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_se
 COALESCE((SELECT pg_catalog.json_agg(c.relname) FROM pg_catalog.pg_class c \
 WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.<>) 'i')::pg_catalog.text, '[]'), \
 COALESCE((SELECT pg_catalog.json_agg(t.typname) FROM pg_catalog.pg_type t \
-WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())::pg_catalog.text, '[]')",
+WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())::pg_catalog.text, '[]'), \
+COALESCE((SELECT pg_catalog.json_agg(pg_catalog.json_build_array(s.name, pg_catalog.int8(pg_catalog.float8mul(pg_catalog.date_part('epoch', s.prepare_time), 1000000)))) \
+FROM pg_catalog.pg_prepared_statements s WHERE s.from_sql)::pg_catalog.text, '[]'), \
+COALESCE((SELECT pg_catalog.json_agg(pg_catalog.json_build_array(c.name, pg_catalog.int8(pg_catalog.float8mul(pg_catalog.date_part('epoch', c.creation_time), 1000000)))) \
+FROM pg_catalog.pg_cursors c)::pg_catalog.text, '[]')",
 ];
 
 /// What the gateway puts before a held statement to estimate its rows.
@@ -106,7 +110,11 @@ mod tests {
              COALESCE((SELECT pg_catalog.json_agg(c.relname) FROM pg_catalog.pg_class c \
              WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND c.relkind OPERATOR(pg_catalog.<>) 'i')::pg_catalog.text, '[]'), \
              COALESCE((SELECT pg_catalog.json_agg(t.typname) FROM pg_catalog.pg_type t \
-             WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())::pg_catalog.text, '[]')",
+             WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())::pg_catalog.text, '[]'), \
+             COALESCE((SELECT pg_catalog.json_agg(pg_catalog.json_build_array(s.name, pg_catalog.int8(pg_catalog.float8mul(pg_catalog.date_part('epoch', s.prepare_time), 1000000)))) \
+             FROM pg_catalog.pg_prepared_statements s WHERE s.from_sql)::pg_catalog.text, '[]'), \
+             COALESCE((SELECT pg_catalog.json_agg(pg_catalog.json_build_array(c.name, pg_catalog.int8(pg_catalog.float8mul(pg_catalog.date_part('epoch', c.creation_time), 1000000)))) \
+             FROM pg_catalog.pg_cursors c)::pg_catalog.text, '[]')",
             "BEGIN READ ONLY; SET LOCAL statement_timeout = 800; SET LOCAL lock_timeout = 200",
             "EXPLAIN (FORMAT JSON, VERBOSE) delete from accounts where id = 1",
             // What stays sealed is known but for its constants.

@@ -60,6 +60,11 @@ impl Walk<'_> {
                 ) => {}
                 // What the constraint checks runs over every row.
                 Ok(T::AtValidateConstraint) => self.effects.push(Effect::SettingsUnseen),
+                Ok(T::AtSetExpression) => {
+                    let expression: Vec<&Node> = command.def.as_deref().into_iter().collect();
+                    self.stored(range, &[], &[], &expression);
+                    self.alters(Some(range));
+                }
                 Ok(T::AtDropExpression) => {
                     // The values stay, and are a column's like any other from now on.
                     self.unmasks(range);

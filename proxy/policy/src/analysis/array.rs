@@ -42,6 +42,16 @@ impl Walk<'_> {
         lineage.direct.and_then(|column| self.type_of(column)).is_some_and(|oid| TEXTS.contains(&oid))
     }
 
+    /// Whether a value is a column of text, or made of something by what gives text.
+    pub(super) fn is_text_or_made(&self, lineage: &Lineage) -> bool {
+        let range =
+            |oid: u32| matches!(oid, 3904 | 3906 | 3908 | 3910 | 3912 | 3926 | 4451 | 4532..=4536) || oid >= crate::catalog::FIRST_USER_OID;
+        lineage
+            .direct
+            .and_then(|column| self.type_of(column))
+            .is_none_or(|oid| !range(oid) || self.catalog.type_by_oid(oid).is_some_and(|found| found.class == 'd'))
+    }
+
     /// The type of a column.
     pub(super) fn type_of(&self, (oid, number): ColumnId) -> Option<u32> {
         let relation = self.catalog.relation(oid)?;

@@ -116,10 +116,12 @@ impl<'a> Walk<'a> {
             }
             N::CreateTrigStmt(trigger) => {
                 self.ddl("creates a trigger");
+                self.decides_rows(trigger.relation.as_ref(), &trigger.when_clause.as_deref().into_iter().collect::<Vec<_>>());
                 self.alters_writing(trigger.relation.as_ref());
             }
             N::RuleStmt(rule) => {
                 self.ddl("creates a rule");
+                self.decides_rows(rule.relation.as_ref(), &rule.where_clause.as_deref().into_iter().collect::<Vec<_>>());
                 if matches!(CmdType::try_from(rule.event), Ok(CmdType::CmdInsert | CmdType::CmdUpdate | CmdType::CmdDelete)) {
                     self.alters_writing(rule.relation.as_ref());
                 } else {
@@ -128,10 +130,14 @@ impl<'a> Walk<'a> {
             }
             N::CreatePolicyStmt(policy) => {
                 self.dcl("changes row security");
+                let conditions = [&policy.qual, &policy.with_check].into_iter().filter_map(|node| node.as_deref());
+                self.decides_rows(policy.table.as_ref(), &conditions.collect::<Vec<_>>());
                 self.alters(policy.table.as_ref());
             }
             N::AlterPolicyStmt(policy) => {
                 self.dcl("changes row security");
+                let conditions = [&policy.qual, &policy.with_check].into_iter().filter_map(|node| node.as_deref());
+                self.decides_rows(policy.table.as_ref(), &conditions.collect::<Vec<_>>());
                 self.alters(policy.table.as_ref());
             }
             N::CreateSeqStmt(create) => {
@@ -465,9 +471,11 @@ impl<'a> Walk<'a> {
     fn published(&mut self, objects: &[Node]) {
         for object in objects {
             if let Some(NodeEnum::PublicationObjSpec(object)) = &object.node
-                && let Some(range) = object.pubtable.as_deref().and_then(|table| table.relation.as_ref())
+                && let Some(table) = object.pubtable.as_deref()
+                && let Some(range) = table.relation.as_ref()
             {
                 self.mention(range);
+                self.decides_rows(Some(range), &table.where_clause.as_deref().into_iter().collect::<Vec<_>>());
             }
         }
     }

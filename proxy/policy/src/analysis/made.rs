@@ -57,7 +57,11 @@ impl Walk<'_> {
         for (index, lineage) in each.iter().enumerate().filter(|(_, lineage)| lineage.is_protected()) {
             match builtin::makes(name, index, each.len()) {
                 Makes::Fails if formats && index > 0 => {}
+                // Of a range these are its bounds, of which it may have none.
+                Makes::Text if matches!(*name, "upper" | "lower") && !self.is_text_or_made(lineage) => form = false,
                 Makes::Text => {}
+                // Not every number can be written so.
+                Makes::Answer if *name == "to_char" && !call.args.get(1).is_some_and(is_plain_format) => self.expose(lineage, FAILS),
                 Makes::Form => {
                     joins = false;
                     // `lag(value, 1, default)`: values of two kinds come together.
@@ -329,6 +333,12 @@ fn is_chosen(node: &Node) -> bool {
         Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_chosen),
         _ => false,
     }
+}
+
+/// A format of `to_char` without Roman numerals and shifts, which large numbers do not fit.
+fn is_plain_format(node: &Node) -> bool {
+    super::call::constant(node)
+        .is_some_and(|format| !format.to_ascii_uppercase().contains(['V']) && !format.to_ascii_uppercase().contains("RN"))
 }
 
 /// A format that puts in values as they are, one after the other.

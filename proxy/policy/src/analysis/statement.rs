@@ -1,11 +1,11 @@
 //! Whole statements: one arm per node kind, unknown by default.
 
-use pg_query::protobuf::{ExplainStmt, LimitOption, TransactionStmt, TransactionStmtKind};
+use pg_query::protobuf::{ExplainStmt, LimitOption, PrepareStmt, TransactionStmt, TransactionStmtKind};
 use pg_query::{Node, NodeEnum};
 
-use super::{Items, Scope, Walk, arc, unwritten};
+use super::{Items, Scope, Walk};
 use crate::StatementKind;
-use crate::decision::Effect;
+use crate::decision::{Effect, Written};
 use crate::facts::SessionAction;
 use crate::state::Remembered;
 use crate::state::changes::Change;
@@ -48,10 +48,10 @@ impl<'a> Walk<'a> {
             }
             NodeEnum::PrepareStmt(prepare) => {
                 self.argument_types(prepare);
-                self.held_back(prepare.query.as_deref(), |_| Effect::Prepare(prepare.name.clone(), unwritten(arc(node))));
+                self.held_back(prepare.query.as_deref(), Effect::Prepare(prepare.name.clone(), Written::default()));
             }
             NodeEnum::DeclareCursorStmt(declare) => {
-                self.held_back(declare.query.as_deref(), |node| Effect::Declare(declare.portalname.clone(), unwritten(node)));
+                self.held_back(declare.query.as_deref(), Effect::Declare(declare.portalname.clone(), Written::default()));
                 self.action = SessionAction::Cursor(declare.portalname.clone());
             }
             NodeEnum::ExecuteStmt(execute) => {
@@ -122,7 +122,7 @@ impl<'a> Walk<'a> {
     }
 
     /// PREPARE and DECLARE CURSOR: judged as what they will run.
-    fn held_back(&mut self, query: Option<&Node>, effect: impl FnOnce(std::sync::Arc<Node>) -> Effect) {
+    fn held_back(&mut self, query: Option<&Node>, effect: Effect) {
         let Some(query) = query else {
             self.unknown(|| "nothing is prepared".to_owned());
             return;
@@ -130,7 +130,7 @@ impl<'a> Walk<'a> {
         self.raise(StatementKind::Read, || "judged as what it will run".to_owned());
         let _ = self.deeper(|walk| walk.statement(query));
         self.outputs = None;
-        self.effects.push(effect(arc(query)));
+        self.effects.push(effect);
     }
 
     /// EXECUTE and FETCH: judged as whatever the name may mean by now. What was prepared is read again under the search path of the
@@ -145,15 +145,18 @@ impl<'a> Walk<'a> {
                         paths.extend(self.paths.iter().cloned());
                     }
                     let current = std::mem::replace(&mut self.paths, paths);
-                    let _ = self.deeper(|walk| match &remembered.written.node.node {
-                        Some(NodeEnum::PrepareStmt(prepare)) => {
-                            walk.argument_types(prepare);
-                            if let Some(query) = prepare.query.as_deref() {
+                    // INVARIANT: a text that went upstream was read once, so that it can be read again.
+                    let statements = crate::grammar::parse(&remembered.written.text, usize::MAX).unwrap_or_default();
+                    let mut meant = statements.iter().filter_map(|statement| meaning(statement.stmt.as_deref()?, name));
+                    match (meant.next(), meant.next()) {
+                        (Some((prepare, query)), None) => {
+                            let _ = self.deeper(|walk| {
+                                prepare.into_iter().for_each(|prepare| walk.argument_types(prepare));
                                 walk.statement(query);
-                            }
+                            });
                         }
-                        _ => walk.statement(&remembered.written.node),
-                    });
+                        _ => self.unknown(|| format!("what {what} {name} runs is not to be told from other statements of its text")),
+                    }
                     self.paths = current;
                 }
                 if known.len() > 1 {
@@ -169,7 +172,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Values of these types are made when a prepared statement is executed.
-    fn argument_types(&mut self, prepare: &pg_query::protobuf::PrepareStmt) {
+    fn argument_types(&mut self, prepare: &PrepareStmt) {
         for argument in &prepare.argtypes {
             if let Some(NodeEnum::TypeName(name)) = &argument.node {
                 self.type_name(name);
@@ -331,6 +334,16 @@ impl<'a> Walk<'a> {
         if self.state.code_ran {
             self.effects.push(Effect::SettingsUnseen);
         }
+    }
+}
+
+/// What PREPARE and DECLARE give a name to.
+fn meaning<'n>(node: &'n Node, name: &str) -> Option<(Option<&'n PrepareStmt>, &'n Node)> {
+    match node.node.as_ref()? {
+        NodeEnum::PrepareStmt(prepare) if prepare.name == name => Some((Some(prepare), prepare.query.as_deref()?)),
+        NodeEnum::DeclareCursorStmt(declare) if declare.portalname == name => Some((None, declare.query.as_deref()?)),
+        NodeEnum::ExplainStmt(explain) => meaning(explain.query.as_deref()?, name),
+        _ => None,
     }
 }
 

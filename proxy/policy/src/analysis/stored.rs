@@ -3,7 +3,7 @@
 use pg_query::protobuf::{AlterDomainStmt, ColumnDef, ConstrType, IndexStmt, RangeVar};
 use pg_query::{Node, NodeEnum};
 
-use super::{Interest, Scope, Walk, strings};
+use super::{Interest, Range, Scope, Walk, strings};
 
 const STORED: &str = "a protected column decides whether a change of the table fails";
 
@@ -65,11 +65,21 @@ impl Walk<'_> {
         }
     }
 
-    fn stored(&mut self, range: &RangeVar, keys: &[&Node], elements: &[&Node], conditions: &[&Node]) {
+    /// A condition under which rows are seen or changed, code runs or something else is done: whoever makes it sees whether it holds.
+    pub(super) fn decides_rows(&mut self, range: Option<&RangeVar>, conditions: &[&Node]) {
+        if let Some(range) = range {
+            self.stored(range, &[], &[], conditions);
+        }
+    }
+
+    pub(super) fn stored(&mut self, range: &RangeVar, keys: &[&Node], elements: &[&Node], conditions: &[&Node]) {
         // What is called there counts where it is called: here only what it is made of matters.
         let mut inner = self.within(self.interest);
         let ranges = inner.range_var(range);
-        let scope = Scope { ranges, hidden: Vec::new(), parent: None, merged: false };
+        // In rules and triggers rows have these names.
+        let row = |name: &str| ranges.first().map(|range| Range { alias: name.to_owned(), schema: None, source: range.source.clone() });
+        let hidden = ["old", "new"].into_iter().filter_map(row).collect();
+        let scope = Scope { ranges, hidden, parent: None, merged: false };
         for key in keys {
             if let Some(NodeEnum::String(name)) = &key.node
                 && let Some(lineage) = inner.lookup_column(&name.sval, &scope)

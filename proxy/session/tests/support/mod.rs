@@ -58,6 +58,7 @@ enum Behaviour {
     Deallocate,
     Prepare,
     Declare,
+    Asks,
 }
 
 pub(crate) const ROW: &str = "SELECT 1";
@@ -70,7 +71,16 @@ pub(crate) const DEALLOCATE: &str = "DEALLOCATE a";
 pub(crate) const PREPARE: &str = "PREPARE b AS SELECT 1";
 pub(crate) const DECLARE: &str = "DECLARE c CURSOR FOR SELECT 1";
 
+/// How the gateway's own question begins.
+const ASKS: &[u8] = b"SELECT pg_catalog.current_setting('search_path')";
+
+/// The answer: settings, and that nothing temporary or with a name is there.
+const ANSWERS: [&str; 8] = ["public", "none", "on", "UTF8", "[]", "[]", "[]", "[]"];
+
 fn behaviour(sql: &[u8]) -> Option<Behaviour> {
+    if sql.starts_with(ASKS) {
+        return Some(Behaviour::Asks);
+    }
     Some(match std::str::from_utf8(sql).ok()? {
         ROW | HELD => Behaviour::Row,
         FAILS => Behaviour::Fails,
@@ -171,7 +181,9 @@ impl Server {
             }
             fe::PARSE => {
                 let view = wire::parse(body).expect("parse");
-                self.texts.push(view.sql.to_vec());
+                if !view.sql.starts_with(ASKS) {
+                    self.texts.push(view.sql.to_vec());
+                }
                 if view.name.is_empty() {
                     self.statements.remove(&b""[..]);
                 }
@@ -325,6 +337,16 @@ impl Server {
                 complete(out, "ROLLBACK");
                 self.status = ReadyStatus::Idle;
                 self.portals.clear();
+            }
+            Behaviour::Asks => {
+                wire::frame(out, be::DATA_ROW, |out| {
+                    out.extend_from_slice(&[0, 8]);
+                    for value in ANSWERS {
+                        out.extend_from_slice(&u32::try_from(value.len()).expect("short").to_be_bytes());
+                        out.extend_from_slice(value.as_bytes());
+                    }
+                });
+                complete(out, "SELECT 1");
             }
             Behaviour::Empty => wire::put_empty(out, be::EMPTY_QUERY),
             Behaviour::Deallocate => {
