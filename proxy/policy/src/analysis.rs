@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use pg_query::Node;
 

@@ -295,7 +295,7 @@ fn unanswered(judged: &Judged) -> std::sync::Arc<Judged> {
     let mut judgement = (*judged.judgement).clone();
     judgement.verdict = Verdict::Deny(denial);
     "countersign:unasked".clone_into(&mut judgement.rule);
-    let (stamp, facts) = (judged.stamp.clone(), judged.facts.clone());
+    let (stamp, facts) = (judged.stamp, judged.facts.clone());
     std::sync::Arc::new(Judged { judgement: std::sync::Arc::new(judgement), stamp, facts })
 }
 

@@ -78,7 +78,7 @@ fn a_copy_is_cancelled_in_both_directions() -> Result<()> {
         .await?;
         cancel(stack, (id, &secret)).await?;
         // The server notices when the next message comes, and the cancel takes its own time to get there.
-        while tokio::time::timeout(std::time::Duration::from_millis(100), raw.io.readable()).await.is_err() {
+        while tokio::time::timeout(std::time::Duration::from_millis(100), raw.io.peek(&mut [0])).await.is_err() {
             raw.send(&message(b'd', b"nor this\n")).await?;
         }
         let (tags, error) = raw.answer().await?;

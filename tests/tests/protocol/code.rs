@@ -226,9 +226,9 @@ fn what_code_puts_in_the_place_of_others_is_not_believed() -> Result<()> {
         let parse = message(b'P', format!("s\0{READS}\0\0\0").as_bytes());
         let bound = [message(b'B', b"\0s\0\0\0\0\0\0\0"), message(b'E', &[0; 5])].concat();
         let mut raw = login().await?;
-        pipeline(&mut raw, &[parse.clone()]).await?;
+        pipeline(&mut raw, std::slice::from_ref(&parse)).await?;
         raw.run("select prepares('s')").await?;
-        let (tags, said) = pipeline(&mut raw, &[bound.clone()]).await?;
+        let (tags, said) = pipeline(&mut raw, std::slice::from_ref(&bound)).await?;
         ensure!(!said.contains(SECRET) && said.contains("replaced a prepared statement"), "a statement: {tags} {said}");
         let mut raw = login().await?;
         let (tags, said) = pipeline(&mut raw, &[parse.clone(), run("select prepares('s')"), bound.clone()]).await?;
@@ -245,7 +245,7 @@ fn what_code_puts_in_the_place_of_others_is_not_believed() -> Result<()> {
             raw.run("begin").await?;
             pipeline(&mut raw, &portal).await?;
             raw.run(code).await?;
-            let (tags, said) = pipeline(&mut raw, &[again.clone()]).await?;
+            let (tags, said) = pipeline(&mut raw, std::slice::from_ref(&again)).await?;
             ensure!(!said.contains(SECRET) && said.contains("OTHER") == known, "a portal, {code}: {tags} {said}");
             let mut raw = login().await?;
             raw.run("begin").await?;
