@@ -27,6 +27,7 @@ mod finish;
 mod from;
 mod json;
 mod made;
+mod names;
 mod query;
 mod relation;
 mod restricts;
@@ -179,6 +180,15 @@ struct Items {
 }
 
 impl Items {
+    /// Columns that have names, but not known ones.
+    fn unnamed(&self) -> Option<Lineage> {
+        let mut unnamed = self.columns.iter().filter(|item| item.name.is_empty()).peekable();
+        unnamed.peek()?;
+        let mut lineage = Lineage::default();
+        unnamed.for_each(|item| lineage.absorb(&item.lineage));
+        Some(lineage)
+    }
+
     fn all(&self) -> Lineage {
         let mut lineage = Lineage::built(self.columns.iter().map(|column| &column.lineage));
         lineage.opaque |= !self.complete;

@@ -166,6 +166,18 @@ pub(crate) const ORACLES: &[&str] = &[
     "select id from hr.people where exists (select 1 from (select 'zz'::text as ssn) c0, (select 1 where ssn like '1%') q)",
     "select id from hr.people where exists (select 1 from (select 'zz'::text as ssn) c0, hr.notes n1 join hr.notes n2 on ssn like '1%')",
     "select id from hr.people order by (select q.x from (select 'zz'::text as ssn) c0, (select ssn as x) q)",
+    "select id from hr.people p, (select * from hr.notes n1 natural join hr.notes n2) q where p::text like '%,1%'",
+    "select substring(p::text from ',1') from hr.people p, (select * from hr.notes n1 natural join hr.notes n2) q where p.id = 1",
+    // Names that the server gives.
+    "select (select upper(\"case\") from (select case when true then ssn end from hr.people where id = 1) q) from (select 'x'::text as \"case\") o",
+    "select (select upper(\"text\") from (select (ssn || 'x')::text from hr.people where id = 1) q) from (select 'x'::text as \"text\") o",
+    "select (select upper(\"coalesce\") from (select coalesce(ssn, 'x') from hr.people where id = 1) q) from (select 'x'::text as \"coalesce\") o",
+    "select (select upper(\"array\"[1]) from (select array[ssn] from hr.people where id = 1) q) from (select array['x'] as \"array\") o",
+    "select (select upper(ssn) from (select (select * from (select ssn) r) from hr.people where id = 1) q) from (select 'x'::text as ssn) o",
+    "select (select upper(ssn) from hr.all_of() q limit 1) from (select 'x'::text as ssn) o",
+    "select (select upper(ssn) from hr.all_of() q, hr.notes n limit 1) from (select 'x'::text as ssn) o",
+    "select case when true then ssn end from (select ssn, id, id as \"case\" from hr.people) q order by \"case\"",
+    "select coalesce(ssn, 'x') from (select ssn, id as \"coalesce\" from hr.people) q order by \"coalesce\"",
     // Collations that contradict each other where they meet.
     "select q.v = q.w from (select nullif(ssn, '137-45-8919') collate \"C\" v, 'x' collate \"POSIX\" w from hr.people where id = 1) q",
     "select upper(coalesce(q.v, q.w)) from (select nullif(ssn, '137-45-8919') collate \"C\" v, null collate \"POSIX\" w from hr.people where id = 1) q",

@@ -348,11 +348,18 @@ impl<'a> Walk<'a> {
         };
         match fields.as_slice() {
             [name] => {
-                if let Some(lineage) = self.lookup_column(name, scope) {
+                let (found, perhaps) = self.look_up(name, scope);
+                if let Some(mut lineage) = found {
+                    perhaps.iter().for_each(|perhaps| lineage.absorb(perhaps));
                     return lineage;
                 }
                 if find_range(name, None, scope).is_some() {
-                    return self.whole(&[name], scope);
+                    let mut whole = self.whole(&[name], scope);
+                    perhaps.iter().for_each(|perhaps| whole.absorb(perhaps));
+                    return whole;
+                }
+                if let Some(perhaps) = perhaps {
+                    return perhaps;
                 }
                 if SYSTEM_COLUMNS.contains(name) {
                     return Lineage::default();
@@ -464,54 +471,54 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn lookup_column(&self, name: &str, scope: &Scope<'a, '_>) -> Option<Lineage> {
+        let (found, perhaps) = self.look_up(name, scope);
+        match (found, perhaps) {
+            (Some(mut found), Some(perhaps)) => {
+                found.absorb(&perhaps);
+                Some(found)
+            }
+            (found, perhaps) => found.or(perhaps),
+        }
+    }
+
+    /// The column of that name, and what may have one of that name nearer by.
+    fn look_up(&self, name: &str, scope: &Scope<'a, '_>) -> (Option<Lineage>, Option<Lineage>) {
         let mut level = Some(scope);
         // What has columns that are not known may have this one; if it has not, it is one of further out.
         let mut perhaps: Option<Lineage> = None;
         while let Some(scope) = level {
             let mut found: Option<Lineage> = None;
-            let mut fallback: Option<Lineage> = None;
+            let mut here: Option<Lineage> = None;
             for range in &scope.ranges {
                 let lineage = match (self.range_column(range, name), &range.source) {
                     (Some(lineage), _) => lineage,
-                    (None, Source::Items(items)) if !items.complete => {
-                        perhaps.get_or_insert_with(Lineage::default).absorb(&items.all());
+                    (None, source) => {
+                        let open = match source {
+                            Source::Items(items) if items.complete => items.unnamed(),
+                            Source::Items(items) => Some(items.all()),
+                            Source::Function(_, lineage, _) => Some(lineage.clone()),
+                            Source::Relation(..) => None,
+                        };
+                        if let Some(open) = open {
+                            here.get_or_insert_with(Lineage::default).absorb(&open);
+                        }
                         continue;
                     }
-                    (None, Source::Function(_, lineage, _)) => {
-                        fallback.get_or_insert_with(Lineage::default).absorb(lineage);
-                        continue;
-                    }
-                    _ => continue,
                 };
                 match &mut found {
                     None => found = Some(lineage),
                     Some(known) => known.absorb(&lineage),
                 }
             }
-            // A name that no other range has is a column of a function, unless it is the name of a range.
-            if found.is_none() && scope.ranges.iter().all(|range| range.alias != name) && !self.outer_has(name, scope.parent) {
-                found = fallback;
+            if found.is_some() {
+                return (found, perhaps);
             }
-            if let Some(mut found) = found {
-                if let Some(perhaps) = &perhaps {
-                    found.absorb(perhaps);
-                }
-                return Some(found);
+            if let Some(here) = here {
+                perhaps.get_or_insert_with(Lineage::default).absorb(&here);
             }
             level = scope.parent;
         }
-        perhaps
-    }
-
-    fn outer_has(&self, name: &str, scope: Option<&Scope<'a, '_>>) -> bool {
-        let mut level = scope;
-        while let Some(scope) = level {
-            if scope.ranges.iter().any(|range| self.range_column(range, name).is_some()) {
-                return true;
-            }
-            level = scope.parent;
-        }
-        false
+        (None, perhaps)
     }
 
     /// The lineage of a relation's column, through views, as far as it is of interest.

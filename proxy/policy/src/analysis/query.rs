@@ -432,7 +432,7 @@ impl<'a> Walk<'a> {
             }
             let lineage = self.expression(value, scope);
             items.complete &= !opens_out(value);
-            let name = if target.name.is_empty() { figure_name(value) } else { target.name.clone() };
+            let name = if target.name.is_empty() { super::names::of_result(value) } else { target.name.clone() };
             items.columns.push(Item { name, lineage });
         }
         if items.columns.len() > MOST_COLUMNS {
@@ -514,7 +514,11 @@ fn output(node: &Node, items: &Items) -> Option<Lineage> {
             _ => None,
         },
         NodeEnum::ColumnRef(column) => match strings(&column.fields)?.as_slice() {
-            [name] => items.columns.iter().find(|item| item.name == *name).map(|item| item.lineage.clone()),
+            [name] => {
+                let named = items.columns.iter().find(|item| item.name == *name).map(|item| item.lineage.clone());
+                // What the server calls a column whose name is not known may be this.
+                named.or_else(|| items.unnamed().filter(Lineage::is_protected))
+            }
             _ => None,
         },
         _ => None,
@@ -529,22 +533,4 @@ fn opens_out(value: &Node) -> bool {
         _ => None,
     };
     matches!(last.and_then(|last| last.node.as_ref()), Some(NodeEnum::AStar(_)))
-}
-
-/// The name the server gives a result column without one, where it matters.
-fn figure_name(node: &Node) -> String {
-    match node.node.as_ref() {
-        Some(NodeEnum::ColumnRef(column)) => {
-            strings(&column.fields).and_then(|names| names.last().map(|name| (*name).to_owned())).unwrap_or_default()
-        }
-        Some(NodeEnum::FuncCall(call)) => {
-            strings(&call.funcname).and_then(|names| names.last().map(|name| (*name).to_owned())).unwrap_or_default()
-        }
-        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().map(figure_name).unwrap_or_default(),
-        Some(NodeEnum::AIndirection(indirection)) => match indirection.indirection.last().and_then(|last| last.node.as_ref()) {
-            Some(NodeEnum::String(field)) => field.sval.clone(),
-            _ => indirection.arg.as_deref().map(figure_name).unwrap_or_default(),
-        },
-        _ => String::new(),
-    }
 }
