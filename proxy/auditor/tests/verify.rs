@@ -11,7 +11,7 @@ use countersign_recording::v1::event::Verdict;
 use countersign_recording::v1::manifest::Payload as _;
 use countersign_recording::v1::object::Journal;
 use countersign_recording::{Event, Limits, Object, SigningKey};
-use support::{HELD, approval, archive, decision_key, events, id, objects, recording_key, request, request_id, sign, write};
+use support::{HELD, approval, archive, decision_key, events, id, mark, objects, recording_key, request, request_id, sign, write};
 use tempfile::TempDir;
 
 fn stored(events: &[Event]) -> TempDir {
@@ -443,4 +443,41 @@ async fn the_approved_statement_is_the_one_shown() {
     let mut shown = Vec::new();
     countersign_audit::show::show(&session, &mut shown).unwrap();
     assert!(String::from_utf8(shown).unwrap().contains(HELD));
+}
+
+/// `countersign-audit verify --all | head` has the status that `countersign-audit verify --all` has.
+#[test]
+fn a_verdict_stands_however_much_of_the_report_is_read() {
+    let folder = stored(&events(id(1), ""));
+    let path = folder.path().display().to_string();
+    let status = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_countersign-audit"));
+        program.args(arguments).args(["--store", &format!("directory:{path}/store"), "--keys", &format!("{path}/keys")]);
+        program.stdout(writer).stderr(std::process::Stdio::null()).status().unwrap().code()
+    };
+    let session = id(1).to_string();
+    for arguments in [&["verify", "--all"][..], &["verify", "--all", "--json"], &["list"], &["show", &session]] {
+        assert_eq!(status(arguments), Some(0), "{arguments:?}");
+    }
+    std::fs::remove_file(segment(folder.path(), 1)).unwrap();
+    for arguments in [&["verify", "--all"][..], &["verify", "--all", "--json"], &["verify", &session]] {
+        assert_eq!(status(arguments), Some(1), "{arguments:?}");
+    }
+    std::fs::remove_dir_all(folder.path().join("keys")).unwrap();
+    assert_eq!(status(&["verify", "--all"]), Some(2), "without keys nothing can be verified");
+}
+
+/// A legal hold is about everything that a session is proved by, and about no other session.
+#[tokio::test]
+async fn a_hold_is_about_all_that_proves_a_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = objects(id(1), &events(id(1), ""), &recording_key());
+    write(folder.path(), &own);
+    let found = countersign_audit::hold::evidence_of(&archive(folder.path()).await, id(1)).await.unwrap();
+    let stored: Vec<String> = own.iter().map(|object| object.key.clone()).chain([mark().0]).collect();
+    let missing: Vec<&String> = stored.iter().filter(|key| !found.contains(key)).collect();
+    assert_eq!((missing, found.len()), (Vec::new(), stored.len()), "{found:?}");
+    assert!(countersign_audit::hold::evidence_of(&archive(folder.path()).await, id(2)).await.is_err(), "there is no such session");
 }
