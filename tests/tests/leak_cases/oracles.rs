@@ -176,6 +176,8 @@ pub(crate) const ORACLES: &[&str] = &[
     "select (select upper(ssn) from (select (select * from (select ssn) r) from hr.people where id = 1) q) from (select 'x'::text as ssn) o",
     "select (select upper(ssn) from hr.all_of() q limit 1) from (select 'x'::text as ssn) o",
     "select (select upper(ssn) from hr.all_of() q, hr.notes n limit 1) from (select 'x'::text as ssn) o",
+    "select (select upper(u.id::text) from ((hr.notes n join hr.notes m using (id) as u) join hr.notes o on true) j limit 1) from (select ssn as id from hr.people where id = 1) u",
+    "select (select upper(u.id::text) from (hr.notes n join hr.notes m using (id) as u) j limit 1) from (select ssn as id from hr.people where id = 1) u",
     "select case when true then ssn end from (select ssn, id, id as \"case\" from hr.people) q order by \"case\"",
     "select coalesce(ssn, 'x') from (select ssn, id as \"coalesce\" from hr.people) q order by \"coalesce\"",
     // Collations that contradict each other where they meet.

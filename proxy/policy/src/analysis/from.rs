@@ -120,6 +120,9 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+        if join.join_using_alias.is_some() && join.alias.is_some() {
+            self.unknown(|| "a join with two names".to_owned());
+        }
         if let Some(alias) = &join.join_using_alias {
             let names = strings(&join.using_clause).unwrap_or_default();
             let lineage = |name: &str| {
@@ -135,11 +138,13 @@ impl<'a> Walk<'a> {
         }
         // ON sees the two sides of its join, and then what is further out.
         let beside: Vec<Range<'a>> = scope.ranges.drain(..before).collect();
-        let hidden: Vec<Range<'a>> = scope.hidden.drain(..hidden).collect();
+        let aside: Vec<Range<'a>> = scope.hidden.drain(..hidden).collect();
         self.condition(join.quals.as_deref(), scope, how);
         scope.ranges.splice(..0, beside);
-        scope.hidden.splice(..0, hidden);
+        scope.hidden.splice(..0, aside);
         if let Some(alias) = &join.alias {
+            // It hides all that it is made of.
+            scope.hidden.truncate(hidden);
             let ranges: Vec<Range<'a>> = scope.ranges.drain(before..).collect();
             let mut items = Items { columns: Vec::new(), complete: !scope.merged };
             for range in &ranges {
