@@ -472,3 +472,54 @@ fn settings_that_judgement_rests_on_stay_whatever_rules_say() {
         }
     });
 }
+
+/// Whoever changes definitions may run code that no text names; the server is asked afterwards what it has set.
+#[test]
+fn what_may_run_unseen_code_is_told() {
+    on_a_big_stack(|| {
+        let policy = Policy::parse("version = 1\n[[rules]]\nname = \"all\"\naction = \"allow\"\n").unwrap();
+        let catalog = catalog();
+        for (sql, runs) in [
+            ("comment on table accounts is 'x'", true),
+            ("alter table accounts validate constraint positive", true),
+            ("grant select on accounts to dba_role", true),
+            ("select id from accounts", false),
+            ("commit", false),
+        ] {
+            assert_eq!(one(sql, &policy, &catalog, &SessionState::default()).runs_code(), runs, "{sql}");
+        }
+        // Once code ran, what it deferred may run with these.
+        let mut state = SessionState::default();
+        state.forwarded(&one("do $$ begin end $$", &policy, &catalog, &state));
+        for sql in ["commit", "commit and chain", "rollback", "set constraints all immediate", "prepare transaction 'x'"] {
+            assert!(one(sql, &policy, &catalog, &state).runs_code(), "{sql}");
+        }
+    });
+}
+
+/// Conditions that a change of definitions makes of masked columns are predicates like any other.
+#[test]
+fn definitions_do_not_ask_about_protected_columns() {
+    on_a_big_stack(|| {
+        let (policy, catalog) = (Policy::parse(POLICY).unwrap(), catalog());
+        for (sql, allowed) in [
+            ("create policy p on customers using (ssn like '1%')", false),
+            ("create policy p on customers with check (id > 5)", true),
+            ("alter policy p on customers using (ssn like '1%')", false),
+            (
+                "create trigger t before update on customers for each row when (old.ssn like '1%') execute function suppress_redundant_updates_trigger()",
+                false,
+            ),
+            (
+                "create trigger t before update on customers for each row when (old.id = 1) execute function suppress_redundant_updates_trigger()",
+                true,
+            ),
+            ("create rule r as on update to customers where old.ssn like '1%' do instead nothing", false),
+            ("create publication p for table customers where (ssn like '1%')", false),
+            ("alter table customers alter name set expression as (1 / length(ssn))", false),
+        ] {
+            let verdict = one(sql, &policy, &catalog, &SessionState::default()).verdict;
+            assert_eq!(verdict == Verdict::Allow, allowed, "{sql}: {verdict:?}");
+        }
+    });
+}
