@@ -31,6 +31,7 @@ mod names;
 mod query;
 mod relation;
 mod restricts;
+mod sequences;
 mod session;
 mod statement;
 mod stored;
